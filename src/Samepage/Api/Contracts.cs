@@ -1,0 +1,98 @@
+using System.Text.Json.Serialization;
+
+namespace Samepage.Api;
+
+/// <summary>What <c>GET /v1/status</c> answers and <c>samepage status --json</c> prints. Names are the kernel's where the kernel has one.</summary>
+/// <param name="Run">1 while the daemon scans.</param>
+/// <param name="FullScans">Passes over all processes completed since the daemon started.</param>
+/// <param name="PagesScanned">Pages read and looked up since the daemon started.</param>
+/// <param name="PagesShared">Frames in use.</param>
+/// <param name="PagesSharing">Further pages mapped to those frames: pages saved.</param>
+/// <param name="PagesUnshared">Pages unique so far.</param>
+/// <param name="PagesVolatile">Pages that change too fast to be looked up.</param>
+/// <param name="ZeroPages">Pages given back to the kernel's zero page.</param>
+/// <param name="PageSize">Bytes per page.</param>
+/// <param name="ProfitBytes">Bytes saved less all that the daemon and its agents cost; may be negative.</param>
+/// <param name="Daemon">The daemon's own cost.</param>
+/// <param name="Domains">One entry per trust domain.</param>
+/// <param name="Processes">One entry per process that was asked for.</param>
+public sealed record StatusReport(
+    int Run, long FullScans, long PagesScanned, long PagesShared, long PagesSharing, long PagesUnshared, long PagesVolatile,
+    long ZeroPages, int PageSize, long ProfitBytes, DaemonReport Daemon, DomainReport[] Domains, ProcessReport[] Processes);
+
+/// <summary>The daemon's own cost.</summary>
+/// <param name="Pid">Its process id.</param>
+/// <param name="RssBytes">Its resident memory, bytes.</param>
+/// <param name="MetadataBytes">Bytes of records and indexes held for tracked pages.</param>
+/// <param name="PoolBytes">Bytes of memory that the frame pools hold.</param>
+public sealed record DaemonReport(int Pid, long RssBytes, long MetadataBytes, long PoolBytes);
+
+/// <summary>One trust domain.</summary>
+/// <param name="Name">Its name, such as <c>uid:1000</c>.</param>
+/// <param name="Frames">Frames in use.</param>
+/// <param name="PagesSharing">Pages saved in it.</param>
+public sealed record DomainReport(string Name, long Frames, long PagesSharing);
+
+/// <summary>One process.</summary>
+/// <param name="Pid">Its process id.</param>
+/// <param name="Name">Its command name.</param>
+/// <param name="Domain">Its trust domain; empty where it has none.</param>
+/// <param name="State"><c>settling</c>, <c>merging</c>, <c>skipped</c> or <c>detaching</c>.</param>
+/// <param name="Reason">Why it is skipped, or what holds merging back at the moment; empty otherwise.</param>
+/// <param name="Settled">Nothing more can be merged in it now.</param>
+/// <param name="PagesTracked">Pages that have a record.</param>
+/// <param name="PagesMerged">Pages mapped to a frame.</param>
+/// <param name="ZeroPages">Pages given back to the kernel's zero page.</param>
+/// <param name="PagesVolatile">Pages that change too fast to be looked up.</param>
+/// <param name="ProfitBytes">Its share of the bytes saved, less the cost of its records and agent; may be negative.</param>
+/// <param name="Stops">How many times its threads were held for a batch of merges.</param>
+/// <param name="StallNsMax">The longest such hold, nanoseconds.</param>
+public sealed record ProcessReport(
+    int Pid, string Name, string Domain, string State, string Reason, bool Settled, long PagesTracked, long PagesMerged,
+    long ZeroPages, long PagesVolatile, long ProfitBytes, long Stops, long StallNsMax);
+
+/// <summary>Body of <c>POST /v1/attach</c>.</summary>
+/// <param name="Pids">Processes to take in, 1 to 4096 of them.</param>
+public sealed record AttachRequest(int[] Pids);
+
+/// <summary>Body of <c>POST /v1/detach</c>.</summary>
+/// <param name="Pids">Processes to give back; ignored with <paramref name="All"/>.</param>
+/// <param name="All">Give every process back.</param>
+public sealed record DetachRequest(int[] Pids, bool All);
+
+/// <summary>What attach and detach answer, one entry per process.</summary>
+/// <param name="Processes">The outcomes, in the order asked for.</param>
+public sealed record OutcomeReply(ProcessOutcome[] Processes);
+
+/// <summary>What became of one process.</summary>
+/// <param name="Pid">Its process id.</param>
+/// <param name="Done">It was taken in (or was in already), or was given back without a trace.</param>
+/// <param name="State">Its state now: as in <see cref="ProcessReport"/>, or <c>gone</c>.</param>
+/// <param name="Reason">Why it was not done; empty otherwise.</param>
+public sealed record ProcessOutcome(int Pid, bool Done, string State, string Reason);
+
+/// <summary>What a refused request answers, with a 4xx or 5xx status.</summary>
+/// <param name="Error">What was tried, on what, what the system answered, and what can be done.</param>
+public sealed record ErrorReply(string Error);
+
+/// <summary>The JSON that crosses the socket and that <c>--json</c> prints: snake_case, no reflection.</summary>
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, WriteIndented = true)]
+[JsonSerializable(typeof(StatusReport))]
+[JsonSerializable(typeof(AttachRequest))]
+[JsonSerializable(typeof(DetachRequest))]
+[JsonSerializable(typeof(OutcomeReply))]
+[JsonSerializable(typeof(ErrorReply))]
+[JsonSerializable(typeof(DoctorReport))]
+internal sealed partial class ApiJson : JsonSerializerContext;
+
+/// <summary>What <c>samepage doctor --json</c> prints.</summary>
+/// <param name="Verdict"><c>ok</c>, <c>warning</c> or <c>failure</c>: the worst of the checks.</param>
+/// <param name="Checks">Each check.</param>
+public sealed record DoctorReport(string Verdict, DoctorCheck[] Checks);
+
+/// <summary>One thing that the doctor looked at.</summary>
+/// <param name="Name">A short stable name, such as <c>userfaultfd</c>.</param>
+/// <param name="Verdict"><c>ok</c>, <c>warning</c> or <c>failure</c>.</param>
+/// <param name="Found">What was found.</param>
+/// <param name="Remedy">What to do about it; empty when ok.</param>
+public sealed record DoctorCheck(string Name, string Verdict, string Found, string Remedy);
