@@ -12,7 +12,7 @@ internal static class DaemonCheck
         {
             using ApiClient api = new(runDirectory);
             StatusReport status = await api.StatusAsync(cancellation);
-            return new("daemon", Checkup.Ok, $"runs as process {status.Daemon.Pid} and serves {status.Processes.Length} processes", "");
+            return new("daemon", Checkup.Ok, $"runs as process {status.Daemon.Pid}; processes taken in: {status.Processes.Length}", "");
         }
         catch (CommandException e)
         {

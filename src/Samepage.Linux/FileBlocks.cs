@@ -1,0 +1,38 @@
+using System.Runtime.InteropServices;
+
+namespace Samepage.Linux;
+
+/// <summary>The memory behind a memfd, by the kernel's count of its blocks: holes and punched-out frames do not count.</summary>
+public static unsafe partial class FileBlocks
+{
+    private const int AT_FDCWD = -100;
+    private const uint STATX_INO_BLOCKS = 0x100 | 0x400;
+    private const int BlockBytes = 512; // The unit of stx_blocks, whatever the file system's own block is.
+
+    /// <param name="path">The file; links are followed, those of <c>/proc/PID/fd</c> too.</param>
+    /// <param name="inode">Tells one file from another on its file system.</param>
+    /// <param name="bytes">Memory or disk space that it takes.</param>
+    /// <returns>False when there is no such file any more, or it may not be looked at.</returns>
+    public static bool TryRead(string path, out ulong inode, out long bytes)
+    {
+        statx_buffer buffer = default;
+        bool found = statx(AT_FDCWD, path, 0, STATX_INO_BLOCKS, &buffer) == 0;
+        inode = buffer.stx_ino;
+        bytes = (long)buffer.stx_blocks * BlockBytes;
+        return found;
+    }
+
+    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int statx(int dirfd, string pathname, int flags, uint mask, statx_buffer* buffer);
+
+    // struct statx of linux/stat.h; what follows stx_blocks is not read.
+    [StructLayout(LayoutKind.Explicit, Size = 256)]
+    private struct statx_buffer
+    {
+        [FieldOffset(32)]
+        public ulong stx_ino;
+
+        [FieldOffset(48)]
+        public ulong stx_blocks;
+    }
+}
