@@ -38,6 +38,7 @@ public sealed unsafe partial class KernelFeatures
     private const int O_RDWR = 2;
     private const int O_CLOEXEC = 0x80000;
     private const int O_NONBLOCK = 0x800;
+    private const long FSOPEN_CLOEXEC = 1;
     private const uint PIDFD_THREAD = 0x80; // O_EXCL
     private const nuint USERFAULTFD_IOC_NEW = 0xAA00;
     private const nuint UFFDIO_API = 0xC018AA3F;
@@ -73,6 +74,9 @@ public sealed unsafe partial class KernelFeatures
     /// <summary><c>pidfd_open</c> knows <c>PIDFD_THREAD</c>.</summary>
     public required KernelProbe PidfdThread { get; init; }
 
+    /// <summary>A tmpfs whose pages are never swapped out can be made: frame pools lie on one.</summary>
+    public required KernelProbe FramePoolMount { get; init; }
+
     /// <summary>The kernel is at least <see cref="OldestVersion"/>.</summary>
     public bool IsNewEnough => Version >= OldestVersion;
 
@@ -95,6 +99,7 @@ public sealed unsafe partial class KernelFeatures
             PagemapScan = ProbePagemapScan(),
             ProcmapQuery = ProbeProcmapQuery(),
             PidfdThread = ProbePidfdThread(),
+            FramePoolMount = ProbeFramePoolMount(),
         };
     }
 
@@ -193,7 +198,7 @@ public sealed unsafe partial class KernelFeatures
         if (RuntimeInformation.ProcessArchitecture == Architecture.X64)
         {
             const long userfaultfd = 323;
-            long fd = syscall(userfaultfd, O_CLOEXEC | O_NONBLOCK, 0);
+            long fd = syscall(userfaultfd, O_CLOEXEC | O_NONBLOCK, 0, 0, 0, 0);
             handle = new SafeFileHandle((nint)fd, ownsHandle: true);
             if (fd >= 0)
                 return KernelProbe.Ok;
@@ -239,7 +244,26 @@ public sealed unsafe partial class KernelFeatures
         return pidfd.IsInvalid ? KernelProbe.Failed("pidfd_open(PIDFD_THREAD)", Marshal.GetLastPInvokeError()) : KernelProbe.Ok;
     }
 
-    private static int pidfd_open(int pid, uint flags) => (int)syscall(434, pid, flags);
+    // The file system is configured and never mounted; it goes with its descriptor.
+    private static KernelProbe ProbeFramePoolMount()
+    {
+        const long fsopen = 430, fsconfig = 431;
+        const long FSCONFIG_SET_FLAG = 0, FSCONFIG_CMD_CREATE = 6;
+        fixed (byte* tmpfs = "tmpfs\0"u8, noswap = "noswap\0"u8)
+        {
+            using SafeFileHandle context = new((nint)syscall(fsopen, (long)tmpfs, FSOPEN_CLOEXEC, 0, 0, 0), ownsHandle: true);
+            if (context.IsInvalid)
+                return KernelProbe.Failed("fsopen(tmpfs)", Marshal.GetLastPInvokeError());
+            long fd = context.DangerousGetHandle();
+            if (syscall(fsconfig, fd, FSCONFIG_SET_FLAG, (long)noswap, 0, 0) < 0)
+                return KernelProbe.Failed("fsconfig(tmpfs, noswap)", Marshal.GetLastPInvokeError());
+            return syscall(fsconfig, fd, FSCONFIG_CMD_CREATE, 0, 0, 0) < 0
+                ? KernelProbe.Failed("fsconfig(tmpfs, create)", Marshal.GetLastPInvokeError())
+                : KernelProbe.Ok;
+        }
+    }
+
+    private static int pidfd_open(int pid, uint flags) => (int)syscall(434, pid, flags, 0, 0, 0);
 
     [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial SafeFileHandle open(string path, int flags);
@@ -248,7 +272,7 @@ public sealed unsafe partial class KernelFeatures
     private static partial int ioctl(SafeFileHandle fd, nuint request, void* argument);
 
     [LibraryImport("libc", SetLastError = true)]
-    private static partial long syscall(long number, long first, long second);
+    private static partial long syscall(long number, long first, long second, long third, long fourth, long fifth);
 
     private struct uffdio_api
     {

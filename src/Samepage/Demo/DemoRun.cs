@@ -134,7 +134,7 @@ internal sealed class DemoRun(PrivateDaemon daemon, DataSetProgram[] programs, D
         Table table = new("", ">memory");
         table.Add("before: the programs (sum of Pss)", Quantity.Bytes(before));
         table.Add("after: the programs, without shared frames (sum of Pss less Pss_Shmem)", Quantity.Bytes(own));
-        table.Add("after: the pool of shared frames (blocks of the daemon's memfds)", Quantity.Bytes(pool));
+        table.Add("after: the pool of shared frames (blocks of its files)", Quantity.Bytes(pool));
         table.Add("saved", Quantity.Bytes(saved));
         table.Add("what could be saved", Quantity.Bytes(SaveableBytes));
         table.Add("the daemon itself (Pss less Pss_Shmem)", Quantity.Bytes(ProcessMemory.Read(daemon.Pid).OwnBytes));

@@ -37,23 +37,27 @@ internal readonly record struct ProcessMemory(long PssBytes, long ShmemPssBytes)
     }
 }
 
-/// <summary>The memory behind a process's memfds: the daemon's frame pools, and the tables that it shares with its agents.</summary>
+/// <summary>The memory of the daemon's frame pools, and of the tables that it shares with its agents.</summary>
+/// <remarks>Taken from the files and not from <c>Shmem</c> in <c>/proc/meminfo</c>, which is moved by every other program too.</remarks>
 internal static class PoolMemory
 {
+    private const string PoolFile = "/samepage-frames";
+
     /// <returns>Bytes by the kernel's count of blocks, each file once. The runtime's own memfd for compiled code is left out.</returns>
     public static long Read(int pid)
     {
-        Dictionary<ulong, long> files = [];
+        Dictionary<FileIdentity, long> files = [];
         foreach (string descriptor in Directory.EnumerateFiles($"/proc/{pid}/fd"))
         {
-            string? target = LinkTarget(descriptor);
-            if (target is null || !target.StartsWith("/memfd:", StringComparison.Ordinal) || target.StartsWith("/memfd:doublemapper", StringComparison.Ordinal))
-                continue;
-            if (FileBlocks.TryRead(descriptor, out ulong inode, out long bytes))
-                files[inode] = bytes;
+            if (LinkTarget(descriptor) is { } target && IsOurs(target) && FileBlocks.TryRead(descriptor, out FileIdentity file, out long bytes))
+                files[file] = bytes;
         }
         return files.Values.Sum();
     }
+
+    private static bool IsOurs(string target) =>
+        target.EndsWith(PoolFile, StringComparison.Ordinal)
+        || target.StartsWith("/memfd:", StringComparison.Ordinal) && !target.StartsWith("/memfd:doublemapper", StringComparison.Ordinal);
 
     private static string? LinkTarget(string descriptor)
     {

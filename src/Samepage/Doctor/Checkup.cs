@@ -18,9 +18,8 @@ internal static class Checkup
     private static readonly (string Name, int Bit, string Verdict, string Use)[] s_capabilities =
     [
         ("CAP_SYS_PTRACE", 19, Failure, "to put the agent into processes"),
-        ("CAP_SYS_ADMIN", 21, Warning, "to see which pages are the same frame already"),
+        ("CAP_SYS_ADMIN", 21, Failure, "to make frame pools, and to see which frame a page is"),
         ("CAP_DAC_OVERRIDE", 1, Warning, "to serve processes of other users"),
-        ("CAP_IPC_LOCK", 14, Warning, "to keep the agent's tables out of swap"),
     ];
 
     /// <summary>Everything that can be said without the daemon.</summary>
@@ -32,6 +31,7 @@ internal static class Checkup
         Probe("pagemap-scan", "PAGEMAP_SCAN answers", kernel.PagemapScan, "a kernel of 6.7 or later has it; a seccomp filter of a container may forbid it"),
         Probe("procmap-query", "PROCMAP_QUERY answers", kernel.ProcmapQuery, "a kernel of 6.11 or later has it; a seccomp filter of a container may forbid it"),
         Probe("pidfd-thread", "pidfd_open takes PIDFD_THREAD", kernel.PidfdThread, "a kernel of 6.9 or later has it; a seccomp filter of a container may forbid it"),
+        Probe("frame-pool", "tmpfs takes noswap", kernel.FramePoolMount, "a kernel of 6.4 or later has it; a seccomp filter of a container may forbid it"),
         Privileges(facts.EffectiveCapabilities),
         PtraceScope(facts),
         MapCount(facts.MapCountMax),
@@ -103,7 +103,7 @@ internal static class Checkup
 
     private static DoctorCheck PageCounts(string refusal) => refusal.Length == 0
         ? new("kpagecount", Ok, "/proc/kpagecount is readable", "")
-        : new("kpagecount", Warning, $"/proc/kpagecount cannot be read ({refusal}); pages that fork shares already may be counted as savings", "run as root with CAP_SYS_ADMIN; a container hides the file");
+        : new("kpagecount", Failure, $"/proc/kpagecount cannot be read ({refusal}), and so not which frames are still in use", "run as root; the kernel needs CONFIG_PROC_PAGE_MONITOR, and a container must not hide the file");
 
     private static DoctorCheck KernelKsm(bool? runs) => runs switch
     {
