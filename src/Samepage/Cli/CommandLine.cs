@@ -47,6 +47,10 @@ internal static class CommandLine
         {
             return Fail(ExitCode.Failed, "interrupted");
         }
+        catch (IOException e)
+        {
+            return Fail(ExitCode.Failed, $"input or output failed: {e.Message}");
+        }
         catch (Exception e)
         {
             return Fail(ExitCode.Failed, $"an error in samepage itself; please report it with what follows: {e}");

@@ -27,9 +27,10 @@ internal static class Python
             await RunAsync("/usr/bin/apt-get", ["update"], cancellation);
             (exit, output) = await RunAsync("/usr/bin/apt-get", ["install", "-y", "python3"], cancellation);
         }
-        return exit == 0 && await FindAsync(cancellation) is { } installed
-            ? installed
-            : throw new CommandException(ExitCode.Failed, $"apt-get install -y python3 ended with {exit}: {output.Trim()}", "install python3 by hand, then try again");
+        if (exit != 0)
+            throw new CommandException(ExitCode.Failed, $"apt-get install -y python3 ended with {exit}: {output.Trim()}", "install python3 by hand, then try again");
+        return await FindAsync(cancellation)
+            ?? throw new CommandException(ExitCode.Failed, "the package python3 is installed, and yet no python3 in /usr/bin or on PATH runs", "see what this prints: python3 -c 'import hashlib, random'");
     }
 
     private static async Task<string?> FindAsync(CancellationToken cancellation)
