@@ -161,7 +161,7 @@ internal sealed class DemoRun(PrivateDaemon daemon, DataSetProgram[] programs, D
         {
             string[] before = [.. programs.Select(p => p.LastDigest)];
             string found = await writer.WriteAsync(cancellation);
-            screen.Check(found == "right", $"python {writer.Number} wrote to {Quantity.Count(CommonMib << 8)} pages and reads back {(found == "right" ? "what it wrote" : found)}");
+            screen.Check(found == "right", $"python {writer.Number} wrote to {Quantity.Count(CommonMib << 8)} pages and {(found == "right" ? "reads back what it wrote" : $"finds that its memory {found}")}");
             await Task.WhenAll(programs.Select(p => p.DigestAsync(cancellation)));
             int[] disturbed = [.. programs.Where((p, i) => p != writer && p.LastDigest != before[i]).Select(p => p.Number)];
             screen.Check(disturbed.Length == 0, disturbed.Length == 0 ? "  the others still read the old" : $"  python {string.Join(", ", disturbed)} no longer reads the old");
