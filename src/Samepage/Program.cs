@@ -1,1 +1,1 @@
-return 0;
+return await Samepage.Daemon.DaemonHost.RunAsync(default);
