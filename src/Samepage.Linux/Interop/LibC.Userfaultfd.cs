@@ -28,6 +28,14 @@ internal static partial class LibC
         public ulong ioctls;
     }
 
+    /// <summary><c>struct uffdio_range</c>.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    public struct uffdio_range
+    {
+        public ulong start;
+        public ulong len;
+    }
+
     /// <summary><c>struct uffdio_register</c>, with its <c>uffdio_range</c> laid out flat.</summary>
     [StructLayout(LayoutKind.Sequential)]
     public struct uffdio_register

@@ -10,7 +10,7 @@ namespace Samepage.Live;
 /// <summary>One process that was taken in, as the live machine sees it.</summary>
 internal sealed class LiveSpace : IDisposable
 {
-    private static readonly TimeSpan ShortHold = TimeSpan.FromMilliseconds(3), LongHold = TimeSpan.FromMilliseconds(15);
+    private static readonly TimeSpan ShortHold = TimeSpan.FromMilliseconds(2), LongHold = TimeSpan.FromMilliseconds(8);
     private readonly WorldStop _world = new();
     private readonly int[] _agentThreads;
 
