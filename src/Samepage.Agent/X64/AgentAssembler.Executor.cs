@@ -93,6 +93,7 @@ internal sealed partial class AgentAssembler
         c.je(merge);
         c.cmp(eax, (int)OperationKind.Zero);
         c.je(zero);
+        c.mov(Word(AgentLayout.Unmerging), 1);
         c.call(_unmerge);
         c.jmp(counted);
         At(ref merge);
@@ -105,6 +106,7 @@ internal sealed partial class AgentAssembler
         c.dec(ebp);
         c.jmp(next);
         At(ref answer);
+        c.mov(Word(AgentLayout.Unmerging), 0);
         Answer();
         // What was merged is thrown away behind the answer, when the program runs again already.
         c.cmp(Word(AgentLayout.ScratchUsed), 0);
@@ -120,6 +122,7 @@ internal sealed partial class AgentAssembler
         // table that could be stale. Until all are restored the warden serves their faults.
         At(ref restore);
         c.mov(Word(AgentLayout.Orphaned), 1);
+        c.mov(Word(AgentLayout.Unmerging), 1);
         c.xor(r14d, r14d);
         At(ref query);
         Query(r14, 32 | 16); // next file-backed mapping at or behind r14
@@ -154,6 +157,7 @@ internal sealed partial class AgentAssembler
         c.mov(r14, r15);
         c.jmp(query);
         At(ref restored);
+        c.mov(Word(AgentLayout.Unmerging), 0);
         c.mov(Word(AgentLayout.Restored), 1);
         c.lea(rdi, __[r12 + (AgentLayout.ScratchOffset - AgentLayout.DataOffset)]);
         c.mov(esi, AgentLayout.ScratchBytes);

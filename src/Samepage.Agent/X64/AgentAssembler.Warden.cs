@@ -21,7 +21,7 @@ internal sealed partial class AgentAssembler
         Label loop = c.CreateLabel(), events = c.CreateLabel(), slot = c.CreateLabel(), nextSlot = c.CreateLabel(), read = c.CreateLabel();
         Label orphan = c.CreateLabel(), closeChild = c.CreateLabel(), minor = c.CreateLabel(), wake = c.CreateLabel(), fork = c.CreateLabel();
         Label find = c.CreateLabel(), found = c.CreateLabel(), forever = c.CreateLabel(), poll = c.CreateLabel(), exit = c.CreateLabel(), sweep = c.CreateLabel();
-        Label sweepNext = c.CreateLabel(), swept = c.CreateLabel(), alive = c.CreateLabel(), clear = c.CreateLabel();
+        Label sweepNext = c.CreateLabel(), swept = c.CreateLabel(), alive = c.CreateLabel(), clear = c.CreateLabel(), sleep = c.CreateLabel();
 
         At(ref _wardenMain);
         c.mov(r12, _base + AgentLayout.DataOffset);
@@ -39,7 +39,15 @@ internal sealed partial class AgentAssembler
         c.mov(__dword_ptr[r12 + AgentLayout.PollTable + 8], eax);
         c.mov(__dword_ptr[r12 + AgentLayout.PollTable + 12], LibC.POLLIN);
 
+        // While the executor unmerges, every operation waits for one event to be read: sleeping in between would cost more than all the rest.
         At(ref loop);
+        c.cmp(Word(AgentLayout.Unmerging), 0);
+        c.je(sleep);
+        Sys(24); // sched_yield
+        c.mov(__word_ptr[r12 + AgentLayout.PollTable + 6], 0);
+        c.mov(__word_ptr[r12 + AgentLayout.PollTable + 14], LibC.POLLIN);
+        c.jmp(events);
+        At(ref sleep);
         c.lea(rdi, __[r12 + AgentLayout.PollTable]);
         c.mov(esi, AgentLayout.MaxChildren + 2);
         c.mov(edx, -1);
