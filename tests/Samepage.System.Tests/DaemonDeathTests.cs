@@ -29,7 +29,7 @@ public sealed class DaemonDeathTests
         for (int i = 0; i < two.Length; i++)
         {
             await two[i].Does("verify");
-            await before[i].Gone(10);
+            await before[i].GoneAfterDeath(10);
             await two[i].Does("verify");
         }
 

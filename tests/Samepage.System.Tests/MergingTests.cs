@@ -112,4 +112,22 @@ public sealed class MergingTests(SharedDaemon shared) : OnOneDaemon(shared)
         foreach (LiveProgram program in two)
             await program.Does("verify");
     }
+
+    [Fact]
+    public async Task D7_LockedMemoryStaysLocked()
+    {
+        LiveProgram[] two = await LiveProgram.Targets(2, "common", "16", "lock");
+        await using var together = new Together(two);
+        await two[0].Does("verify");
+        long locked = ProcessView.Of(two[0].Pid).Status("VmLck");
+        Assert.True(locked >= 16 * 1024, $"{locked} kB");
+        await Daemon.TakeInAndWait(two);
+        await two[0].Does("verify");
+        Assert.Equal(locked, ProcessView.Of(two[0].Pid).Status("VmLck"));
+        await two[0].Does("poke");
+        await two[1].Does("verify");
+        await Daemon.GiveBack(two);
+        Assert.Equal(locked, ProcessView.Of(two[0].Pid).Status("VmLck"));
+        await two[0].Does("verify");
+    }
 }

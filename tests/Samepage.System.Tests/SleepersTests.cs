@@ -41,7 +41,7 @@ public sealed class SleepersTests(SharedDaemon shared) : OnOneDaemon(shared)
         await doomed.TakeIn(sleepers);
         await doomed.Merged(sleepers, 500);
         await doomed.Kill9();
-        await before.Gone(20, memoryGrewBack: false);
+        await before.GoneAfterDeath(20, memoryGrewBack: false);
         await NobodyReturned(sleepers, "the daemon's death");
         string woken = await sleepers.Ask("wake", 120);
         Assert.True(woken.EndsWith("wrong 0", StringComparison.Ordinal), $"{woken}: {sleepers.Errors}");

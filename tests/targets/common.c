@@ -1,8 +1,9 @@
 /* Memory that several processes have in common: of every four runs of pages three are the same in all, one is its own.
  *
- *   common MIB [run=256] [zeros=0] [huge]
+ *   common MIB [run=256] [zeros=0] [huge] [lock]
  *
- * `run` is the length of a run in pages; `zeros` adds that many pages of zeros, written; `huge` asks for huge pages.
+ * `run` is the length of a run in pages; `zeros` adds that many pages of zeros, written; `huge` asks for huge pages;
+ * `lock` locks the memory.
  * Commands: `verify` (every byte), `write` (new content into every page, read back), `poke` (one word of each page),
  * `again` (back to the first content), `address`, `quit`.
  */
@@ -53,19 +54,22 @@ static void answer(uint64_t bad)
 
 int main(int argc, char **argv)
 {
-    int huge = 0;
+    int huge = 0, lock = 0;
     if (argc < 2)
         return 2;
     for (int i = 2; i < argc; i++) {
         sscanf(argv[i], "run=%lu", &run);
         sscanf(argv[i], "zeros=%lu", &zeros);
         huge |= !strcmp(argv[i], "huge");
+        lock |= !strcmp(argv[i], "lock");
     }
     pages = strtoul(argv[1], NULL, 10) * 256 + zeros;
     size_t bytes = pages * PAGE;
     memory = map_private(bytes);
     if (huge)
         madvise(memory, bytes, MADV_HUGEPAGE);
+    if (lock && mlock(memory, bytes))
+        fail("mlock");
     fill();
     say("ready %lu", pages);
 

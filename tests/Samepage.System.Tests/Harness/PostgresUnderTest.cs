@@ -6,7 +6,9 @@ namespace Samepage.SystemTests.Harness;
 /// <summary>A PostgreSQL cluster of our own, in a temporary folder, run by a user without privileges.</summary>
 internal sealed class PostgresUnderTest : IAsyncDisposable
 {
-    private const int User = 54399;
+    /// <summary>Made by Debian's package; initdb wants a user that has a name.</summary>
+    private const string User = "postgres";
+
     private readonly string _programs;
     private readonly string _folder;
     private LiveProgram? _server;
@@ -35,7 +37,7 @@ internal sealed class PostgresUnderTest : IAsyncDisposable
         }
     }
 
-    private static string[] Identity => [$"--reuid={User}", $"--regid={User}", "--clear-groups"];
+    private static string[] Identity => [$"--reuid={User}", $"--regid={User}", "--init-groups"];
 
     private string Data => Path.Combine(_folder, "data");
 

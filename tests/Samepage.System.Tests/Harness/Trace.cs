@@ -6,6 +6,9 @@ internal sealed class Trace
     /// <summary>Room for page tables that are not charged back, and for what the program itself touched meanwhile.</summary>
     private const long PssSlackBytes = 1 << 20;
 
+    /// <summary>After the daemon's death nobody can unmap the code that the last of our threads ran to its end.</summary>
+    private const long CodeBytesMax = 64 << 10;
+
     private readonly ProcessView _view;
     private readonly int _threads;
     private readonly string[] _descriptors;
@@ -28,8 +31,11 @@ internal sealed class Trace
     public static Trace Of(LiveProgram program) => new(program.Pid);
 
     /// <returns>What is left of us in the process; empty when nothing is.</returns>
-    public string Left(bool memoryGrewBack = true)
+    /// <param name="memoryGrewBack">It takes as much memory as before.</param>
+    /// <param name="killed">The daemon was killed, and could not clean up after its agent.</param>
+    public string Left(bool memoryGrewBack = true, bool killed = false)
     {
+        long mapped = _view.MappedBytes - _mappedBytes;
         var left = new List<string>();
         if (_view.Threads != _threads)
             left.Add($"{_view.Threads} threads, were {_threads}");
@@ -37,8 +43,8 @@ internal sealed class Trace
             left.Add($"descriptors {string.Join("; ", _view.Descriptors.Except(_descriptors))}");
         if (_view.MappedNames.Except(_names).ToArray() is { Length: > 0 } names)
             left.Add($"mappings of {string.Join("; ", names)}");
-        if (_view.MappedBytes != _mappedBytes)
-            left.Add($"{_view.MappedBytes} bytes mapped, were {_mappedBytes}");
+        if (mapped < 0 || mapped > (killed ? CodeBytesMax : 0))
+            left.Add($"{mapped} more bytes mapped than the {_mappedBytes} before");
         if (_view.WatchedAreas is > 0 and var watched)
             left.Add($"{watched} areas watched by a userfaultfd");
         if (_view.PssShmemBytes != _shmemBytes)
@@ -48,9 +54,9 @@ internal sealed class Trace
         return string.Join(", ", left);
     }
 
-    /// <summary>Waits until nothing is left, within a bound.</summary>
-    public Task Gone(int seconds, bool memoryGrewBack = true) =>
-        Until.True(() => Left(memoryGrewBack).Length == 0, seconds, () => Left(memoryGrewBack));
+    /// <summary>After the daemon was killed: waits until nothing is left, within a bound.</summary>
+    public Task GoneAfterDeath(int seconds, bool memoryGrewBack = true) =>
+        Until.True(() => Left(memoryGrewBack, killed: true).Length == 0, seconds, () => Left(memoryGrewBack, killed: true));
 
     /// <summary>Nothing is left now.</summary>
     public void IsGone(bool memoryGrewBack = true)
