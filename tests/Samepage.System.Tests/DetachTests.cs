@@ -1,0 +1,64 @@
+using Samepage.SystemTests.Harness;
+
+namespace Samepage.SystemTests;
+
+/// <summary>A process that is given back shows no thread, no descriptor and no mapping of ours.</summary>
+public sealed class DetachTests(SharedDaemon shared) : OnOneDaemon(shared)
+{
+    [Fact]
+    public async Task A5_GivenBackAProcessIsAsItWasBefore()
+    {
+        LiveProgram[] two = await LiveProgram.Targets(2, "common", "64", "run=16", "zeros=1024");
+        await using var together = new Together(two);
+        foreach (LiveProgram program in two)
+            await program.Does("verify");
+        Trace[] before = [.. two.Select(Trace.Of)];
+        await Daemon.TakeInAndWait(two);
+        await Daemon.Merged(two[0], 64 * 256 / 2);
+        await Daemon.GiveBack(two[0]);
+        // Pages of zeros stay with the kernel's zero page, which counts for nobody.
+        before[0].IsGone(memoryGrewBack: false);
+        await two[0].Does("verify");
+        await two[1].Does("verify");
+        await two[0].Does("write");
+        await two[1].Does("verify");
+        before[0].IsGone();
+
+        Called all = await Daemon.Cli("detach", "--all");
+        Assert.True(all.ExitCode == 0, $"{all}");
+        before[1].IsGone(memoryGrewBack: false);
+        await two[1].Does("verify");
+        Assert.DoesNotContain((await Daemon.Status()).Processes, process => process.State is "merging" or "settling" or "detaching");
+        Assert.Equal(0, (await Daemon.Status()).PagesShared);
+    }
+
+    [Fact]
+    public async Task TakenInAndGivenBackManyTimesNothingPilesUp()
+    {
+        LiveProgram[] two = await LiveProgram.Targets(2, "common", "8");
+        await using var together = new Together(two);
+        await two[0].Does("verify");
+        var before = Trace.Of(two[0]);
+        int descriptors = ProcessView.Of(Daemon.Pid).Descriptors.Length;
+        for (int round = 0; round < 10; round++)
+        {
+            await Daemon.TakeIn(two);
+            await Daemon.Merged(two[0], 100);
+            await Daemon.GiveBack(two);
+            before.IsGone();
+        }
+
+        await two[0].Does("verify");
+        int after = ProcessView.Of(Daemon.Pid).Descriptors.Length;
+        Assert.True(after <= descriptors + 8, $"the daemon had {descriptors} descriptors, and has {after}: {string.Join('\n', ProcessView.Of(Daemon.Pid).Descriptors)}");
+    }
+
+    [Fact]
+    public async Task AProcessThatWasNeverTakenInCannotBeGivenBack()
+    {
+        await using LiveProgram stranger = await LiveProgram.Target("common", "1");
+        Called called = await Daemon.Cli("detach", $"{stranger.Pid}");
+        Assert.True(called.ExitCode is 0 or 1, $"{called}");
+        await stranger.Does("verify");
+    }
+}

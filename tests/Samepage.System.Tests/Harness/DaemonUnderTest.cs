@@ -1,0 +1,111 @@
+using System.Net.Sockets;
+using System.Runtime.InteropServices;
+
+namespace Samepage.SystemTests.Harness;
+
+/// <summary>A daemon of our own, with its state in a temporary folder.</summary>
+internal sealed partial class DaemonUnderTest : IAsyncDisposable
+{
+    private const int SIGTERM = 15;
+    private const int SIGKILL = 9;
+
+    private readonly LiveProgram _process;
+    private readonly HttpClient _http;
+
+    private DaemonUnderTest(string runFolder, LiveProgram process)
+    {
+        RunFolder = runFolder;
+        _process = process;
+        string socket = Path.Combine(runFolder, "samepage.sock");
+        _http = new HttpClient(new SocketsHttpHandler
+        {
+            ConnectCallback = async (_, cancellation) =>
+            {
+                var connection = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+                await connection.ConnectAsync(new UnixDomainSocketEndPoint(socket), cancellation);
+                return new NetworkStream(connection, ownsSocket: true);
+            },
+        })
+        { BaseAddress = new Uri("http://samepage"), Timeout = TimeSpan.FromSeconds(20) };
+    }
+
+    public string RunFolder { get; }
+
+    public int Pid => _process.Pid;
+
+    public bool HasExited => _process.HasExited;
+
+    public string Log => _process.Errors;
+
+    public static async Task<DaemonUnderTest> Start(string? runFolder = null)
+    {
+        Needs.Root();
+        runFolder ??= Directory.CreateTempSubdirectory("samepage-test-").FullName;
+        var environment = new Dictionary<string, string> { ["SAMEPAGE_RUN_DIR"] = runFolder };
+        LiveProgram process = LiveProgram.StartIn("/", environment, "dotnet", Repository.Program, "daemon");
+        await process.Ready(30);
+        return new DaemonUnderTest(runFolder, process);
+    }
+
+    public async Task<WireStatus> Status() => WireStatus.Parse(await _http.GetStringAsync("/v1/status"));
+
+    public Task<Called> Cli(params IEnumerable<string> arguments) => Harness.Cli.Run(RunFolder, arguments);
+
+    /// <summary>Takes processes in, and returns when they are (they may still have much to merge).</summary>
+    public async Task TakeIn(params IEnumerable<LiveProgram> programs)
+    {
+        Called called = await Cli(["attach", .. programs.Select(program => $"{program.Pid}")]);
+        Assert.True(called.ExitCode == 0, $"attach: {called}\n{Tail}");
+    }
+
+    /// <summary>Takes processes in, and returns when nothing more can be merged in them now.</summary>
+    public async Task TakeInAndWait(params IEnumerable<LiveProgram> programs)
+    {
+        Called called = await Cli(["attach", "--wait", .. programs.Select(program => $"{program.Pid}")]);
+        Assert.True(called.ExitCode == 0, $"attach --wait: {called}\n{Tail}");
+    }
+
+    public async Task GiveBack(params IEnumerable<LiveProgram> programs)
+    {
+        Called called = await Cli(["detach", .. programs.Select(program => $"{program.Pid}")]);
+        Assert.True(called.ExitCode == 0, $"detach: {called}\n{Tail}");
+    }
+
+    /// <summary>Waits until so many pages of a process are merged.</summary>
+    public Task Merged(LiveProgram program, long pages, int seconds = 30) => Until.True(
+        async () => (await Status()).Of(program.Pid).PagesMerged >= pages, seconds,
+        async () => $"{pages} pages of {program.Name} ({program.Pid}) merged: {(await Status()).Of(program.Pid)}\n{Tail}");
+
+    /// <summary>The end of its log.</summary>
+    public string Tail => $"the daemon ({(HasExited ? $"exited with {_process.ExitCode}" : "running")}) said: {string.Join('\n', Log.Split('\n').TakeLast(15))}";
+
+    public async Task Kill9()
+    {
+        Assert.Equal(0, kill(Pid, SIGKILL));
+        await _process.Ends(10);
+    }
+
+    /// <returns>The exit code.</returns>
+    public async Task<int> Terminate(int seconds = 60)
+    {
+        Assert.Equal(0, kill(Pid, SIGTERM));
+        return await _process.Ends(seconds);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        _http.Dispose();
+        if (!HasExited)
+        {
+            _ = kill(Pid, SIGTERM);
+            await Task.WhenAny(Task.Run(() => _process.Ends(30)), Task.Delay(TimeSpan.FromSeconds(31)));
+        }
+
+        await _process.DisposeAsync();
+        if (Directory.Exists(RunFolder))
+            Directory.Delete(RunFolder, recursive: true);
+    }
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int kill(int pid, int signal);
+}

@@ -1,0 +1,85 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+
+namespace Samepage.SystemTests.Harness;
+
+/// <summary>What the kernel says of a process: its threads, descriptors, mappings, and where its pages are.</summary>
+internal sealed class ProcessView
+{
+    private const ulong Present = 1UL << 63;
+    private const ulong FrameNumber = (1UL << 55) - 1;
+    private const int PageSize = 4096;
+    private readonly string _folder;
+
+    private ProcessView(int pid) => _folder = $"/proc/{pid}";
+
+    public static ProcessView Of(int pid) => new(pid);
+
+    public bool Exists => Directory.Exists(_folder);
+
+    public int Threads => Directory.GetDirectories($"{_folder}/task").Length;
+
+    /// <summary>The descriptors, by number, with what each is open on.</summary>
+    public string[] Descriptors => [.. Directory.GetFiles($"{_folder}/fd").Select(path => $"{Path.GetFileName(path)} {File.ResolveLinkTarget(path, false)?.Name}").Order()];
+
+    public string[] Maps => File.ReadAllLines($"{_folder}/maps");
+
+    /// <summary>Bytes of address space in use.</summary>
+    public long MappedBytes => Maps.Sum(line => Range(line) is var (start, end) ? (long)(end - start) : 0);
+
+    /// <summary>What mappings are called, once each.</summary>
+    public string[] MappedNames => [.. Maps.Select(line => line.Length > 73 ? line[73..] : "").Where(name => name.Length > 0).Distinct().Order()];
+
+    /// <summary>Areas that some userfaultfd watches, by their flags in smaps.</summary>
+    public int WatchedAreas => File.ReadLines($"{_folder}/smaps").Count(line =>
+        line.StartsWith("VmFlags:", StringComparison.Ordinal) && line.Split(' ').Any(flag => flag is "um" or "uw" or "ui"));
+
+    public long PssBytes => RollUp("Pss:");
+
+    public long PssShmemBytes => RollUp("Pss_Shmem:");
+
+    public long SharedBytes => RollUp("Shared_Clean:") + RollUp("Shared_Dirty:");
+
+    /// <summary>State and kernel function of each thread: for messages about somebody who does not answer.</summary>
+    public string Standing
+    {
+        get
+        {
+            try
+            {
+                return string.Join(", ", Directory.GetDirectories($"{_folder}/task").Select(task =>
+                    $"{Path.GetFileName(task)} {File.ReadLines($"{task}/status").FirstOrDefault(line => line.StartsWith("State:", StringComparison.Ordinal))?[7..]} in {File.ReadAllText($"{task}/wchan")}"));
+            }
+            catch (IOException)
+            {
+                return "gone";
+            }
+        }
+    }
+
+    public long Status(string field) => Number(File.ReadLines($"{_folder}/status").First(line => line.StartsWith(field + ":", StringComparison.Ordinal)));
+
+    /// <returns>Physical frame of each page of a range; 0 where none is present. Needs CAP_SYS_ADMIN.</returns>
+    public ulong[] Frames(ulong start, ulong end)
+    {
+        using FileStream file = File.OpenRead($"{_folder}/pagemap");
+        file.Position = (long)(start / PageSize * 8);
+        var entries = new ulong[(end - start) / PageSize];
+        file.ReadExactly(MemoryMarshal.AsBytes(entries.AsSpan()));
+        return [.. entries.Select(entry => (entry & Present) == 0 ? 0 : entry & FrameNumber)];
+    }
+
+    private static (ulong Start, ulong End)? Range(string line)
+    {
+        int dash = line.IndexOf('-', StringComparison.Ordinal), space = line.IndexOf(' ', StringComparison.Ordinal);
+        if (line.EndsWith("[vsyscall]", StringComparison.Ordinal))
+            return null;
+        return (ulong.Parse(line.AsSpan(0, dash), NumberStyles.HexNumber, CultureInfo.InvariantCulture),
+            ulong.Parse(line.AsSpan(dash + 1, space - dash - 1), NumberStyles.HexNumber, CultureInfo.InvariantCulture));
+    }
+
+    private static long Number(string line) => long.Parse(line.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
+
+    private long RollUp(string field) =>
+        File.ReadLines($"{_folder}/smaps_rollup").Where(line => line.StartsWith(field, StringComparison.Ordinal)).Select(Number).FirstOrDefault() * 1024;
+}

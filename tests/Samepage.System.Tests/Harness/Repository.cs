@@ -1,0 +1,41 @@
+using System.Diagnostics;
+
+namespace Samepage.SystemTests.Harness;
+
+/// <summary>Where things are: the checkout, the program under test, the targets (compiled at the first use).</summary>
+internal static class Repository
+{
+    private static readonly Lazy<string> Compiled = new(Compile);
+
+    public static string Root { get; } = FindRoot();
+
+    /// <summary>The program under test, as <c>dotnet</c> runs it.</summary>
+    public static string Program { get; } = Path.Combine(Root, "artifacts", "bin", "Samepage", "release", "samepage.dll");
+
+    /// <returns>Path of a compiled target.</returns>
+    public static string Target(string name) => Path.Combine(Compiled.Value, name);
+
+    private static string FindRoot()
+    {
+        for (var folder = new DirectoryInfo(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
+            if (File.Exists(Path.Combine(folder.FullName, "Samepage.slnx")))
+                return folder.FullName;
+        throw new InvalidOperationException($"no Samepage.slnx above {AppContext.BaseDirectory}");
+    }
+
+    private static string Compile()
+    {
+        string output = Path.Combine(Root, "artifacts", "targets");
+        var start = new ProcessStartInfo("make")
+        {
+            ArgumentList = { "--silent", "-j2", "-C", Path.Combine(Root, "tests", "targets"), $"OUT={output}" },
+            RedirectStandardError = true,
+            RedirectStandardOutput = true,
+        };
+        using Process make = Process.Start(start) ?? throw new InvalidOperationException("make did not start");
+        Task<string> errors = make.StandardError.ReadToEndAsync();
+        string said = make.StandardOutput.ReadToEnd();
+        make.WaitForExit();
+        return make.ExitCode == 0 ? output : throw new InvalidOperationException($"the targets do not compile:\n{said}{errors.Result}");
+    }
+}

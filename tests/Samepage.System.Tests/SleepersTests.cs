@@ -1,0 +1,58 @@
+using Samepage.SystemTests.Harness;
+
+namespace Samepage.SystemTests;
+
+/// <summary>Threads asleep in system calls: none may return before its time, none may see EINTR.</summary>
+public sealed class SleepersTests(SharedDaemon shared) : OnOneDaemon(shared)
+{
+    [Fact]
+    public async Task NoSleepingCallIsInterruptedByAttachMergeOrDetach()
+    {
+        await using LiveProgram sleepers = await LiveProgram.Target("sleepers", "20");
+        await using LiveProgram company = await LiveProgram.Target("common", "16");
+        await Daemon.TakeInAndWait(sleepers, company);
+        await Daemon.Merged(sleepers, 7000);
+        await NobodyReturned(sleepers, "attach");
+
+        for (int round = 0; round < 3; round++)
+        {
+            await sleepers.Does("churn");
+            await Daemon.Merged(sleepers, 7000);
+            await sleepers.Does("verify");
+        }
+
+        await NobodyReturned(sleepers, "merging");
+        await Daemon.GiveBack(sleepers);
+        await NobodyReturned(sleepers, "detach");
+        await sleepers.Does("verify");
+
+        string woken = await sleepers.Ask("wake", 120);
+        Assert.True(woken.EndsWith("wrong 0", StringComparison.Ordinal), $"{woken}: {sleepers.Errors}");
+        await sleepers.Tell("quit");
+        Assert.Equal(0, await sleepers.Ends());
+    }
+
+    [Fact]
+    public async Task NoSleepingCallIsInterruptedWhenTheDaemonIsKilled()
+    {
+        await using LiveProgram sleepers = await LiveProgram.Target("sleepers", "20");
+        var before = Trace.Of(sleepers);
+        await using DaemonUnderTest doomed = await DaemonUnderTest.Start();
+        await doomed.TakeIn(sleepers);
+        await doomed.Merged(sleepers, 500);
+        await doomed.Kill9();
+        await before.GoneAfterDeath(20, memoryGrewBack: false);
+        await NobodyReturned(sleepers, "the daemon's death");
+        string woken = await sleepers.Ask("wake", 120);
+        Assert.True(woken.EndsWith("wrong 0", StringComparison.Ordinal), $"{woken}: {sleepers.Errors}");
+        await sleepers.Does("verify");
+        await sleepers.Tell("quit");
+        Assert.Equal(0, await sleepers.Ends());
+    }
+
+    private static async Task NobodyReturned(LiveProgram sleepers, string after)
+    {
+        string report = await sleepers.Ask("report");
+        Assert.True(report.EndsWith("returned 0 eintr 0", StringComparison.Ordinal), $"after {after}: {report}: {sleepers.Errors}");
+    }
+}

@@ -1,0 +1,62 @@
+using System.Runtime.InteropServices;
+using Samepage.SystemTests.Harness;
+
+namespace Samepage.SystemTests;
+
+/// <summary>Processes stopped by job control: they stay stopped, and nobody waits for them without a bound.</summary>
+public sealed partial class StoppedTests(SharedDaemon shared) : OnOneDaemon(shared)
+{
+    private const int SIGCONT = 18;
+    private const int SIGSTOP = 19;
+
+    [Fact]
+    public async Task AStoppedProcessIsNotSetGoingByBeingTakenIn()
+    {
+        await using LiveProgram stopped = await LiveProgram.Target("common", "8");
+        LiveProgram[] two = await LiveProgram.Targets(2, "common", "8");
+        await using var together = new Together(two);
+        await Stop(stopped);
+        Called called = await Daemon.Cli("attach", $"{stopped.Pid}");
+        Assert.True(called.ExitCode is 0 or 1, $"{called}");
+        Assert.True(IsStopped(stopped), ProcessView.Of(stopped.Pid).Standing);
+        await Daemon.TakeInAndWait(two);
+        await Daemon.Merged(two[0], 1000);
+        Go(stopped);
+        await stopped.Does("verify");
+        await stopped.Does("write");
+    }
+
+    [Fact]
+    public async Task AProcessStoppedWhileItIsMergedKeepsNobodyElseFromIt()
+    {
+        LiveProgram[] three = await LiveProgram.Targets(3, "common", "64", "run=4");
+        await using var together = new Together(three);
+        await three[0].Does("verify");
+        await Daemon.TakeIn(three[0]);
+        await Stop(three[0]);
+        await Daemon.TakeIn(three[1], three[2]);
+        await Daemon.Merged(three[1], 64 * 256 / 2, 40);
+        await three[1].Does("write");
+        await three[2].Does("verify");
+        Go(three[0]);
+        await three[0].Does("verify");
+        Called called = await Daemon.Cli("detach", "--all");
+        Assert.True(called.ExitCode == 0, $"{called}");
+        foreach (LiveProgram program in three)
+            await program.Does("verify");
+    }
+
+    private static bool IsStopped(LiveProgram program) =>
+        File.ReadLines($"/proc/{program.Pid}/status").Any(line => line.StartsWith("State:\tT", StringComparison.Ordinal));
+
+    private static async Task Stop(LiveProgram program)
+    {
+        Assert.Equal(0, kill(program.Pid, SIGSTOP));
+        await Until.True(() => IsStopped(program), 10, () => ProcessView.Of(program.Pid).Standing);
+    }
+
+    private static void Go(LiveProgram program) => Assert.Equal(0, kill(program.Pid, SIGCONT));
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int kill(int pid, int signal);
+}

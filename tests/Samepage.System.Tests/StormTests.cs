@@ -1,0 +1,77 @@
+using System.Text.RegularExpressions;
+using Samepage.SystemTests.Harness;
+
+namespace Samepage.SystemTests;
+
+/// <summary>Programs that do to their memory all that a program may do, while it is being merged, and check every byte.</summary>
+public sealed partial class StormTests(SharedDaemon shared) : OnOneDaemon(shared)
+{
+    private const int StormSeconds = 10;
+
+    /// <summary>Fewer would not show that the storm met merged pages.</summary>
+    private const long MergedAtLeast = 2000;
+
+    [Theory]
+    [InlineData("write")]
+    [InlineData("dontneed")]
+    [InlineData("mprotect")]
+    [InlineData("remap")]
+    [InlineData("fixed")]
+    [InlineData("fork")]
+    [InlineData("all")]
+    public async Task D4_MemoryThatChangesWhileItIsMergedIsAlwaysRight(string operation)
+    {
+        LiveProgram[] two = await Storms(operation, StormSeconds);
+        await using var together = new Together(two);
+        await Daemon.TakeIn(two);
+        await Daemon.Merged(two[0], MergedAtLeast, StormSeconds);
+        foreach (LiveProgram storm in two)
+            await Found(storm, "done");
+    }
+
+    [Fact]
+    public async Task A5_GivingBackAndTakingInAgainInTheMiddleOfAStormHarmsNothing()
+    {
+        LiveProgram[] two = await Storms("all", 0);
+        await using var together = new Together(two);
+        for (int round = 0; round < 4; round++)
+        {
+            await Daemon.TakeIn(two);
+            await Daemon.Merged(two[0], 500);
+            await Daemon.GiveBack(two[round % 2]);
+            await Daemon.GiveBack(two);
+            await Report(two[0]);
+            await Report(two[1]);
+        }
+
+        foreach (LiveProgram storm in two)
+        {
+            storm.CloseInput();
+            await Found(storm, "done");
+        }
+    }
+
+    internal static async Task<LiveProgram[]> Storms(string operation, int seconds) =>
+        [await LiveProgram.Target("storm", operation, $"{seconds}", "3", "1"), await LiveProgram.Target("storm", operation, $"{seconds}", "3", "2")];
+
+    /// <summary>Asks a running storm what it has found so far: nothing may be wrong.</summary>
+    internal static async Task Report(LiveProgram storm)
+    {
+        await storm.Tell("report");
+        await Found(storm, "so far");
+    }
+
+    internal static async Task Found(LiveProgram storm, string head)
+    {
+        string line = await storm.NextLine(60);
+        Match found = Counts().Match(line);
+        Assert.True(line.StartsWith(head, StringComparison.Ordinal) && found.Success, $"{storm.Name}: {line}");
+        Assert.True(found.Groups["bad"].Value == "0", $"{storm.Name}: {line}\n{storm.Errors}");
+        Assert.True(found.Groups["intruded"].Value == "0", $"{storm.Name}: something was mapped where the program had just unmapped: {line}");
+        Assert.NotEqual("0", found.Groups["ops"].Value);
+        TestContext.Current.SendDiagnosticMessage("{0}: {1}", storm.Name, line);
+    }
+
+    [GeneratedRegex("ops (?<ops>\\d+) bad (?<bad>\\d+) refused (?<refused>\\d+) intruded (?<intruded>\\d+)")]
+    private static partial Regex Counts();
+}

@@ -1,0 +1,100 @@
+/* Memory that several processes have in common: of every four runs of pages three are the same in all, one is its own.
+ *
+ *   common MIB [run=256] [zeros=0] [huge] [lock]
+ *
+ * `run` is the length of a run in pages; `zeros` adds that many pages of zeros, written; `huge` asks for huge pages;
+ * `lock` locks the memory.
+ * Commands: `verify` (every byte), `write` (new content into every page, read back), `poke` (one word of each page),
+ * `again` (back to the first content), `address`, `quit`.
+ */
+#include "target.h"
+
+static unsigned char *memory;
+static uint64_t pages, zeros, run = 256, generation;
+static int poked;
+
+static uint64_t seed_of(uint64_t page)
+{
+    if (page >= pages - zeros)
+        return generation == 0 ? 0 : mix(page) ^ ((uint64_t)getpid() << 40) ^ generation;
+    if (generation == 0 && page / run % 4 != 3)
+        return 1 + page;
+    return mix(page + 1) ^ ((uint64_t)getpid() << 40) ^ (generation << 32) ^ 0x5a5a;
+}
+
+static uint64_t verify(void)
+{
+    uint64_t bad = 0;
+    for (uint64_t page = 0; page < pages; page++) {
+        const volatile uint64_t *words = (void *)(memory + page * PAGE);
+        uint64_t seed = seed_of(page), here = 0;
+        for (uint64_t w = 0; w < WORDS; w++)
+            here += words[w] != (poked && w == 7 ? page + (uint64_t)getpid() : word_of(seed, w));
+        if (here && !bad)
+            fprintf(stderr, "page %lu at %p: %lu words differ\n", page, (void *)(memory + page * PAGE), here);
+        bad += here;
+    }
+    return bad;
+}
+
+static void fill(void)
+{
+    poked = 0;
+    for (uint64_t page = 0; page < pages; page++)
+        page_fill(memory + page * PAGE, seed_of(page));
+}
+
+static void answer(uint64_t bad)
+{
+    if (bad)
+        say("bad %lu", bad);
+    else
+        say("ok");
+}
+
+int main(int argc, char **argv)
+{
+    int huge = 0, lock = 0;
+    if (argc < 2)
+        return 2;
+    for (int i = 2; i < argc; i++) {
+        sscanf(argv[i], "run=%lu", &run);
+        sscanf(argv[i], "zeros=%lu", &zeros);
+        huge |= !strcmp(argv[i], "huge");
+        lock |= !strcmp(argv[i], "lock");
+    }
+    pages = strtoul(argv[1], NULL, 10) * 256 + zeros;
+    size_t bytes = pages * PAGE;
+    memory = map_private(bytes);
+    if (huge)
+        madvise(memory, bytes, MADV_HUGEPAGE);
+    if (lock && mlock(memory, bytes))
+        fail("mlock");
+    fill();
+    say("ready %lu", pages);
+
+    char line[64];
+    while (next_command(line, sizeof line)) {
+        if (!strcmp(line, "verify")) {
+            answer(verify());
+        } else if (!strcmp(line, "write")) {
+            generation++;
+            fill();
+            answer(verify());
+        } else if (!strcmp(line, "again")) {
+            generation = 0;
+            fill();
+            answer(verify());
+        } else if (!strcmp(line, "poke")) {
+            poked = 1;
+            for (uint64_t page = 0; page < pages; page++)
+                ((volatile uint64_t *)(memory + page * PAGE))[7] = page + (uint64_t)getpid();
+            answer(verify());
+        } else if (!strcmp(line, "address")) {
+            say("%lx %lx", (unsigned long)memory, (unsigned long)(memory + bytes));
+        } else {
+            say("unknown");
+        }
+    }
+    return 0;
+}

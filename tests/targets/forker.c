@@ -1,0 +1,99 @@
+/* A program and its child, forked from memory that may be merged.
+ *
+ * 4096 pages of common content. Commands, for the program or after `child ` for its child:
+ *   `fork`     makes the child, answers with its pid
+ *   `verify`   every byte
+ *   `write`    new content into every page, read back
+ *   `discard`  MADV_DONTNEED on all: every byte must read as zero then
+ *   `exec`     child only: becomes /bin/true
+ */
+#include "target.h"
+#include <sys/wait.h>
+
+#define PAGES 4096UL
+
+static unsigned char *memory;
+static uint64_t generation;
+static int discarded;
+
+static uint64_t seed_of(uint64_t page)
+{
+    if (discarded)
+        return 0;
+    return generation ? mix(page + 1) ^ ((uint64_t)getpid() << 32) ^ generation : 1 + page;
+}
+
+static const char *obey(const char *command)
+{
+    uint64_t bad = 0;
+    if (!strcmp(command, "write")) {
+        generation++;
+        discarded = 0;
+        for (uint64_t page = 0; page < PAGES; page++)
+            page_fill(memory + page * PAGE, seed_of(page));
+    } else if (!strcmp(command, "discard")) {
+        if (madvise(memory, PAGES * PAGE, MADV_DONTNEED))
+            fail("madvise");
+        discarded = 1;
+    } else if (!strcmp(command, "exec")) {
+        execl("/bin/true", "true", (char *)NULL);
+    } else if (strcmp(command, "verify")) {
+        return "unknown";
+    }
+    for (uint64_t page = 0; page < PAGES; page++) {
+        uint64_t here = page_bad(memory + page * PAGE, seed_of(page));
+        if (here && !bad)
+            fprintf(stderr, "%d: page %lu at %p: %lu words differ\n", getpid(), page, (void *)(memory + page * PAGE), here);
+        bad += here;
+    }
+    return bad ? "bad" : "ok";
+}
+
+int main(void)
+{
+    int commands[2], answers[2];
+    FILE *to_child = NULL, *from_child = NULL;
+    char line[64], answer[64];
+    pid_t child = 0;
+    memory = map_private(PAGES * PAGE);
+    for (uint64_t page = 0; page < PAGES; page++)
+        page_fill(memory + page * PAGE, 1 + page);
+    say("ready");
+    while (next_command(line, sizeof line)) {
+        if (!strcmp(line, "fork")) {
+            if (child || pipe(commands) || pipe(answers))
+                fail("pipe");
+            fflush(NULL);
+            child = fork();
+            if (child == 0) {
+                close(commands[1]);
+                close(answers[0]);
+                to_child = fdopen(commands[0], "r");
+                while (to_child && fgets(line, sizeof line, to_child)) {
+                    line[strcspn(line, "\n")] = 0;
+                    dprintf(answers[1], "%s\n", obey(line));
+                }
+                _exit(0);
+            }
+            close(commands[0]);
+            close(answers[1]);
+            to_child = fdopen(commands[1], "w");
+            from_child = fdopen(answers[0], "r");
+            say("%d", child);
+        } else if (!strncmp(line, "child ", 6) && to_child && from_child) {
+            fprintf(to_child, "%s\n", line + 6);
+            fflush(to_child);
+            if (fgets(answer, sizeof answer, from_child)) {
+                answer[strcspn(answer, "\n")] = 0;
+                say("%s", answer);
+            } else {
+                int status = 0;
+                waitpid(child, &status, 0);
+                say("ended %d", status);
+            }
+        } else {
+            say("%s", obey(line));
+        }
+    }
+    return 0;
+}
