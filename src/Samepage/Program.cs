@@ -1,1 +1,11 @@
-return 0;
+using Samepage.Cli;
+
+return await CommandLine.RunAsync(args,
+[
+    AttachCommand.Create(),
+    DetachCommand.Create(),
+    StatusCommand.Create(),
+    DoctorCommand.Create(),
+    DemoCommand.Create(),
+    DaemonCommand.Create(),
+]);

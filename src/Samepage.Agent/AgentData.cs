@@ -1,0 +1,38 @@
+using System.Runtime.InteropServices;
+using Samepage.Linux.Processes;
+
+namespace Samepage.Agent;
+
+/// <summary>The agent's words and operations in a target, read and written from outside. What the target says is never trusted with a decision
+/// about anybody else's memory: it can only lie about its own.</summary>
+internal readonly record struct AgentData(int Pid, ulong BaseAddress)
+{
+    private ulong Data => BaseAddress + AgentLayout.DataOffset;
+
+    /// <summary>A word; 0 when the process is gone.</summary>
+    public ulong Word(int offset) => new RemoteMemory(Pid).TryReadWord(Data + (ulong)offset, out ulong word) ? word : 0;
+
+    public bool WriteOperations(ReadOnlySpan<AgentOperation> operations)
+    {
+        ReadOnlySpan<byte> bytes = MemoryMarshal.AsBytes(operations);
+        return new RemoteMemory(Pid).Write(Data + AgentLayout.OperationsOffset, bytes) == bytes.Length;
+    }
+
+    public bool ReadOperations(Span<AgentOperation> operations)
+    {
+        Span<byte> bytes = MemoryMarshal.AsBytes(operations);
+        return new RemoteMemory(Pid).Read(Data + AgentLayout.OperationsOffset, bytes) == bytes.Length;
+    }
+
+    /// <summary>The descriptors, in the agent's table, of the Ms that forked children brought; -1 where there is none.</summary>
+    public bool ReadChildren(Span<int> children)
+    {
+        Span<long> entries = stackalloc long[AgentLayout.MaxChildren];
+        Span<byte> bytes = MemoryMarshal.AsBytes(entries);
+        if (new RemoteMemory(Pid).Read(Data + AgentLayout.PollTable + 16, bytes) != bytes.Length)
+            return false;
+        for (int i = 0; i < children.Length; i++)
+            children[i] = (int)entries[i];
+        return true;
+    }
+}

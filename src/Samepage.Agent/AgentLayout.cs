@@ -1,0 +1,86 @@
+using System.Runtime.InteropServices;
+
+namespace Samepage.Agent;
+
+/// <summary>Where things lie in the one mapping that the agent owns in a target. The same for every processor.</summary>
+/// <remarks><code>
+///   base       +---------------------------+
+///              | code, r-x        16 KiB   |
+///   Data       +---------------------------+  rw-, from here to the end
+///              | words (below)     4 KiB   |
+///              | executor's stack 16 KiB   |
+///              | warden's stack   16 KiB   |
+///              | operations      192 KiB   |  MaxOperations × 48 bytes
+///   Scratch    +---------------------------+
+///              | scratch X         2 MiB   |  registered on T with MISSING: pages are moved here to be compared
+///   base+Size  +---------------------------+
+/// </code>The whole of it is MADV_DONTFORK and MADV_DONTDUMP: children inherit nothing of ours, and what lies in X stays exclusive.</remarks>
+internal static class AgentLayout
+{
+    public const int CodeBytes = 0x4000;
+    public const int DataOffset = CodeBytes;
+    public const int ResumeStackTop = 0x1000, ExecutorStackTop = 0x5000, WardenStackTop = 0x9000;
+    public const int OperationsOffset = 0x9000;
+    public const int MaxOperations = 4096;
+    public const int ScratchOffset = DataOffset + 0x39000;
+    public const int ScratchBytes = 0x200000;
+    public const int Size = ScratchOffset + ScratchBytes;
+
+    // Words, as offsets from Data.
+    public const int OldMask = 0x00, State = 0x10;
+    public const int ExecutorFar = 0x18, ExecutorNear = 0x20, WardenFar = 0x28, WardenNear = 0x30;
+    public const int DeviceFd = 0x38, PoolFd = 0x40, MapsFd = 0x48, T = 0x50, M = 0x58;
+    public const int ScratchUsed = 0x60, Restored = 0x68, Orphaned = 0x70, ExecutorTid = 0x78, WardenTid = 0x80;
+    public const int PoolDevice = 0x88, PoolInode = 0x90, Doorbell = 0x98, WardenDoorbell = 0xA0, InheritedM = 0xA8;
+    public const int AllSignals = 0xB0, NonZero = 0xC0;
+    public const int ExecutorStruct = 0x140, WardenStruct = 0x1C0, QueryStruct = 0x200, WardenMessage = 0x280;
+    public const int Message = 0x2C0, MessageVector = 0x300, MessageControl = 0x310, MessagePayload = 0x338, SocketPair = 0x340;
+    public const int PollTable = 0x400;
+
+    /// <summary>Forked children whose descriptors the warden can watch at a time.</summary>
+    public const int MaxChildren = 256;
+
+    // States that the daemon waits for; a negative value is an errno.
+    public const long StateSockets = 1, StateReady = 2;
+
+    // What the doorbells say.
+    public const ulong DoorbellRun = 1, DoorbellLeave = 2, DoorbellCloseChild = 0x100;
+}
+
+/// <summary>What the executor can do to a range.</summary>
+public enum OperationKind : uint
+{
+    /// <summary>Map neighbouring pages to neighbouring frames, if they are equal.</summary>
+    Merge = 1,
+
+    /// <summary>Leave pages that are all zero to the kernel's zero page.</summary>
+    Zero = 2,
+
+    /// <summary>Give a mapping of frames its own memory back.</summary>
+    Unmerge = 3,
+}
+
+/// <summary>Advice that the new mapping must carry on.</summary>
+[Flags]
+public enum OperationFlags : uint
+{
+    None = 0,
+    Mergeable = 1,
+    HugePage = 2,
+    NoHugePage = 4,
+}
+
+/// <summary>One operation as it lies in the target: 48 bytes.</summary>
+[StructLayout(LayoutKind.Sequential)]
+public struct AgentOperation
+{
+    public OperationKind Kind;
+    public OperationFlags Flags;
+    public ulong Address;
+    public ulong Length;
+    public ulong FrameOffset;
+
+    /// <summary>0, or why it stopped after <see cref="Done"/> bytes: an errno; EILSEQ where the content differs.</summary>
+    public long Error;
+    public ulong Done;
+}

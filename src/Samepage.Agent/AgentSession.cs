@@ -1,0 +1,223 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using Samepage.Agent.Tracing;
+using Samepage.Linux;
+using Samepage.Linux.Interop;
+using Samepage.Linux.ProcFs;
+using Samepage.Linux.Processes;
+
+namespace Samepage.Agent;
+
+/// <summary>A descriptor that a forked child brought, and where the warden keeps it.</summary>
+/// <param name="Slot">The warden's slot.</param>
+/// <param name="M">The child's own M, duplicated; the caller owns it.</param>
+public readonly record struct InheritedDescriptor(int Slot, FileDescriptor M);
+
+/// <summary>The agent in one target: what the daemon can ask of it.</summary>
+/// <remarks>One OS thread makes all calls. The agent is idle between them, and costs nothing.</remarks>
+public sealed class AgentSession : IDisposable
+{
+    private readonly AgentData _data;
+    private readonly FileDescriptor _executorSocket, _wardenSocket;
+
+    internal AgentSession(int pid, ulong baseAddress, int executor, FileDescriptor tracking, FileDescriptor merged,
+        FileDescriptor executorSocket, FileDescriptor wardenSocket)
+    {
+        (Pid, BaseAddress, ExecutorThread, T, M) = (pid, baseAddress, executor, tracking, merged);
+        (_data, _executorSocket, _wardenSocket) = (new AgentData(pid, baseAddress), executorSocket, wardenSocket);
+    }
+
+    /// <summary>Operations in a batch, at most.</summary>
+    public const int MaxOperations = AgentLayout.MaxOperations;
+
+    /// <summary>Bytes of one operation, at most.</summary>
+    public const int MaxRunBytes = AgentLayout.ScratchBytes;
+
+    /// <summary>Children's descriptors that the warden can keep.</summary>
+    public const int MaxInherited = AgentLayout.MaxChildren;
+
+    /// <summary>The process.</summary>
+    public int Pid { get; }
+
+    /// <summary>Where the agent's mapping ends.</summary>
+    public ulong EndAddress => BaseAddress + AgentLayout.Size;
+
+    /// <summary>Takes a process in; see <see cref="Injector.Attach"/>.</summary>
+    /// <inheritdoc cref="Injector.Attach"/>
+    public static AgentSession Attach(int pid, Samepage.Linux.Frames.FramePool pool, FileDescriptor? inheritedM) => Injector.Attach(pid, pool, inheritedM);
+
+    /// <summary>Where the agent's mapping lies; <see cref="AgentLayout.Size"/> bytes.</summary>
+    public ulong BaseAddress { get; }
+
+    /// <summary>The executor's thread id.</summary>
+    public int ExecutorThread { get; }
+
+    /// <summary>The warden's thread id.</summary>
+    public int WardenThread { get; private set; }
+
+    /// <summary>The userfaultfd on areas that are not merged.</summary>
+    public FileDescriptor T { get; }
+
+    /// <summary>The userfaultfd on mappings of frames.</summary>
+    public FileDescriptor M { get; }
+
+    /// <summary>The last step of attaching: the agent clones its warden and answers.</summary>
+    /// <exception cref="SyscallException">It could not.</exception>
+    internal void Begin()
+    {
+        Ring(_executorSocket, AgentLayout.DoorbellRun);
+        if (!AwaitAnswer())
+            throw new SyscallException("agent", $"starting in process {Pid}: state {(long)_data.Word(AgentLayout.State)}", Errno.ETIMEDOUT);
+        WardenThread = (int)_data.Word(AgentLayout.WardenTid);
+    }
+
+    /// <summary>Carries out a batch; every thread of the program must be held.</summary>
+    /// <param name="operations">At most <see cref="AgentLayout.MaxOperations"/>; each comes back with its outcome.</param>
+    /// <param name="suspended">The process is stopped by SIGSTOP: the agent's threads must be set going for it.</param>
+    /// <returns>False when the process is gone; the outcomes then mean nothing.</returns>
+    public bool Run(Span<AgentOperation> operations, bool suspended)
+    {
+        if (!_data.WriteOperations(operations))
+            return false;
+        Tracee executor = new(Pid, ExecutorThread), warden = new(Pid, WardenThread);
+        bool thawed = suspended && Thaw(ref executor) && Thaw(ref warden);
+        try
+        {
+            Ring(_executorSocket, AgentLayout.DoorbellRun | ((ulong)operations.Length << 32));
+            while (!AwaitAnswer())
+            {
+                if (ProcessStatus.TryRead($"/proc/{Pid}/task/{ExecutorThread}/status") is not { State: not 'Z' and not 'X' } status)
+                    return false;
+                // Stopped in the middle of the batch: nobody may be let go before it has ended, so it is set going.
+                if (status.State == 'T' && !thawed)
+                    thawed = Thaw(ref executor) && Thaw(ref warden);
+            }
+
+            return _data.ReadOperations(operations);
+        }
+        catch (SyscallException)
+        {
+            return false;
+        }
+        finally
+        {
+            if (thawed)
+            {
+                Freeze(ref executor);
+                Freeze(ref warden);
+            }
+        }
+    }
+
+    /// <summary>Duplicates the descriptors that forked children brought.</summary>
+    public void TakeInherited(List<InheritedDescriptor> inherited, ReadOnlySpan<bool> known)
+    {
+        Span<int> children = stackalloc int[AgentLayout.MaxChildren];
+        if (!_data.ReadChildren(children) || !PidFd.TryOpenThread(ExecutorThread, out FileDescriptor? thread, out _))
+            return;
+        using (thread)
+        {
+            for (int slot = 0; slot < children.Length; slot++)
+            {
+                if (children[slot] < 0 || known[slot])
+                    continue;
+                try
+                {
+                    inherited.Add(new InheritedDescriptor(slot, PidFd.Take(thread!, children[slot])));
+                }
+                catch (SyscallException)
+                {
+                    // The warden closed it, or the process ended: seen as gone by the next look.
+                }
+            }
+        }
+    }
+
+    /// <summary>Tells the warden that a child no longer needs it: it is dead, or has a warden of its own.</summary>
+    public void CloseInherited(int slot) => TryRing(_wardenSocket, AgentLayout.DoorbellCloseChild + (ulong)slot);
+
+    /// <summary>Asks the agent's threads to leave, waits until they are gone, and removes their mapping.</summary>
+    /// <returns>False when something of it is left in the process.</returns>
+    public bool Leave()
+    {
+        Tracee executor = new(Pid, ExecutorThread), warden = new(Pid, WardenThread);
+        bool suspended = ProcessStatus.TryRead($"/proc/{Pid}/task/{ExecutorThread}/status") is { State: 'T' };
+        if (suspended)
+            _ = Thaw(ref executor) && Thaw(ref warden);
+        TryRing(_wardenSocket, AgentLayout.DoorbellLeave);
+        TryRing(_executorSocket, AgentLayout.DoorbellLeave);
+        long since = Stopwatch.GetTimestamp();
+        while (Directory.Exists($"/proc/{Pid}/task/{ExecutorThread}") || Directory.Exists($"/proc/{Pid}/task/{WardenThread}"))
+        {
+            if (suspended)
+                _ = (executor.Poll(), warden.Poll());
+            if (Stopwatch.GetElapsedTime(since) > TimeSpan.FromSeconds(5))
+                return false;
+            Thread.Sleep(0);
+        }
+
+        return Injector.Uproot(Pid, BaseAddress);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        T.Dispose();
+        M.Dispose();
+        _executorSocket.Dispose();
+        _wardenSocket.Dispose();
+    }
+
+    /// <summary>Lets an agent thread of a stopped process run: it is seized out of the stop and continued; the parent's waitpid sees nothing.</summary>
+    private static bool Thaw(ref Tracee thread)
+    {
+        if (thread.Seize() != Errno.None)
+            return false;
+        _ = thread.Interrupt();
+        long since = Stopwatch.GetTimestamp();
+        while (thread.Poll() == StopKind.Running)
+        {
+            if (Stopwatch.GetElapsedTime(since) > TimeSpan.FromSeconds(1))
+                return false;
+            Thread.SpinWait(20);
+        }
+
+        return thread.Continue() == Errno.None;
+    }
+
+    private static void Freeze(ref Tracee thread)
+    {
+        _ = thread.Interrupt();
+        long since = Stopwatch.GetTimestamp();
+        while (thread.Poll() == StopKind.Running && Stopwatch.GetElapsedTime(since) < TimeSpan.FromSeconds(1))
+            Thread.SpinWait(20);
+        thread.Release();
+    }
+
+    private unsafe bool AwaitAnswer()
+    {
+        LibC.pollfd poll = new() { fd = _executorSocket.Number, events = LibC.POLLIN };
+        if (LibC.poll(&poll, 1, 250) <= 0)
+            return false;
+        ulong word;
+        return LibC.read(_executorSocket.Number, &word, 8) == 8 ? true : throw new SyscallException("read", $"answer of the agent in process {Pid}", Errno.ECONNRESET);
+    }
+
+    private unsafe void Ring(FileDescriptor socket, ulong word)
+    {
+        if (LibC.write(socket.Number, &word, 8) != 8)
+            throw new SyscallException("write", $"doorbell of the agent in process {Pid}", (Errno)Marshal.GetLastPInvokeError());
+    }
+
+    private void TryRing(FileDescriptor socket, ulong word)
+    {
+        try
+        {
+            Ring(socket, word);
+        }
+        catch (SyscallException)
+        {
+            // The process ended: there is nobody to tell.
+        }
+    }
+}

@@ -1,0 +1,8 @@
+namespace Samepage.Agent;
+
+/// <summary>A process cannot be taken in. The message is the reason that <c>samepage status</c> shows; nothing was changed in it.</summary>
+public sealed class AttachException(string reason, bool permission = false) : Exception(reason)
+{
+    /// <summary>The reason is a missing permission.</summary>
+    public bool Permission { get; } = permission;
+}

@@ -1,0 +1,264 @@
+using System.Diagnostics;
+using Samepage.Agent.Tracing;
+using Samepage.Agent.X64;
+using Samepage.Linux;
+using Samepage.Linux.Frames;
+using Samepage.Linux.Interop;
+using Samepage.Linux.ProcFs;
+using Samepage.Linux.Processes;
+using Samepage.Linux.Userfault;
+
+namespace Samepage.Agent;
+
+/// <summary>Brings the agent into a running process, and removes its last mapping afterwards.</summary>
+/// <remarks>All calls from the one OS thread that traces. The target's thread is held for well under a millisecond.</remarks>
+internal static class Injector
+{
+    private static readonly TimeSpan Bound = TimeSpan.FromSeconds(5);
+
+    /// <summary>Takes a process in.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="pool">The frames of its trust domain.</param>
+    /// <param name="inheritedM">The M that came with fork, for a child of a process taken in; null otherwise.</param>
+    /// <exception cref="AttachException">It cannot be taken in, and why. Nothing of ours is left in it.</exception>
+    public static AgentSession Attach(int pid, FramePool pool, FileDescriptor? inheritedM)
+    {
+        ulong baseAddress = 0;
+        try
+        {
+            baseAddress = Plant(pid, pool);
+            return Connect(pid, baseAddress, pool, inheritedM);
+        }
+        catch (SyscallException refused)
+        {
+            if (baseAddress != 0)
+                Uproot(pid, baseAddress);
+            throw new AttachException(refused.Message, refused.Errno is Errno.EPERM or Errno.EACCES);
+        }
+    }
+
+    /// <summary>Unmaps the agent's mapping once its threads are gone.</summary>
+    /// <returns>False when the process could not be held within some seconds; the mapping is then left, and harmless.</returns>
+    public static bool Uproot(int pid, ulong baseAddress)
+    {
+        long since = Stopwatch.GetTimestamp();
+        do
+        {
+            try
+            {
+                Tracee thread = Borrow(pid);
+                try
+                {
+                    ulong mask = thread.SignalMask();
+                    LibC.user_regs_struct saved = thread.Registers();
+                    thread.SetSignalMask(ulong.MaxValue);
+                    _ = RemoteCall(thread, pid, saved, AgentAssembler.SYS_munmap, baseAddress, AgentLayout.Size, 0, 0, 0, 0);
+                    thread.SetRegisters(saved);
+                    thread.SetSignalMask(mask);
+                    return true;
+                }
+                finally
+                {
+                    thread.Release();
+                }
+            }
+            catch (Exception failed) when (failed is AttachException or SyscallException)
+            {
+                if (ProcessStatus.TryRead($"/proc/{pid}/status") is not { HasMemory: true })
+                    return true;
+                Thread.Sleep(1);
+            }
+        }
+        while (Stopwatch.GetElapsedTime(since) < Bound);
+        return false;
+    }
+
+    private static ulong Plant(int pid, FramePool pool)
+    {
+        Tracee thread = Borrow(pid);
+        try
+        {
+            LibC.user_regs_struct saved = thread.Registers();
+            if (saved.cs != 0x33)
+                throw new AttachException("a 32-bit program; only 64-bit ones can be served");
+            ulong mask = thread.SignalMask();
+            thread.SetSignalMask(ulong.MaxValue);
+            LibC.user_regs_struct next = saved;
+            ulong place = 0;
+            try
+            {
+                place = RemoteCall(thread, pid, saved, AgentAssembler.SYS_mmap, 0, AgentLayout.Size,
+                    LibC.PROT_READ | LibC.PROT_EXEC, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | LibC.MAP_NORESERVE, ulong.MaxValue, 0);
+                if ((long)place is < 0 and > -4096)
+                    throw new SyscallException("mmap", $"{AgentLayout.Size} bytes in process {pid}", (Errno)(-(long)place));
+                ulong readWrite = RemoteCall(thread, pid, saved, AgentAssembler.SYS_mprotect, place + AgentLayout.DataOffset,
+                    AgentLayout.Size - AgentLayout.DataOffset, LibC.PROT_READ | LibC.PROT_WRITE, 0, 0, 0);
+                if (readWrite != 0)
+                    throw new SyscallException("mprotect", $"the agent's mapping in process {pid}", (Errno)(-(long)readWrite));
+                ulong device = ((pool.Device & 0xFFFFFFFF) << 32) | (pool.Device >> 32);
+                new RemoteMemory(pid).ForceWrite(place, AgentAssembler.Assemble(place, Resumed(saved), device, pool.Inode));
+                next.rip = place;
+                next.orig_rax = ulong.MaxValue;
+                return place;
+            }
+            catch
+            {
+                if ((long)place is > 0 or < -4096)
+                    _ = RemoteCall(thread, pid, saved, AgentAssembler.SYS_munmap, place, AgentLayout.Size, 0, 0, 0, 0);
+                throw;
+            }
+            finally
+            {
+                thread.SetRegisters(next);
+                thread.SetSignalMask(mask);
+            }
+        }
+        finally
+        {
+            thread.Release();
+        }
+    }
+
+    private static AgentSession Connect(int pid, ulong baseAddress, FramePool pool, FileDescriptor? inheritedM)
+    {
+        AgentData data = new(pid, baseAddress);
+        AwaitState(data, AgentLayout.StateSockets);
+        int executor = (int)data.Word(AgentLayout.ExecutorTid);
+        if (!PidFd.TryOpenThread(executor, out FileDescriptor? thread, out Errno errno))
+            throw new SyscallException("pidfd_open", $"thread {executor}", errno);
+        using (thread)
+        {
+            FileDescriptor executorSocket = PidFd.Take(thread!, (int)data.Word(AgentLayout.ExecutorFar));
+            FileDescriptor wardenSocket = PidFd.Take(thread!, (int)data.Word(AgentLayout.WardenFar));
+            using FileDescriptor device = Userfaultfd.OpenDevice();
+            using FileDescriptor maps = FileDescriptor.Open($"/proc/{pid}/maps");
+            DescriptorPassing.Send(executorSocket, 1, inheritedM is null
+                ? [device.Number, pool.Readable.Number, maps.Number]
+                : [device.Number, pool.Readable.Number, maps.Number, inheritedM.Number]);
+            AwaitState(data, AgentLayout.StateReady);
+            FileDescriptor tracking = PidFd.Take(thread!, (int)data.Word(AgentLayout.T));
+            FileDescriptor merged = PidFd.Take(thread!, (int)data.Word(AgentLayout.M));
+            Userfaultfd.Enable(tracking, Userfaultfd.TrackingFeatures);
+            if (inheritedM is null)
+                Userfaultfd.Enable(merged, Userfaultfd.MergedFeatures);
+            AgentSession session = new(pid, baseAddress, executor, tracking, merged, executorSocket, wardenSocket);
+            session.Begin();
+            return session;
+        }
+    }
+
+    private static void AwaitState(AgentData data, long wanted)
+    {
+        long since = Stopwatch.GetTimestamp();
+        for (; ; )
+        {
+            long state = (long)data.Word(AgentLayout.State);
+            if (state >= wanted)
+                return;
+            if (state < 0)
+                throw new SyscallException("agent", $"setting up in process {data.Pid}", (Errno)(-state));
+            if (Stopwatch.GetElapsedTime(since) > Bound)
+                throw new SyscallException("agent", $"no sign of life in process {data.Pid} within {Bound.TotalSeconds} s", Errno.ETIMEDOUT);
+            Thread.Sleep(0);
+        }
+    }
+
+    /// <summary>Holds one thread, preferably one whose call the kernel begins again by itself.</summary>
+    private static Tracee Borrow(int pid)
+    {
+        List<int> threads = [];
+        if (!Threads.TryList(pid, threads))
+            throw new AttachException("no such process");
+        int chosen = 0;
+        foreach (int tid in threads)
+        {
+            ThreadCall call = Threads.Look(pid, tid);
+            if (call.Blocked && CallTable.MayReturnHalfDone(call.Number, call.Arguments))
+                continue;
+            if (ProcessStatus.TryRead($"/proc/{pid}/task/{tid}/status") is not { State: 'R' or 'S' })
+                continue;
+            if (chosen == 0 || (call.Blocked && CallTable.RestartsByItself(call.Number)))
+                chosen = tid;
+            if (call.Blocked && CallTable.RestartsByItself(call.Number))
+                break;
+        }
+
+        if (chosen == 0)
+            throw new AttachException("no thread can be held at the moment: each is stopped, or waits in a call that must not be interrupted");
+        Tracee thread = new(pid, chosen);
+        Errno errno = thread.Seize();
+        if (errno != Errno.None)
+            throw new AttachException($"ptrace(PTRACE_SEIZE, {chosen}): {errno}", errno == Errno.EPERM);
+        _ = thread.Interrupt();
+        long since = Stopwatch.GetTimestamp();
+        StopKind kind;
+        while ((kind = thread.Poll()) == StopKind.Running)
+        {
+            if (Stopwatch.GetElapsedTime(since) > Bound)
+                throw new AttachException($"thread {chosen} does not stop: it is in a call that cannot be interrupted");
+            Thread.SpinWait(20);
+        }
+
+        if (kind == StopKind.Held)
+            return thread;
+        thread.Release();
+        throw new AttachException(kind == StopKind.Gone ? "no such process" : "the process is stopped (SIGSTOP)");
+    }
+
+    /// <summary>The registers with which the thread goes on: an interrupted call begins again, as the kernel would have it.</summary>
+    private static LibC.user_regs_struct Resumed(LibC.user_regs_struct registers)
+    {
+        if ((long)registers.orig_rax < 0)
+            return registers;
+        switch ((long)registers.rax)
+        {
+            case -512 or -513 or -514: // ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND
+                registers.rax = registers.orig_rax;
+                registers.rip -= 2;
+                break;
+            case -516: // ERESTART_RESTARTBLOCK: restart_syscall(2) knows what is left of the time
+                registers.rax = 219;
+                registers.rip -= 2;
+                break;
+            default:
+                break;
+        }
+
+        return registers;
+    }
+
+    /// <summary>Makes one system call in the held thread, at a system call instruction that the program itself has.</summary>
+    private static ulong RemoteCall(
+        Tracee thread, int pid, LibC.user_regs_struct registers, int number, ulong a, ulong b, ulong c, ulong d, ulong e, ulong f)
+    {
+        registers.rip = FindSystemCall(pid, registers);
+        (registers.rax, registers.orig_rax) = ((ulong)number, ulong.MaxValue);
+        (registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9) = (a, b, c, d, e, f);
+        thread.SetRegisters(registers);
+        thread.Step();
+        return thread.Registers().rax;
+    }
+
+    private static ulong FindSystemCall(int pid, in LibC.user_regs_struct registers)
+    {
+        RemoteMemory memory = new(pid);
+        Span<byte> two = stackalloc byte[2];
+        if (memory.Read(registers.rip - 2, two) == 2 && two is [0x0f, 0x05])
+            return registers.rip - 2;
+        List<Mapping> mappings = [];
+        _ = Mapping.TryReadAll($"/proc/{pid}/maps", mappings);
+        byte[] code = new byte[1 << 20];
+        foreach (Mapping mapping in mappings.Where(m => m is { Executable: true, Readable: true }).OrderByDescending(m => m.Name == "[vdso]"))
+        {
+            for (ulong at = mapping.Start; at < mapping.End; at += (ulong)code.Length - 1)
+            {
+                int read = memory.Read(at, code.AsSpan(0, (int)Math.Min((ulong)code.Length, mapping.End - at)));
+                int found = code.AsSpan(0, read).IndexOf([(byte)0x0f, (byte)0x05]);
+                if (found >= 0)
+                    return at + (ulong)found;
+            }
+        }
+
+        throw new AttachException("the program has no system call instruction to borrow");
+    }
+}

@@ -1,0 +1,149 @@
+using System.Runtime.InteropServices;
+using Samepage.Linux;
+using Samepage.Linux.Interop;
+using Samepage.Linux.ProcFs;
+
+namespace Samepage.Agent.Tracing;
+
+/// <summary>How a thread was found when it came to a stop.</summary>
+internal enum StopKind
+{
+    /// <summary>It has not stopped yet.</summary>
+    Running,
+
+    /// <summary>It stands still for us.</summary>
+    Held,
+
+    /// <summary>It stands still for us, and its process is stopped by SIGSTOP or its like besides.</summary>
+    Suspended,
+
+    /// <summary>It ended.</summary>
+    Gone,
+}
+
+/// <summary>One thread of a target, seized: ptrace(2). All calls must come from the OS thread that seized it.</summary>
+internal struct Tracee(int processId, int threadId)
+{
+    private int _signal;
+
+    /// <summary>The thread's id.</summary>
+    public readonly int ThreadId => threadId;
+
+    /// <summary>How it stands, as far as <see cref="Poll"/> has seen.</summary>
+    public StopKind Kind { get; private set; }
+
+    /// <summary>Seizes a thread; it goes on as before.</summary>
+    /// <returns>ESRCH: it ended. EPERM: somebody else traces it, or it may not be traced.</returns>
+    public readonly Errno Seize() => Call(LibC.PTRACE_SEIZE, threadId, 0, 0);
+
+    /// <summary>Asks it to stop.</summary>
+    public readonly Errno Interrupt() => Call(LibC.PTRACE_INTERRUPT, threadId, 0, 0);
+
+    /// <summary>Looks whether it has stopped.</summary>
+    /// <remarks>epoll_wait, semop, sigtimedwait and their like come out of an interruption with EINTR, which the program would see. Nothing has
+    /// happened in such a call, so it is begun again by hand, at once, so that our death from here on could not change that. With a signal
+    /// pending the EINTR is the program's own.</remarks>
+    public unsafe StopKind Poll()
+    {
+        if (Kind != StopKind.Running)
+            return Kind;
+        int status;
+        int waited = LibC.waitpid(threadId, &status, LibC.__WALL | LibC.WNOHANG);
+        if (waited == 0)
+            return StopKind.Running;
+        if (waited < 0)
+            return Kind = (Errno)Marshal.GetLastPInvokeError() == Errno.EINTR ? StopKind.Running : StopKind.Gone;
+        if ((status & 0xff) != 0x7f)
+            return Kind = StopKind.Gone;
+        int signal = (status >> 8) & 0xff;
+        bool isEvent = status >> 16 == LibC.PTRACE_EVENT_STOP;
+        _signal = isEvent || status >> 16 != 0 ? 0 : signal;
+        Kind = isEvent && signal is LibC.SIGSTOP or LibC.SIGTSTP or LibC.SIGTTIN or LibC.SIGTTOU && isEvent ? StopKind.Suspended : StopKind.Held;
+        if (_signal == 0)
+            BeginAgain();
+        return Kind;
+    }
+
+    /// <summary>Lets it run while still seized.</summary>
+    public Errno Continue()
+    {
+        Kind = StopKind.Running;
+        return Call(LibC.PTRACE_CONT, threadId, 0, (nuint)Interlocked.Exchange(ref _signal, 0));
+    }
+
+    /// <summary>Lets go of it, with the signal that it was about to get.</summary>
+    public readonly void Release()
+    {
+        if (Kind != StopKind.Gone)
+            _ = Call(LibC.PTRACE_DETACH, threadId, 0, (nuint)_signal);
+    }
+
+    /// <summary>Its registers; it must stand still.</summary>
+    /// <exception cref="SyscallException">It ended.</exception>
+    public readonly unsafe LibC.user_regs_struct Registers()
+    {
+        LibC.user_regs_struct registers;
+        Check("PTRACE_GETREGS", Call(LibC.PTRACE_GETREGS, threadId, 0, (nuint)(&registers)));
+        return registers;
+    }
+
+    /// <inheritdoc cref="Registers()"/>
+    public readonly unsafe void SetRegisters(in LibC.user_regs_struct value)
+    {
+        fixed (LibC.user_regs_struct* registers = &value)
+            Check("PTRACE_SETREGS", Call(LibC.PTRACE_SETREGS, threadId, 0, (nuint)registers));
+    }
+
+    /// <summary>Its signal mask; it must stand still.</summary>
+    public readonly unsafe ulong SignalMask()
+    {
+        ulong mask;
+        Check("PTRACE_GETSIGMASK", Call(LibC.PTRACE_GETSIGMASK, threadId, 8, (nuint)(&mask)));
+        return mask;
+    }
+
+    /// <inheritdoc cref="SignalMask()"/>
+    public readonly unsafe void SetSignalMask(ulong mask) => Check("PTRACE_SETSIGMASK", Call(LibC.PTRACE_SETSIGMASK, threadId, 8, (nuint)(&mask)));
+
+    /// <summary>Runs one instruction.</summary>
+    public readonly unsafe void Step()
+    {
+        Check("PTRACE_SINGLESTEP", Call(LibC.PTRACE_SINGLESTEP, threadId, 0, 0));
+        int status;
+        while (LibC.waitpid(threadId, &status, LibC.__WALL) < 0)
+        {
+            if ((Errno)Marshal.GetLastPInvokeError() != Errno.EINTR)
+                throw new SyscallException("waitpid", $"thread {threadId}", (Errno)Marshal.GetLastPInvokeError());
+        }
+
+        if ((status & 0xff) != 0x7f)
+            throw new SyscallException("waitpid", $"thread {threadId} ended", Errno.ESRCH);
+    }
+
+    private readonly void BeginAgain()
+    {
+        if (!TryRegisters(out LibC.user_regs_struct registers) || (long)registers.orig_rax < 0 || (long)registers.rax != -(long)Errno.EINTR)
+            return;
+        if (ProcessStatus.TryRead($"/proc/{processId}/task/{threadId}/status") is not { PendingUnblocked: false })
+            return;
+        registers.rax = registers.orig_rax;
+        registers.rip -= 2;
+        registers.orig_rax = ulong.MaxValue;
+        SetRegisters(registers);
+    }
+
+    private readonly unsafe bool TryRegisters(out LibC.user_regs_struct registers)
+    {
+        fixed (LibC.user_regs_struct* pointer = &registers)
+            return Call(LibC.PTRACE_GETREGS, threadId, 0, (nuint)pointer) == Errno.None;
+    }
+
+    private readonly void Check(string request, Errno errno)
+    {
+        if (errno != Errno.None)
+            throw new SyscallException("ptrace", $"{request}, thread {threadId} of {processId}", errno);
+    }
+
+    private static unsafe Errno Call(nint request, int tid, nuint address, nuint data) =>
+        LibC.ptrace(request, tid, (void*)address, (void*)data) == -1 ? (Errno)Marshal.GetLastPInvokeError() : Errno.None;
+}

@@ -1,0 +1,162 @@
+using System.Diagnostics;
+using Samepage.Linux;
+using Samepage.Linux.ProcFs;
+
+namespace Samepage.Agent.Tracing;
+
+/// <summary>What came of an attempt to hold a program's threads.</summary>
+public enum HoldOutcome
+{
+    /// <summary>Every thread of the program stands still.</summary>
+    Held,
+
+    /// <summary>Not now: a thread is in a call that an interruption could change, or in one that cannot be interrupted. Try again later.</summary>
+    Busy,
+
+    /// <summary>Somebody else traces the program.</summary>
+    Refused,
+
+    /// <summary>The program has ended.</summary>
+    Gone,
+}
+
+/// <summary>Holds every thread of a program still, so that its mappings can be exchanged.</summary>
+/// <remarks>
+/// <para>Why threads are held at all: a mapping is put in place by an mremap over a range, and there is no call that does so only if the
+/// range is still what it was. Were the program running, another thread could unmap the range, map something else there, change its
+/// protection, discard it or fork, between the last check and the exchange, and would have that undone. Holding the threads is the
+/// only thing that closes this window; what the kernel does on behalf of others is met by MISSING and MOVE (see the agent's operations).</para>
+/// <para>Why it is not felt: a thread that runs is merely preempted for the batch, some milliseconds; a sleeping call is begun again by the kernel,
+/// or by hand where the kernel would answer EINTR (<see cref="Tracee.Poll"/>). A call that could come back half done, such as a write that
+/// waits for room, is never interrupted: the batch is put off. A thread that cannot be stopped (a parent inside vfork, whose child shares
+/// its memory) puts the batch off as well.</para>
+/// <para>Our death lets every thread go: the kernel detaches them. One OS thread must make all calls. Between <see cref="TryHold"/> and
+/// <see cref="Release"/> nothing may be done that takes long.</para>
+/// </remarks>
+public sealed class WorldStop
+{
+    private static readonly TimeSpan Bound = TimeSpan.FromMilliseconds(20);
+    private readonly List<int> _listed = [];
+    private readonly Dictionary<int, int> _indexes = [];
+    private Tracee[] _threads = new Tracee[16];
+    private int _count;
+    private long _since;
+
+    /// <summary>The process whose threads are held.</summary>
+    public int ProcessId { get; private set; }
+
+    /// <summary>The process is stopped by SIGSTOP or its like besides, and so are the agent's threads.</summary>
+    public bool Suspended { get; private set; }
+
+    /// <summary>All threads slept when they were held: nobody feels it.</summary>
+    public bool AllSlept { get; private set; }
+
+    /// <summary>Nanoseconds for which the threads are held so far.</summary>
+    public long HeldNanoseconds => (long)Stopwatch.GetElapsedTime(_since).TotalNanoseconds;
+
+    /// <summary>Holds all threads but the agent's.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="agentThreads">Threads to leave running: the agent's.</param>
+    /// <param name="why">What stood in the way; empty when held.</param>
+    public HoldOutcome TryHold(int pid, ReadOnlySpan<int> agentThreads, out string why)
+    {
+        (ProcessId, Suspended, AllSlept, _count, _since, why) = (pid, false, true, 0, Stopwatch.GetTimestamp(), "");
+        _indexes.Clear();
+        HoldOutcome outcome;
+        do
+        {
+            int before = _count;
+            outcome = SeizeNew(agentThreads, ref why);
+            if (outcome == HoldOutcome.Held)
+                outcome = Await(ref why);
+            if (outcome == HoldOutcome.Held && _count == before)
+                return _count > 0 ? HoldOutcome.Held : Fail(HoldOutcome.Gone);
+        }
+        while (outcome == HoldOutcome.Held);
+        return Fail(outcome);
+    }
+
+    /// <summary>Lets every thread go on.</summary>
+    public void Release()
+    {
+        for (int i = 0; i < _count; i++)
+            _threads[i].Release();
+        _count = 0;
+    }
+
+    private HoldOutcome Fail(HoldOutcome outcome)
+    {
+        // A seized thread that has not stopped cannot be detached: it is, as soon as it stops, and it is about to.
+        long since = Stopwatch.GetTimestamp();
+        for (int i = 0; i < _count; i++)
+        {
+            while (_threads[i].Poll() == StopKind.Running && Stopwatch.GetElapsedTime(since) < TimeSpan.FromSeconds(1))
+                Thread.Yield();
+        }
+
+        Release();
+        return outcome;
+    }
+
+    private HoldOutcome SeizeNew(ReadOnlySpan<int> agentThreads, ref string why)
+    {
+        if (!Threads.TryList(ProcessId, _listed))
+            return HoldOutcome.Gone;
+        foreach (int tid in _listed)
+        {
+            if (agentThreads.Contains(tid) || _indexes.ContainsKey(tid))
+                continue;
+            ThreadCall call = Threads.Look(ProcessId, tid);
+            AllSlept &= call.Blocked;
+            if (call.Blocked && X64.CallTable.MayReturnHalfDone(call.Number, call.Arguments))
+            {
+                why = $"thread {tid} waits in {X64.CallTable.Name(call.Number)}, which an interruption could cut short";
+                return HoldOutcome.Busy;
+            }
+
+            Tracee thread = new(ProcessId, tid);
+            Errno errno = thread.Seize();
+            if (errno == Errno.ESRCH)
+                continue;
+            if (errno != Errno.None)
+            {
+                string name = Threads.Name(ProcessId, tid);
+                if (name.StartsWith("iou-sqp", StringComparison.Ordinal))
+                    continue;
+                why = name.StartsWith("iou-wrk", StringComparison.Ordinal) ? "io_uring work is under way" : $"thread {tid} cannot be held: ptrace(PTRACE_SEIZE) {errno}";
+                return name.StartsWith("iou-wrk", StringComparison.Ordinal) ? HoldOutcome.Busy : HoldOutcome.Refused;
+            }
+
+            if (_count == _threads.Length)
+                Array.Resize(ref _threads, _count * 2);
+            _indexes.Add(tid, _count);
+            _threads[_count++] = thread;
+            _ = thread.Interrupt();
+        }
+
+        return HoldOutcome.Held;
+    }
+
+    private HoldOutcome Await(ref string why)
+    {
+        long since = Stopwatch.GetTimestamp();
+        for (int i = 0; i < _count; i++)
+        {
+            StopKind kind;
+            while ((kind = _threads[i].Poll()) == StopKind.Running)
+            {
+                if (Stopwatch.GetElapsedTime(since) > Bound)
+                {
+                    why = $"thread {_threads[i].ThreadId} does not stop: it is in a call that cannot be interrupted";
+                    return HoldOutcome.Busy;
+                }
+
+                Thread.SpinWait(20);
+            }
+
+            Suspended |= kind == StopKind.Suspended;
+        }
+
+        return HoldOutcome.Held;
+    }
+}

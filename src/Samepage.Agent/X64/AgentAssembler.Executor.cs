@@ -1,0 +1,287 @@
+using Iced.Intel;
+using Samepage.Linux.Interop;
+using static Iced.Intel.AssemblerRegisters;
+
+namespace Samepage.Agent.X64;
+
+/// <summary>The executor: sets the agent up, then carries out batches of operations, and restores everything when the daemon is gone.</summary>
+internal sealed partial class AgentAssembler
+{
+    /// <remarks>Steps:
+    /// 1. Close every inherited descriptor: the table is a copy of the program's, and from here on the agent's own.
+    /// 2. Make two socket pairs and say so; the daemon takes its ends with pidfd_getfd(2).
+    /// 3. Receive the userfaultfd device, the pool, /proc/PID/maps, and for a forked child the M that it inherited.
+    /// 4. Make T, and M where none was inherited. Say so: the daemon takes copies and shakes hands on them.
+    /// 5. On the daemon's word, clone the warden, which shares this descriptor table.
+    /// 6. Wait for a doorbell; end of file means that the daemon is gone.
+    /// </remarks>
+    private void ExecutorMain()
+    {
+        Label wait = c.CreateLabel(), restore = c.CreateLabel(), failed = c.CreateLabel(), exit = c.CreateLabel(), haveM = c.CreateLabel();
+        Label run = c.CreateLabel(), next = c.CreateLabel(), answer = c.CreateLabel(), merge = c.CreateLabel(), zero = c.CreateLabel(), counted = c.CreateLabel();
+        Label warden = c.CreateLabel(), query = c.CreateLabel(), beyond = c.CreateLabel(), forward = c.CreateLabel(), restored = c.CreateLabel();
+
+        At(ref _executorMain);
+        c.cld();
+        c.mov(r12, _base + AgentLayout.DataOffset);
+        Sys(SYS_gettid);
+        c.mov(Word(AgentLayout.ExecutorTid), rax);
+        c.xor(edi, edi);
+        c.mov(esi, -1);
+        c.xor(edx, edx);
+        Sys(SYS_close_range);
+        SocketPair(AgentLayout.ExecutorFar, AgentLayout.ExecutorNear, failed);
+        SocketPair(AgentLayout.WardenFar, AgentLayout.WardenNear, failed);
+        c.mov(__qword_ptr[r12 + AgentLayout.State], (int)AgentLayout.StateSockets);
+
+        Receive();
+        c.cmp(rax, 8);
+        c.jne(exit);
+        // The daemon has taken its ends: with these copies closed, its death is an end of file.
+        CloseFar(AgentLayout.ExecutorFar);
+        CloseFar(AgentLayout.WardenFar);
+        NewUserfaultfd(AgentLayout.T, failed);
+        c.cmp(Word(AgentLayout.InheritedM), 0);
+        c.jne(haveM);
+        NewUserfaultfd(AgentLayout.M, failed);
+        At(ref haveM);
+        c.mov(__qword_ptr[r12 + AgentLayout.State], (int)AgentLayout.StateReady);
+        ReadDoorbell();
+        c.cmp(rax, 8);
+        c.jne(exit);
+        c.mov(edi, CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM);
+        c.lea(rsi, __[r12 + AgentLayout.WardenStackTop]);
+        c.xor(edx, edx);
+        c.xor(r10d, r10d);
+        c.xor(r8d, r8d);
+        Sys(SYS_clone);
+        c.test(rax, rax);
+        c.jz(warden);
+        c.js(failed);
+        c.mov(Word(AgentLayout.WardenTid), rax);
+        // X belongs to T: a page moved in is present, a page not moved in is never touched.
+        Range(Word(AgentLayout.T), LibC.UFFDIO_REGISTER, () =>
+        {
+            c.lea(rdx, __[r12 + (AgentLayout.ScratchOffset - AgentLayout.DataOffset)]);
+            c.mov(r10d, AgentLayout.ScratchBytes);
+            c.mov(r8d, (int)LibC.UFFDIO_REGISTER_MODE_MISSING);
+        });
+        c.test(rax, rax);
+        c.jnz(failed);
+        Answer();
+
+        At(ref wait);
+        ReadDoorbell();
+        c.cmp(rax, 8);
+        c.jne(restore);
+        c.mov(rax, Word(AgentLayout.Doorbell));
+        c.cmp(eax, (int)AgentLayout.DoorbellLeave);
+        c.je(exit);
+
+        // The doorbell's upper half says how many operations wait.
+        At(ref run);
+        c.mov(rbp, rax);
+        c.shr(rbp, 32);
+        c.lea(rbx, __[r12 + AgentLayout.OperationsOffset]);
+        At(ref next);
+        c.test(ebp, ebp);
+        c.jz(answer);
+        c.mov(__qword_ptr[rbx + 32], 0);
+        c.mov(__qword_ptr[rbx + 40], 0);
+        c.mov(eax, __dword_ptr[rbx]);
+        c.cmp(eax, (int)OperationKind.Merge);
+        c.je(merge);
+        c.cmp(eax, (int)OperationKind.Zero);
+        c.je(zero);
+        c.call(_unmerge);
+        c.jmp(counted);
+        At(ref merge);
+        c.call(_merge);
+        c.jmp(counted);
+        At(ref zero);
+        c.call(_zero);
+        At(ref counted);
+        c.add(rbx, 48);
+        c.dec(ebp);
+        c.jmp(next);
+        At(ref answer);
+        Answer();
+        // What was merged is thrown away behind the answer, when the program runs again already.
+        c.cmp(Word(AgentLayout.ScratchUsed), 0);
+        c.je(wait);
+        c.mov(Word(AgentLayout.ScratchUsed), 0);
+        c.lea(rdi, __[r12 + (AgentLayout.ScratchOffset - AgentLayout.DataOffset)]);
+        c.mov(esi, AgentLayout.ScratchBytes);
+        c.mov(edx, 4); // MADV_DONTNEED
+        Sys(SYS_madvise);
+        c.jmp(wait);
+
+        // The daemon is gone. Every mapping of the pool, wherever the program has moved or split it, is found by asking for it: there is no
+        // table that could be stale. Until all are restored the warden serves their faults.
+        At(ref restore);
+        c.mov(Word(AgentLayout.Orphaned), 1);
+        c.xor(r14d, r14d);
+        At(ref query);
+        Query(r14, 32 | 16); // next file-backed mapping at or behind r14
+        c.test(rax, rax);
+        c.jnz(restored);
+        c.mov(r14, __qword_ptr[r12 + AgentLayout.QueryStruct + 24]); // vma_start
+        c.mov(r15, __qword_ptr[r12 + AgentLayout.QueryStruct + 32]); // vma_end
+        CompareQueriedInode();
+        c.jne(beyond);
+        c.lea(rbx, __[r12 + AgentLayout.OperationsOffset]);
+        c.mov(__dword_ptr[rbx], (int)OperationKind.Unmerge);
+        c.mov(__dword_ptr[rbx + 4], 0);
+        c.mov(__qword_ptr[rbx + 8], r14);
+        c.sub(r15, r14);
+        c.mov(ecx, AgentLayout.ScratchBytes);
+        c.cmp(r15, rcx);
+        c.cmova(r15, rcx);
+        c.mov(__qword_ptr[rbx + 16], r15);
+        c.mov(__qword_ptr[rbx + 32], 0);
+        c.mov(__qword_ptr[rbx + 40], 0);
+        c.push(r14);
+        c.call(_unmerge);
+        c.pop(r14);
+        c.mov(r15, __qword_ptr[rbx + 40]);
+        c.test(r15, r15);
+        c.jnz(forward);
+        c.mov(r15d, 4096);
+        At(ref forward);
+        c.add(r14, r15);
+        c.jmp(query);
+        At(ref beyond);
+        c.mov(r14, r15);
+        c.jmp(query);
+        At(ref restored);
+        c.mov(Word(AgentLayout.Restored), 1);
+        c.lea(rdi, __[r12 + (AgentLayout.ScratchOffset - AgentLayout.DataOffset)]);
+        c.mov(esi, AgentLayout.ScratchBytes);
+        Sys(SYS_munmap);
+
+        At(ref exit);
+        c.xor(edi, edi);
+        Sys(SYS_exit);
+        At(ref failed);
+        c.mov(Word(AgentLayout.State), rax);
+        c.mov(Word(AgentLayout.Restored), 1);
+        c.jmp(exit);
+        At(ref warden);
+        c.jmp(_wardenMain);
+    }
+
+    private void SocketPair(int far, int near, Label failed)
+    {
+        c.mov(edi, 1); // AF_UNIX
+        c.mov(esi, 5 | LibC.O_CLOEXEC); // SOCK_SEQPACKET
+        c.xor(edx, edx);
+        c.lea(r10, __[r12 + AgentLayout.SocketPair]);
+        Sys(SYS_socketpair);
+        c.test(rax, rax);
+        c.js(failed);
+        c.mov(eax, __dword_ptr[r12 + AgentLayout.SocketPair]);
+        c.mov(Word(far), rax);
+        c.mov(eax, __dword_ptr[r12 + AgentLayout.SocketPair + 4]);
+        c.mov(Word(near), rax);
+    }
+
+    private void CloseFar(int word)
+    {
+        c.mov(rdi, Word(word));
+        Sys(3);
+    }
+
+    /// <summary>recvmsg(2): three or four descriptors, in the order device, pool, maps, inherited M. rax = bytes.</summary>
+    private void Receive()
+    {
+        Label three = c.CreateLabel(), leave = c.CreateLabel();
+        c.lea(rax, __[r12 + AgentLayout.MessagePayload]);
+        c.mov(__qword_ptr[r12 + AgentLayout.MessageVector], rax);
+        c.mov(__qword_ptr[r12 + AgentLayout.MessageVector + 8], 8);
+        c.mov(__qword_ptr[r12 + AgentLayout.Message], 0);
+        c.mov(__qword_ptr[r12 + AgentLayout.Message + 8], 0);
+        c.lea(rax, __[r12 + AgentLayout.MessageVector]);
+        c.mov(__qword_ptr[r12 + AgentLayout.Message + 16], rax);
+        c.mov(__qword_ptr[r12 + AgentLayout.Message + 24], 1);
+        c.lea(rax, __[r12 + AgentLayout.MessageControl]);
+        c.mov(__qword_ptr[r12 + AgentLayout.Message + 32], rax);
+        c.mov(__qword_ptr[r12 + AgentLayout.Message + 40], 40);
+        c.mov(__qword_ptr[r12 + AgentLayout.Message + 48], 0);
+        c.mov(rdi, Word(AgentLayout.ExecutorNear));
+        c.lea(rsi, __[r12 + AgentLayout.Message]);
+        c.mov(edx, 0x40000000); // MSG_CMSG_CLOEXEC
+        Sys(SYS_recvmsg);
+        c.cmp(rax, 8);
+        c.jne(leave);
+        for (int i = 0; i < 3; i++)
+        {
+            c.mov(ecx, __dword_ptr[r12 + AgentLayout.MessageControl + 16 + 4 * i]);
+            c.mov(Word(AgentLayout.DeviceFd + 8 * i), rcx);
+        }
+
+        c.cmp(__qword_ptr[r12 + AgentLayout.MessageControl], 16 + 4 * 4);
+        c.jne(three);
+        c.mov(ecx, __dword_ptr[r12 + AgentLayout.MessageControl + 16 + 12]);
+        c.mov(Word(AgentLayout.M), rcx);
+        c.mov(Word(AgentLayout.InheritedM), 1);
+        At(ref three);
+        c.mov(eax, 8);
+        At(ref leave);
+    }
+
+    private void NewUserfaultfd(int word, Label failed)
+    {
+        c.mov(rdi, Word(AgentLayout.DeviceFd));
+        c.mov(esi, (int)LibC.USERFAULTFD_IOC_NEW);
+        c.mov(edx, LibC.O_CLOEXEC | LibC.O_NONBLOCK);
+        Sys(SYS_ioctl);
+        c.test(rax, rax);
+        c.js(failed);
+        c.mov(Word(word), rax);
+    }
+
+    private void ReadDoorbell()
+    {
+        c.mov(rdi, Word(AgentLayout.ExecutorNear));
+        c.lea(rsi, __[r12 + AgentLayout.Doorbell]);
+        c.mov(edx, 8);
+        Sys(SYS_read);
+    }
+
+    private void Answer()
+    {
+        c.mov(rdi, Word(AgentLayout.ExecutorNear));
+        c.lea(rsi, __[r12 + AgentLayout.Doorbell]);
+        c.mov(edx, 8);
+        c.mov(r10d, 0x4000); // MSG_NOSIGNAL: a dead daemon is an error here, never a signal
+        c.xor(r8d, r8d);
+        c.xor(r9d, r9d);
+        Sys(44); // sendto
+    }
+
+    /// <summary>PROCMAP_QUERY at <paramref name="address"/>; rax = 0 or an errno, negative. Destroys rdi, rsi, rdx, r10, r8.</summary>
+    private void Query(AssemblerRegister64 address, int flags)
+    {
+        c.lea(rdx, __[r12 + AgentLayout.QueryStruct]);
+        for (int word = 0; word < 13; word++)
+            c.mov(__qword_ptr[rdx + 8 * word], 0);
+        c.mov(__qword_ptr[rdx], 104);
+        c.mov(__qword_ptr[rdx + 8], flags);
+        c.mov(__qword_ptr[rdx + 16], address);
+        c.mov(rdi, Word(AgentLayout.MapsFd));
+        c.mov(esi, unchecked((int)LibC.PROCMAP_QUERY));
+        Sys(SYS_ioctl);
+    }
+
+    /// <summary>ZF set when the mapping last asked for is the pool's.</summary>
+    private void CompareQueriedInode()
+    {
+        Label different = c.CreateLabel();
+        c.mov(rax, __qword_ptr[r12 + AgentLayout.QueryStruct + 64]);
+        c.cmp(rax, Word(AgentLayout.PoolInode));
+        c.jne(different);
+        c.mov(rax, __qword_ptr[r12 + AgentLayout.QueryStruct + 72]);
+        c.cmp(rax, Word(AgentLayout.PoolDevice));
+        At(ref different);
+    }
+}

@@ -1,0 +1,526 @@
+using Iced.Intel;
+using Samepage.Linux.Interop;
+using static Iced.Intel.AssemblerRegisters;
+
+namespace Samepage.Agent.X64;
+
+/// <summary>The three operations. Each is entered with rbx at its record, and leaves what it did in Done and Error there.</summary>
+/// <remarks>
+/// <para>The daemon holds every thread of the program while a batch runs (see WorldStop), so no thread maps, unmaps, protects, discards or
+/// forks in the middle of an operation. What still may reach the memory is the kernel on somebody's behalf: process_vm_readv and _writev,
+/// /proc/PID/mem, io_uring workers, vhost, and devices. Against these:</para>
+/// <list type="bullet">
+/// <item>From UFFDIO_MOVE on, the range is empty and registered with MISSING: whoever reaches for it waits until it is whole again.</item>
+/// <item>A page that a device or a registered buffer has pinned is not moved (EBUSY), and stays.</item>
+/// <item>What was moved lies where nobody else can reach it, so the comparison decides on what will be thrown away (D3).</item>
+/// <item>The mapping of the frames comes into place whole, by one mremap, with every page-table entry present: the comparison read them all.</item>
+/// </list>
+/// <para>While the daemon is dead nobody holds the threads, and unmerge alone runs: see there.</para>
+/// </remarks>
+internal sealed partial class AgentAssembler
+{
+    private const int AddressAt = 8, LengthAt = 16, OffsetAt = 24, ErrorAt = 32, DoneAt = 40;
+
+    private void RegisterOnT(AssemblerRegister64 start, AssemblerRegister64 length, ulong mode) =>
+        Range(Word(AgentLayout.T), LibC.UFFDIO_REGISTER, () =>
+        {
+            c.mov(rdx, start);
+            c.mov(r10, length);
+            c.mov(r8d, (int)mode);
+        });
+
+    private void OnRange(int descriptor, ulong request, AssemblerRegister64 start, AssemblerRegister64 length, int mode = 0) =>
+        Range(Word(descriptor), request, () =>
+        {
+            c.mov(rdx, start);
+            c.mov(r10, length);
+            c.mov(r8d, mode);
+        });
+
+    /// <summary>Takes scratch for r14 bytes: r15 = its address. Empties X when it is full.</summary>
+    private void TakeScratch()
+    {
+        Label fits = c.CreateLabel();
+        c.mov(rax, Word(AgentLayout.ScratchUsed));
+        c.lea(rcx, __[rax + r14]);
+        c.cmp(rcx, AgentLayout.ScratchBytes);
+        c.jbe(fits);
+        c.lea(rdi, __[r12 + (AgentLayout.ScratchOffset - AgentLayout.DataOffset)]);
+        c.mov(esi, AgentLayout.ScratchBytes);
+        c.mov(edx, 4); // MADV_DONTNEED: T delivers no events, so this waits for nobody
+        Sys(SYS_madvise);
+        c.xor(eax, eax);
+        c.mov(rcx, r14);
+        At(ref fits);
+        c.mov(Word(AgentLayout.ScratchUsed), rcx);
+        c.lea(r15, __[r12 + rax + (AgentLayout.ScratchOffset - AgentLayout.DataOffset)]);
+    }
+
+    /// <summary>r13 = address, r14 = length, r15 = scratch: moves the range out. Leaves the bytes moved in rbp, an errno in Error.</summary>
+    /// <remarks>EBUSY also stands for "not exclusive": fork shared the page once. A write fault without a write makes it exclusive (E1); it is
+    /// tried on that one page, which is present, and once. Still EBUSY means pinned (D2).</remarks>
+    private void MoveOut()
+    {
+        Label finished = c.CreateLabel();
+        c.mov(rdi, r15);
+        c.mov(rsi, r13);
+        c.mov(rdx, r14);
+        c.call(_moveAll);
+        c.mov(rbp, rax);
+        c.mov(__qword_ptr[rbx + ErrorAt], rdx);
+        c.cmp(rdx, Ebusy);
+        c.jne(finished);
+        c.lea(rdi, __[r13 + rbp]);
+        c.mov(esi, 4096);
+        c.mov(edx, 23); // MADV_POPULATE_WRITE
+        Sys(SYS_madvise);
+        c.test(rax, rax);
+        c.jnz(finished);
+        c.lea(rdi, __[r15 + rbp]);
+        c.lea(rsi, __[r13 + rbp]);
+        c.mov(rdx, r14);
+        c.sub(rdx, rbp);
+        c.call(_moveAll);
+        c.add(rbp, rax);
+        c.mov(__qword_ptr[rbx + ErrorAt], rdx);
+        At(ref finished);
+    }
+
+    /// <summary>Puts bytes [from, rbp) of the range back out of scratch.</summary>
+    private void PutBackFrom(AssemblerRegister64 from)
+    {
+        Label nothing = c.CreateLabel();
+        c.mov(rdx, rbp);
+        c.sub(rdx, from);
+        c.jz(nothing);
+        c.lea(rdi, __[r13 + from]);
+        c.lea(rsi, __[r15 + from]);
+        c.call(_putBack);
+        At(ref nothing);
+    }
+
+    /// <summary>Takes MISSING off what is still the program's own memory: registering with fewer modes is a no-op, so off and on again.</summary>
+    private void TrackAgain(AssemblerRegister64 start, AssemblerRegister64 length)
+    {
+        OnRange(AgentLayout.T, LibC.UFFDIO_UNREGISTER, start, length);
+        RegisterOnT(start, length, LibC.UFFDIO_REGISTER_MODE_WP);
+    }
+
+    private void WakeOnT() => OnRange(AgentLayout.T, LibC.UFFDIO_WAKE, r13, r14);
+
+    private void Enter()
+    {
+        c.push(rbp);
+        c.push(r13);
+        c.push(r14);
+        c.push(r15);
+        c.push(r9);
+        c.mov(r13, __qword_ptr[rbx + AddressAt]);
+        c.mov(r14, __qword_ptr[rbx + LengthAt]);
+    }
+
+    private void Leave()
+    {
+        c.pop(r9);
+        c.pop(r15);
+        c.pop(r14);
+        c.pop(r13);
+        c.pop(rbp);
+        c.ret();
+    }
+
+    /// <remarks>Steps:
+    /// 1. Register the run on T with MISSING and WP.
+    /// 2. Move it to X: rbp bytes of it. Nobody can change them any more.
+    /// 3. Map the frames privately at a fresh place Y, and compare X with Y, page by page: r9 bytes are equal.
+    /// 4. Move what is not equal back.
+    /// 5. One mremap puts the equal part of Y in place of the run; register it on M.
+    /// 6. Wake who waited.
+    /// Any refusal on the way moves everything back; what is in X is dropped only behind step 5.
+    /// </remarks>
+    private void Merge()
+    {
+        Label tail = c.CreateLabel(), wake = c.CreateLabel(), refused = c.CreateLabel(), compare = c.CreateLabel(), compared = c.CreateLabel();
+        Label line = c.CreateLabel(), unmapY = c.CreateLabel(), placed = c.CreateLabel(), noFlags = c.CreateLabel(), whole = c.CreateLabel(), undo = c.CreateLabel();
+        At(ref _merge);
+        Enter();
+        c.xor(r9d, r9d);
+        TakeScratch();
+        RegisterOnT(r13, r14, LibC.UFFDIO_REGISTER_MODE_MISSING | LibC.UFFDIO_REGISTER_MODE_WP);
+        c.test(rax, rax);
+        c.jnz(refused);
+        MoveOut();
+        c.xor(r9d, r9d);
+        c.test(rbp, rbp);
+        c.jz(tail);
+
+        c.push(r9);
+        c.xor(edi, edi);
+        c.mov(rsi, rbp);
+        c.mov(edx, LibC.PROT_READ | LibC.PROT_WRITE);
+        c.mov(r10d, LibC.MAP_PRIVATE);
+        c.mov(r8, Word(AgentLayout.PoolFd));
+        c.mov(r9, __qword_ptr[rbx + OffsetAt]);
+        Sys(SYS_mmap);
+        c.pop(r9);
+        c.cmp(rax, -4096);
+        c.ja(undo);
+        c.push(rax); // Y stays on the stack until the operation ends
+
+        c.mov(rsi, r15);
+        c.mov(rdi, rax);
+        At(ref compare);
+        c.cmp(r9, rbp);
+        c.je(compared);
+        c.mov(ecx, 64);
+        At(ref line);
+        for (int i = 0; i < 4; i++)
+        {
+            c.movdqa(__xmm(i), __xmmword_ptr[rsi + 16 * i]);
+            c.pcmpeqb(__xmm(i), __xmmword_ptr[rdi + 16 * i]);
+        }
+
+        c.pand(xmm0, xmm1);
+        c.pand(xmm2, xmm3);
+        c.pand(xmm0, xmm2);
+        c.pmovmskb(eax, xmm0);
+        c.cmp(eax, 0xFFFF);
+        c.jne(compared);
+        c.add(rsi, 64);
+        c.add(rdi, 64);
+        c.dec(ecx);
+        c.jnz(line);
+        c.add(r9, 4096);
+        c.jmp(compare);
+
+        At(ref compared);
+        c.cmp(r9, rbp);
+        c.je(whole);
+        c.mov(__qword_ptr[rbx + ErrorAt], Eilseq);
+        PutBackFrom(r9);
+        At(ref whole);
+        c.test(r9, r9);
+        c.jz(unmapY);
+        for (int bit = 0; bit < 3; bit++)
+        {
+            Label without = c.CreateLabel();
+            c.test(__dword_ptr[rbx + 4], 1 << bit);
+            c.jz(without);
+            c.mov(rdi, __qword_ptr[rsp]);
+            c.mov(rsi, r9);
+            c.mov(edx, Advice[bit]);
+            Sys(SYS_madvise);
+            At(ref without);
+        }
+
+        c.mov(rdi, __qword_ptr[rsp]);
+        c.mov(rsi, r9);
+        c.mov(rdx, r9);
+        c.mov(r10d, 3); // MREMAP_MAYMOVE | MREMAP_FIXED
+        c.mov(r8, r13);
+        Sys(SYS_mremap);
+        c.cmp(rax, r13);
+        c.je(placed);
+        // Refused (ENOMEM: too many mappings): everything goes back.
+        c.neg(rax);
+        c.mov(__qword_ptr[rbx + ErrorAt], rax);
+        c.mov(rcx, rbp);
+        c.mov(rbp, r9);
+        c.xor(r9d, r9d);
+        c.push(rcx);
+        PutBackFrom(r9);
+        c.pop(rbp);
+        c.jmp(unmapY);
+
+        At(ref placed);
+        OnRange(AgentLayout.M, LibC.UFFDIO_REGISTER, r13, r9, (int)(LibC.UFFDIO_REGISTER_MODE_WP | LibC.UFFDIO_REGISTER_MODE_MINOR));
+        c.test(rax, rax);
+        c.jz(unmapY);
+        // Not watched, so it must not stay: fresh memory in its place, and the pages back. No thread runs meanwhile.
+        c.neg(rax);
+        c.mov(__qword_ptr[rbx + ErrorAt], rax);
+        c.push(r9);
+        c.mov(rdi, r13);
+        c.mov(rsi, r9);
+        c.mov(edx, LibC.PROT_READ | LibC.PROT_WRITE);
+        c.mov(r10d, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | LibC.MAP_FIXED);
+        c.mov(r8, -1);
+        c.xor(r9d, r9d);
+        Sys(SYS_mmap);
+        c.pop(r9);
+        RegisterOnT(r13, r9, LibC.UFFDIO_REGISTER_MODE_MISSING | LibC.UFFDIO_REGISTER_MODE_WP);
+        c.push(rbp);
+        c.mov(rbp, r9);
+        c.xor(r9d, r9d);
+        PutBackFrom(r9);
+        c.pop(rbp);
+
+        // What is left of Y: all of it where nothing was placed, else the part behind r9.
+        At(ref unmapY);
+        c.pop(rdi);
+        c.mov(rsi, rbp);
+        c.sub(rsi, r9);
+        c.jz(tail);
+        c.add(rdi, r9);
+        Sys(SYS_munmap);
+
+        At(ref tail);
+        c.mov(__qword_ptr[rbx + DoneAt], r9);
+        c.mov(rsi, r14);
+        c.sub(rsi, r9);
+        c.jz(wake);
+        c.lea(rdi, __[r13 + r9]);
+        c.push(rdi);
+        c.push(rsi);
+        OnStack(LibC.UFFDIO_UNREGISTER, 0);
+        OnStack(LibC.UFFDIO_REGISTER, (int)LibC.UFFDIO_REGISTER_MODE_WP);
+        c.add(rsp, 16);
+        At(ref wake);
+        WakeOnT();
+        Leave();
+
+        At(ref undo);
+        c.neg(rax);
+        c.mov(__qword_ptr[rbx + ErrorAt], rax);
+        PutBackFrom(r9);
+        c.jmp(tail);
+        At(ref refused);
+        c.neg(rax);
+        c.mov(__qword_ptr[rbx + ErrorAt], rax);
+        c.jmp(tail);
+    }
+
+    private static readonly int[] Advice = [12, 14, 15]; // MADV_MERGEABLE, MADV_HUGEPAGE, MADV_NOHUGEPAGE
+
+    private static AssemblerRegisterXMM __xmm(int number) => number switch { 0 => xmm0, 1 => xmm1, 2 => xmm2, _ => xmm3 };
+
+    /// <summary>A range request on T for the start and length pushed last.</summary>
+    private void OnStack(ulong request, int mode) => Range(Word(AgentLayout.T), request, () =>
+    {
+        c.mov(rdx, __qword_ptr[rsp + 8]);
+        c.mov(r10, __qword_ptr[rsp]);
+        c.mov(r8d, mode);
+    });
+
+    /// <remarks>As <see cref="Merge"/>, but what is all zero is simply not put back: the kernel's own zero page serves it, and no area is split.</remarks>
+    private void Zero()
+    {
+        Label refused = c.CreateLabel(), next = c.CreateLabel(), tested = c.CreateLabel(), whole = c.CreateLabel(), done = c.CreateLabel();
+        At(ref _zero);
+        Enter();
+        c.xor(r9d, r9d);
+        TakeScratch();
+        RegisterOnT(r13, r14, LibC.UFFDIO_REGISTER_MODE_MISSING | LibC.UFFDIO_REGISTER_MODE_WP);
+        c.test(rax, rax);
+        c.jnz(refused);
+        MoveOut();
+        c.xor(r9d, r9d);
+        At(ref next);
+        c.cmp(r9, rbp);
+        c.je(whole);
+        c.lea(rsi, __[r15 + r9]);
+        c.call(_zeroTest);
+        c.jne(tested);
+        c.add(r9, 4096);
+        c.jmp(next);
+        At(ref tested);
+        c.mov(__qword_ptr[rbx + ErrorAt], Eilseq);
+        PutBackFrom(r9);
+        At(ref whole);
+        c.mov(__qword_ptr[rbx + DoneAt], r9);
+        At(ref done);
+        TrackAgain(r13, r14);
+        WakeOnT();
+        Leave();
+        At(ref refused);
+        c.neg(rax);
+        c.mov(__qword_ptr[rbx + ErrorAt], rax);
+        c.jmp(done);
+    }
+
+    /// <remarks>Steps, for the part of the range that one mapping of the pool covers; its protection is asked of the kernel now:
+    /// 1. Write-protect it on M: whoever writes waits.
+    /// 2. Copy its pages to D. A page that the program discarded is missing; the warden answers that fault with zeros.
+    /// 3. Make V, fresh memory of the same protection and advice, register it on M with MISSING, and mremap it over the range:
+    ///    the registration goes along, so whoever touches the range waits.
+    /// 4. Fill in the pages that are not all zero.
+    /// 5. Unregister, which lets the memory join its neighbours as one area again; wake everybody; drop D.
+    /// V must never be touched before step 3: only memory without pages takes its new place as its own, and joins its neighbours there.
+    /// Without the daemon no thread is held. A program that unmaps, or maps over, this very range between the question and step 3 could then
+    /// have that undone; the window is some microseconds in the milliseconds behind our death, and step 3 asks once more right before.
+    /// </remarks>
+    private void Unmerge()
+    {
+        Label refused = c.CreateLabel(), fail = c.CreateLabel(), next = c.CreateLabel(), copied = c.CreateLabel(), zero = c.CreateLabel();
+        Label fill = c.CreateLabel(), skip = c.CreateLabel(), filled = c.CreateLabel(), retry = c.CreateLabel(), readable = c.CreateLabel(), fits = c.CreateLabel();
+        Label unprotect = c.CreateLabel(), dropV = c.CreateLabel(), done = c.CreateLabel();
+        At(ref _unmerge);
+        Enter();
+        Query(r13, 0);
+        c.test(rax, rax);
+        c.jnz(refused);
+        CompareQueriedInode();
+        c.mov(eax, -Enoent);
+        c.movsxd(rax, eax);
+        c.jne(refused);
+        c.mov(rcx, __qword_ptr[r12 + AgentLayout.QueryStruct + 32]);
+        c.sub(rcx, r13);
+        c.cmp(r14, rcx);
+        c.cmova(r14, rcx);
+        c.mov(r15, __qword_ptr[r12 + AgentLayout.QueryStruct + 40]); // r15 = protection: PROCMAP's bits are PROT's
+        c.and(r15d, 7);
+
+        OnRange(AgentLayout.M, LibC.UFFDIO_WRITEPROTECT, r13, r14, 1);
+        c.test(rax, rax);
+        c.jnz(refused);
+        MapAnonymous(LibC.PROT_READ | LibC.PROT_WRITE);
+        c.cmp(rax, -4096);
+        c.ja(unprotect);
+        c.mov(rbp, rax); // rbp = D
+        c.test(r15d, LibC.PROT_READ);
+        c.jnz(readable);
+        c.mov(rdi, r13);
+        c.mov(rsi, r14);
+        c.mov(edx, LibC.PROT_READ);
+        Sys(SYS_mprotect);
+        At(ref readable);
+
+        for (int word = 0; word < 8; word++)
+            c.mov(__qword_ptr[r12 + AgentLayout.NonZero + 8 * word], 0);
+        c.xor(r9d, r9d);
+        At(ref next);
+        c.cmp(r9, r14);
+        c.je(copied);
+        c.lea(rsi, __[r13 + r9]);
+        c.call(_zeroTest);
+        c.je(zero);
+        c.mov(rax, r9);
+        c.shr(rax, 12);
+        c.bts(__qword_ptr[r12 + AgentLayout.NonZero], rax);
+        c.lea(rsi, __[r13 + r9]);
+        c.lea(rdi, __[rbp + r9]);
+        c.mov(ecx, 512);
+        c.rep.movsq();
+        At(ref zero);
+        c.add(r9, 4096);
+        c.jmp(next);
+
+        At(ref copied);
+        MapAnonymous(null);
+        c.cmp(rax, -4096);
+        c.ja(fail);
+        c.mov(r9, rax); // r9 = V
+        for (int bit = 0; bit < 3; bit++)
+        {
+            Label without = c.CreateLabel();
+            c.test(__dword_ptr[rbx + 4], 1 << bit);
+            c.jz(without);
+            c.mov(rdi, r9);
+            c.mov(rsi, r14);
+            c.mov(edx, Advice[bit]);
+            Sys(SYS_madvise);
+            At(ref without);
+        }
+
+        OnRange(AgentLayout.M, LibC.UFFDIO_REGISTER, r9, r14, (int)LibC.UFFDIO_REGISTER_MODE_MISSING);
+        c.test(rax, rax);
+        c.jnz(dropV);
+        Query(r13, 0);
+        c.test(rax, rax);
+        c.jnz(dropV);
+        CompareQueriedInode();
+        c.mov(eax, -Enoent);
+        c.movsxd(rax, eax);
+        c.jne(dropV);
+        c.mov(rdi, r9);
+        c.mov(rsi, r14);
+        c.mov(rdx, r14);
+        c.mov(r10d, 3);
+        c.mov(r8, r13);
+        Sys(SYS_mremap); // waits until the warden has read the event
+        c.cmp(rax, r13);
+        c.jne(dropV);
+
+        c.xor(r9d, r9d);
+        At(ref fill);
+        c.cmp(r9, r14);
+        c.je(filled);
+        c.mov(rax, r9);
+        c.shr(rax, 12);
+        c.bt(__qword_ptr[r12 + AgentLayout.NonZero], rax);
+        c.jnc(skip);
+        At(ref retry);
+        c.lea(rax, __[r13 + r9]);
+        c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct], rax);
+        c.lea(rax, __[rbp + r9]);
+        c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 8], rax);
+        c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 16], 4096);
+        c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 24], 0);
+        c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 32], 0);
+        c.mov(rdi, Word(AgentLayout.M));
+        c.mov(esi, unchecked((int)LibC.UFFDIO_COPY));
+        c.lea(rdx, __[r12 + AgentLayout.ExecutorStruct]);
+        Sys(SYS_ioctl);
+        // EAGAIN: an event is pending, and the warden is about to read it. ENOMEM: there is no other place for this page; wait for memory.
+        c.cmp(rax, -Eagain);
+        c.je(retry);
+        c.cmp(rax, -12);
+        c.je(retry);
+        At(ref skip);
+        c.add(r9, 4096);
+        c.jmp(fill);
+
+        At(ref filled);
+        OnRange(AgentLayout.M, LibC.UFFDIO_UNREGISTER, r13, r14);
+        c.mov(__qword_ptr[rbx + DoneAt], r14);
+        c.xor(eax, eax);
+        c.jmp(done);
+        At(ref dropV);
+        c.push(rax);
+        c.mov(rdi, r9);
+        c.mov(rsi, r14);
+        Sys(SYS_munmap);
+        c.pop(rax);
+        At(ref fail);
+        c.push(rax);
+        c.mov(rdi, r13);
+        c.mov(rsi, r14);
+        c.mov(rdx, r15);
+        Sys(SYS_mprotect);
+        OnRange(AgentLayout.M, LibC.UFFDIO_WRITEPROTECT, r13, r14, 0);
+        c.pop(rax);
+        At(ref done);
+        c.push(rax);
+        OnRange(AgentLayout.M, LibC.UFFDIO_WAKE, r13, r14);
+        c.mov(rdi, rbp);
+        c.mov(rsi, r14);
+        Sys(SYS_munmap);
+        c.pop(rax);
+        At(ref fits);
+        c.neg(rax);
+        c.mov(__qword_ptr[rbx + ErrorAt], rax);
+        Leave();
+        At(ref unprotect);
+        c.push(rax);
+        OnRange(AgentLayout.M, LibC.UFFDIO_WRITEPROTECT, r13, r14, 0);
+        OnRange(AgentLayout.M, LibC.UFFDIO_WAKE, r13, r14);
+        c.pop(rax);
+        At(ref refused);
+        c.jmp(fits);
+    }
+
+    /// <summary>Maps r14 bytes of fresh memory wherever there is room; with the protection in r15 where none is given. rax = address.</summary>
+    private void MapAnonymous(int? protection)
+    {
+        c.xor(edi, edi);
+        c.mov(rsi, r14);
+        if (protection is int value)
+            c.mov(edx, value);
+        else
+            c.mov(rdx, r15);
+        c.mov(r10d, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS);
+        c.mov(r8, -1);
+        c.xor(r9d, r9d);
+        Sys(SYS_mmap);
+    }
+}

@@ -1,0 +1,130 @@
+namespace Samepage.Engine;
+
+/// <summary>A range of an address space, in whole pages.</summary>
+/// <param name="Start">The first page.</param>
+/// <param name="Count">How many.</param>
+public readonly record struct PageRun(PageNumber Start, long Count)
+{
+    /// <summary>One past the last page.</summary>
+    public ulong End => Start.Value + (ulong)Count;
+}
+
+/// <summary>What an area holds.</summary>
+public enum AreaKind
+{
+    /// <summary>The program's own memory, tracked for writes, that may be merged.</summary>
+    Mergeable,
+
+    /// <summary>A mapping of frames.</summary>
+    Merged,
+}
+
+/// <summary>A range of which every page may be treated alike.</summary>
+/// <param name="Range">The pages; areas of a space do not overlap, and come by rising address.</param>
+/// <param name="Kind">What it holds.</param>
+public readonly record struct Area(PageRun Range, AreaKind Kind);
+
+/// <summary>Pages that were written since they were last asked about.</summary>
+/// <param name="Range">The pages.</param>
+/// <param name="IsZeroPage">They are the kernel's zero page: nothing to gain.</param>
+public readonly record struct WrittenRun(PageRun Range, bool IsZeroPage);
+
+/// <summary>What a page was found to be when it was read.</summary>
+public enum PageFact : byte
+{
+    /// <summary>It is not there, or could not be read.</summary>
+    Absent,
+
+    /// <summary>The address space alone maps it: it can be merged.</summary>
+    Own,
+
+    /// <summary>Another address space maps the same physical page already, after fork: nothing to gain (C6).</summary>
+    SharedAlready,
+}
+
+/// <summary>What to do with a run.</summary>
+public enum PlanKind
+{
+    /// <summary>Map each page to the frame that corresponds.</summary>
+    Merge,
+
+    /// <summary>Leave pages that are zero to the kernel's zero page.</summary>
+    MakeZero,
+
+    /// <summary>Give pages their own copy again.</summary>
+    Unmerge,
+}
+
+/// <summary>A run of pages to be treated alike.</summary>
+/// <param name="Kind">What to do.</param>
+/// <param name="Range">The pages.</param>
+/// <param name="FirstFrame">The frame of the first page; those behind follow one by one. Meaningless but for merging.</param>
+public readonly record struct PlannedRun(PlanKind Kind, PageRun Range, FrameId FirstFrame);
+
+/// <summary>What became of a page in a plan.</summary>
+public enum PageOutcome : byte
+{
+    /// <summary>It is as planned.</summary>
+    Done,
+
+    /// <summary>Its content was not what the plan thought: it was left alone (D3, D4).</summary>
+    Differs,
+
+    /// <summary>Somebody holds it, a device or a registered buffer: left alone, to be tried again (D2).</summary>
+    Busy,
+
+    /// <summary>It is not there any more (D4).</summary>
+    Gone,
+
+    /// <summary>The address space could not be worked on at this moment: nothing was tried.</summary>
+    Deferred,
+
+    /// <summary>A limit stands in the way: mappings of the process, memory.</summary>
+    Refused,
+}
+
+/// <summary>The machine as the engine sees it. Everything is in batches; nothing here is ever a single page's call.</summary>
+/// <remarks>One thread. A space that is gone is an ordinary answer, never an exception.</remarks>
+public interface IMachine
+{
+    /// <summary>Bytes per page.</summary>
+    int PageSize { get; }
+
+    /// <summary>Lists the areas of a space as they are now, and sees to it that the mergeable ones are tracked.</summary>
+    /// <param name="space">The space.</param>
+    /// <param name="areas">Cleared, then filled by rising address.</param>
+    /// <param name="changed">The list may differ from the last one.</param>
+    /// <returns>False when the space is gone or must be left.</returns>
+    bool TryListAreas(SpaceId space, List<Area> areas, out bool changed);
+
+    /// <summary>Collects the present pages of mergeable areas that were written since the last collection, and watches them anew, atomically.</summary>
+    /// <returns>False when the space is gone.</returns>
+    bool TryCollectWritten(SpaceId space, List<Area> areas, List<WrittenRun> written);
+
+    /// <summary>Collects the pages of merged areas that are still mapped to their frames.</summary>
+    /// <inheritdoc cref="TryCollectWritten" path="/returns"/>
+    bool TryCollectMerged(SpaceId space, List<Area> areas, List<PageRun> merged);
+
+    /// <summary>Reads neighbouring pages and says what each is. A page may change meanwhile: what was read is a hint, never a proof.</summary>
+    /// <param name="space">The space.</param>
+    /// <param name="range">At most as many pages as the buffers hold.</param>
+    /// <param name="content">One page after the other.</param>
+    /// <param name="facts">One for each page.</param>
+    void Read(SpaceId space, PageRun range, Span<byte> content, Span<PageFact> facts);
+
+    /// <summary>Writes frames that nobody maps.</summary>
+    /// <returns>False when there is no memory.</returns>
+    bool TryWriteFrames(DomainId domain, FrameId first, ReadOnlySpan<byte> content);
+
+    /// <summary>Carries a plan out. Contents are compared, byte for byte, when nobody can change them any more.</summary>
+    /// <param name="space">The space.</param>
+    /// <param name="plan">Runs by rising address that do not overlap.</param>
+    /// <param name="outcomes">One for each page of the plan, in its order.</param>
+    void Execute(SpaceId space, List<PlannedRun> plan, Span<PageOutcome> outcomes);
+
+    /// <summary>Whether nobody at all maps a frame, known or unknown to the engine. May err towards no.</summary>
+    bool IsUnmapped(DomainId domain, FrameId frame);
+
+    /// <summary>Gives the memory of neighbouring frames back.</summary>
+    void FreeFrames(DomainId domain, FrameId first, int count);
+}

@@ -1,0 +1,61 @@
+using Samepage.Engine.Records;
+
+namespace Samepage.Engine.Scan;
+
+/// <summary>Collects single decisions, and makes runs of them: neighbouring pages that go to neighbouring frames become one run.</summary>
+internal sealed class Plans
+{
+    private readonly Dictionary<int, List<Entry>> _entries = [];
+    private readonly List<PlannedRun> _runs = [];
+
+    /// <summary>Pages that wait to be carried out.</summary>
+    public int Count { get; private set; }
+
+    public void Add(SpaceId space, ulong page, PageRef record, PlanKind kind, FrameId frame)
+    {
+        if (!_entries.TryGetValue(space.Value, out List<Entry>? entries))
+            _entries.Add(space.Value, entries = []);
+        entries.Add(new Entry(page, record, kind, frame));
+        Count++;
+    }
+
+    /// <summary>The spaces that something is planned for, in the order of their numbers: the same decisions give the same plan.</summary>
+    public int[] Spaces() => [.. _entries.Where(pair => pair.Value.Count > 0).Select(pair => pair.Key).Order()];
+
+    /// <summary>Takes what is planned for a space: entries by rising page, and the runs that they make.</summary>
+    /// <param name="space">The space.</param>
+    /// <param name="runs">Valid until the next call.</param>
+    public Entry[] Take(int space, out List<PlannedRun> runs)
+    {
+        Entry[] entries = [.. _entries[space]];
+        _entries[space].Clear();
+        Count -= entries.Length;
+        Array.Sort(entries, static (a, b) => a.Page.CompareTo(b.Page));
+        _runs.Clear();
+        for (int i = 0; i < entries.Length;)
+        {
+            int count = 1;
+            while (i + count < entries.Length && entries[i + count].Page == entries[i].Page + (ulong)count && entries[i + count].Kind == entries[i].Kind &&
+                (entries[i].Kind != PlanKind.Merge || entries[i + count].Frame.Value == entries[i].Frame.Value + (uint)count))
+            {
+                count++;
+            }
+
+            _runs.Add(new PlannedRun(entries[i].Kind, new PageRun(new PageNumber(entries[i].Page), count), entries[i].Frame));
+            i += count;
+        }
+
+        runs = _runs;
+        return entries;
+    }
+
+    /// <summary>Forgets what is planned for a space that is gone.</summary>
+    public void Drop(SpaceId space)
+    {
+        if (_entries.Remove(space.Value, out List<Entry>? entries))
+            Count -= entries.Count;
+    }
+
+    /// <summary>One page's decision.</summary>
+    internal readonly record struct Entry(ulong Page, PageRef Record, PlanKind Kind, FrameId Frame);
+}

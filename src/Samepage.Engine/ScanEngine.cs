@@ -1,0 +1,467 @@
+using System.IO.Hashing;
+using Samepage.Engine.Records;
+using Samepage.Engine.Scan;
+
+namespace Samepage.Engine;
+
+/// <summary>Figures of one space, exact at rest.</summary>
+/// <param name="Counts">Pages by state.</param>
+/// <param name="Settled">Nothing more can be merged in it now.</param>
+/// <param name="Visits">Visits since it was taken in.</param>
+public readonly record struct SpaceFigures(SpaceCounts Counts, bool Settled, long Visits);
+
+/// <summary>Figures of one trust domain.</summary>
+/// <param name="Frames">Frames in use.</param>
+/// <param name="Users">Pages mapped to them.</param>
+/// <param name="FramesHeld">Frames that hold memory: besides those in use, those about to be freed.</param>
+public readonly record struct DomainFigures(long Frames, long Users, long FramesHeld);
+
+/// <summary>Decides what to merge. Pure: all that it knows of the world comes through <see cref="IMachine"/>, and it has no clock.</summary>
+/// <remarks>
+/// <para>A visit to a space:</para>
+/// <list type="number">
+/// <item>List its areas; drop the records of pages that are in none (B5).</item>
+/// <item>Collect what was written since the last visit. A page written then and not now is unchanged for a while (C4); only such pages are read.
+/// A pass over idle pages therefore reads nothing.</item>
+/// <item>Notice merges that a write or a discard has broken.</item>
+/// <item>Read the unchanged pages, digest them, look each up: among the frames first (C3), then among the unique pages (C5). A digest only
+/// proposes; the machine compares the bytes when nobody can change them (D3).</item>
+/// <item>Carry the plans out, and settle the records by their outcomes: frames that got one user only are given up again (C10).</item>
+/// </list>
+/// <para>One thread. Every decision depends on the calls made and their answers alone.</para>
+/// </remarks>
+public sealed class ScanEngine : IDisposable
+{
+    private const int PagesPerRead = 256;
+    private const int PlanLimit = 16384;
+    private const int FramesPerWrite = 64;
+    private const int QuietVisitsToSettle = 2;
+
+    private readonly IMachine _machine;
+    private readonly PageRecords _records = new();
+    private readonly Dictionary<DomainId, Domain> _domains = [];
+    private readonly Dictionary<int, Space> _spaces = [];
+    private readonly Plans _plans = new();
+    private readonly List<WrittenRun> _written = [];
+    private readonly List<PageRun> _merged = [];
+    private readonly List<NewFrame> _newFrames = [];
+    private readonly byte[] _content;
+    private readonly PageFact[] _facts = new PageFact[PagesPerRead];
+    private readonly byte[] _frameContent;
+    private readonly ulong _zeroDigest;
+    private FrameId _firstBuffered;
+    private int _buffered;
+    private DomainId _bufferedDomain;
+
+    /// <param name="machine">The machine to work on.</param>
+    public ScanEngine(IMachine machine)
+    {
+        _machine = machine;
+        _content = new byte[PagesPerRead * machine.PageSize];
+        _frameContent = new byte[FramesPerWrite * machine.PageSize];
+        _zeroDigest = XxHash3.HashToUInt64(_content.AsSpan(0, machine.PageSize));
+    }
+
+    /// <summary>Pages read and looked up.</summary>
+    public long PagesScanned { get; private set; }
+
+    /// <summary>Passes over all spaces completed (B3).</summary>
+    public long FullScans { get; private set; }
+
+    /// <summary>Bytes of records and indexes.</summary>
+    public long MetadataBytes => _records.Bytes + _domains.Values.Sum(domain => domain.Bytes);
+
+    /// <summary>Takes a space in.</summary>
+    public void Add(SpaceId space, DomainId domain)
+    {
+        if (!_domains.TryGetValue(domain, out Domain? known))
+            _domains.Add(domain, known = new Domain(domain, _records));
+        _spaces.Add(space.Value, new Space(space, known));
+    }
+
+    /// <summary>Forgets a space: it has ended, or its pages have been given their own copies. Its records go, and the frames lose its pages.</summary>
+    public void Remove(SpaceId id)
+    {
+        if (!_spaces.Remove(id.Value, out Space? space))
+            return;
+        _plans.Drop(id);
+        foreach (ulong chunk in space.Slabs.Keys.ToArray())
+            ReturnSlab(space, chunk);
+    }
+
+    /// <summary>Figures of a space.</summary>
+    public SpaceFigures FiguresOf(SpaceId id)
+    {
+        Space space = _spaces[id.Value];
+        return new SpaceFigures(space.Counts, space.QuietVisits >= QuietVisitsToSettle, space.Visits);
+    }
+
+    /// <summary>Figures of a domain.</summary>
+    public DomainFigures FiguresOf(DomainId id) =>
+        _domains.TryGetValue(id, out Domain? domain) ? new DomainFigures(domain.Frames.InUse, domain.Frames.Users, domain.Frames.Held) : default;
+
+    /// <summary>Visits one space.</summary>
+    /// <returns>False when the space is gone, or must be left: the caller removes it.</returns>
+    public bool Visit(SpaceId id)
+    {
+        Space space = _spaces[id.Value];
+        space.Visits++;
+        space.QuietVisits++;
+        if (!_machine.TryListAreas(id, space.Areas, out bool changed))
+            return false;
+        if (changed)
+            DropOutside(space);
+        if (!_machine.TryCollectWritten(id, space.Areas, _written) || !_machine.TryCollectMerged(id, space.Areas, _merged))
+            return false;
+        NoteWritten(space);
+        NoteBroken(space);
+        GiveBackBroken(space);
+        LookUpUnchanged(space);
+        CarryOut();
+        AgeWritten(space);
+        return true;
+    }
+
+    /// <summary>Ends a pass over all spaces: frames that nobody uses any more are freed.</summary>
+    public void EndPass()
+    {
+        FullScans++;
+        foreach (Domain domain in _domains.Values)
+            domain.Frames.Sweep(_machine);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (Domain domain in _domains.Values)
+            domain.Dispose();
+        _records.Dispose();
+    }
+
+    private void NoteWritten(Space space)
+    {
+        foreach (WrittenRun run in _written)
+        {
+            for (ulong page = run.Range.Start.Value; page < run.Range.End; page++)
+            {
+                PageRef record = run.IsZeroPage ? Find(space, page) : FindOrTake(space, page);
+                if (record == NoRecord)
+                    continue;
+                uint state = _records.State(record);
+                // A zeroed page that is only read shows the zero page, and stays what it is.
+                if (run.IsZeroPage && state == PageState.Zeroed)
+                    continue;
+                Leave(space, record, state);
+                _records.SetState(record, run.IsZeroPage ? PageState.None : PageState.WrittenNow, space.Counts);
+            }
+        }
+    }
+
+    /// <summary>Merged pages that are no longer mapped to their frame: a write broke them, or the program discarded or unmapped them.</summary>
+    private void NoteBroken(Space space)
+    {
+        int at = 0;
+        foreach ((ulong chunk, int slab) in space.Slabs)
+        {
+            if (_records.Owner(slab).Merged == 0)
+                continue;
+            ulong first = chunk * PageRecords.PagesPerSlab, end = first + PageRecords.PagesPerSlab;
+            while (at < _merged.Count && _merged[at].End <= first)
+                at++;
+            long still = 0;
+            for (int i = at; i < _merged.Count && _merged[i].Start.Value < end; i++)
+                still += (long)(Math.Min(end, _merged[i].End) - Math.Max(first, _merged[i].Start.Value));
+            if (still >= _records.Owner(slab).Merged)
+                continue;
+            int run = at;
+            for (int place = 0; place < PageRecords.PagesPerSlab; place++)
+            {
+                PageRef record = PageRef.At(slab, place);
+                uint state = _records.State(record);
+                if (!PageState.IsMerged(state))
+                    continue;
+                ulong page = first + (ulong)place;
+                while (run < _merged.Count && _merged[run].End <= page)
+                    run++;
+                if (run < _merged.Count && _merged[run].Start.Value <= page)
+                    continue;
+                Leave(space, record, state);
+                _records.SetState(record, PageState.Broken, space.Counts);
+            }
+        }
+    }
+
+    /// <summary>A mapping of frames of which writes have broken half or more is given back: its memory is tracked again, and may be merged again.</summary>
+    private void GiveBackBroken(Space space)
+    {
+        int at = 0;
+        foreach (Area area in space.Areas)
+        {
+            if (area.Kind != AreaKind.Merged)
+                continue;
+            while (at < _merged.Count && _merged[at].End <= area.Range.Start.Value)
+                at++;
+            long still = 0;
+            for (int i = at; i < _merged.Count && _merged[i].Start.Value < area.Range.End; i++)
+                still += (long)(Math.Min(area.Range.End, _merged[i].End) - Math.Max(area.Range.Start.Value, _merged[i].Start.Value));
+            if (still * 2 > area.Range.Count || _plans.Count + area.Range.Count > PlanLimit)
+                continue;
+            for (ulong page = area.Range.Start.Value; page < area.Range.End; page++)
+                _plans.Add(space.Id, page, FindOrTake(space, page), PlanKind.Unmerge, default);
+        }
+    }
+
+    private void LookUpUnchanged(Space space)
+    {
+        foreach ((ulong chunk, int slab) in space.Slabs)
+        {
+            if (_records.Owner(slab).Pending == 0)
+                continue;
+            ulong first = chunk * PageRecords.PagesPerSlab;
+            for (int place = 0; place < PageRecords.PagesPerSlab;)
+            {
+                if (!IsCandidate(slab, place))
+                {
+                    place++;
+                    continue;
+                }
+
+                int count = 1;
+                while (count < PagesPerRead && place + count < PageRecords.PagesPerSlab && IsCandidate(slab, place + count))
+                    count++;
+                LookUp(space, new PageRun(new PageNumber(first + (ulong)place), count), slab, place);
+                place += count;
+            }
+
+            if (_plans.Count >= PlanLimit)
+                CarryOut();
+        }
+    }
+
+    private bool IsCandidate(int slab, int place) => _records.State(PageRef.At(slab, place)) is PageState.Written or PageState.Retry;
+
+    private void LookUp(Space space, PageRun range, int slab, int place)
+    {
+        int size = _machine.PageSize;
+        int count = (int)range.Count;
+        _machine.Read(space.Id, range, _content.AsSpan(0, count * size), _facts.AsSpan(0, count));
+        PagesScanned += count;
+        for (int i = 0; i < count; i++)
+        {
+            PageRef record = PageRef.At(slab, place + i);
+            if (_facts[i] != PageFact.Own)
+            {
+                _records.SetState(record, _facts[i] == PageFact.Absent ? PageState.None : PageState.SharedAlready, space.Counts);
+                continue;
+            }
+
+            ReadOnlySpan<byte> page = _content.AsSpan(i * size, size);
+            Propose(space, range.Start.Value + (ulong)i, record, XxHash3.HashToUInt64(page), page);
+        }
+    }
+
+    private void Propose(Space space, ulong page, PageRef record, ulong digest, ReadOnlySpan<byte> content)
+    {
+        _records.Digest(record) = digest;
+        Domain domain = space.Domain;
+        if (digest == _zeroDigest && !content.ContainsAnyExcept((byte)0))
+        {
+            _plans.Add(space.Id, page, record, PlanKind.MakeZero, default);
+            _records.SetState(record, PageState.Planned, space.Counts);
+        }
+        else if (domain.Frames.TryFind(digest, out FrameId frame))
+        {
+            _plans.Add(space.Id, page, record, PlanKind.Merge, frame);
+            _records.SetState(record, PageState.Planned, space.Counts);
+        }
+        else if (domain.Unstable.TryFind(digest, out uint reference))
+        {
+            PageRef twin = new(reference);
+            Space other = _spaces[_records.Owner(twin.Slab).Space.Value];
+            ulong otherPage = _records.Owner(twin.Slab).Chunk * PageRecords.PagesPerSlab + (ulong)twin.Place;
+            frame = domain.Frames.Add(digest);
+            domain.Unstable.Remove(digest, reference);
+            Buffer(domain, frame, content);
+            _newFrames.Add(new NewFrame(domain, frame, space, page, record, other, otherPage, twin));
+            _plans.Add(other.Id, otherPage, twin, PlanKind.Merge, frame);
+            _plans.Add(space.Id, page, record, PlanKind.Merge, frame);
+            _records.SetState(twin, PageState.Planned, other.Counts);
+            _records.SetState(record, PageState.Planned, space.Counts);
+        }
+        else
+        {
+            domain.Unstable.Add(digest, record.Value);
+            _records.SetState(record, PageState.Unique, space.Counts);
+        }
+    }
+
+    /// <summary>Frames are written some dozens at a time. The buffer holds neighbours of one domain, and is written before any plan is carried out.</summary>
+    private void Buffer(Domain domain, FrameId frame, ReadOnlySpan<byte> content)
+    {
+        if (_buffered > 0 && (frame.Value != _firstBuffered.Value + (uint)_buffered || _buffered == FramesPerWrite || _bufferedDomain != domain.Id))
+            WriteBuffered();
+        if (_buffered == 0)
+            (_firstBuffered, _bufferedDomain) = (frame, domain.Id);
+        content.CopyTo(_frameContent.AsSpan(_buffered++ * _machine.PageSize));
+    }
+
+    private void WriteBuffered()
+    {
+        // Frames that could not be written hold zeros: no page compares equal to them, nothing is merged, and they are swept (H2).
+        if (_buffered > 0)
+            _ = _machine.TryWriteFrames(_bufferedDomain, _firstBuffered, _frameContent.AsSpan(0, _buffered * _machine.PageSize));
+        _buffered = 0;
+    }
+
+    private void CarryOut()
+    {
+        WriteBuffered();
+        while (_plans.Count > 0)
+        {
+            foreach (int number in _plans.Spaces())
+            {
+                Plans.Entry[] entries = _plans.Take(number, out List<PlannedRun> runs);
+                PageOutcome[] outcomes = new PageOutcome[entries.Length];
+                Space space = _spaces[number];
+                _machine.Execute(space.Id, runs, outcomes);
+                for (int i = 0; i < entries.Length; i++)
+                    Settle(space, entries[i], outcomes[i]);
+            }
+
+            GiveUpLonelyFrames();
+        }
+    }
+
+    private void Settle(Space space, Plans.Entry entry, PageOutcome outcome)
+    {
+        if (outcome == PageOutcome.Done)
+        {
+            switch (entry.Kind)
+            {
+                case PlanKind.Merge:
+                    space.Domain.Frames.AddUser(entry.Frame);
+                    _records.SetState(entry.Record, PageState.FirstFrame + entry.Frame.Value, space.Counts);
+                    space.QuietVisits = 0;
+                    break;
+                case PlanKind.MakeZero:
+                    _records.SetState(entry.Record, PageState.Zeroed, space.Counts);
+                    space.QuietVisits = 0;
+                    break;
+                default:
+                    Leave(space, entry.Record, _records.State(entry.Record));
+                    _records.SetState(entry.Record, PageState.WrittenNow, space.Counts);
+                    break;
+            }
+
+            return;
+        }
+
+        // A page that was to be unmerged and could not be stays merged; it is noticed if that ever changes.
+        if (entry.Kind == PlanKind.Unmerge)
+            return;
+        if (outcome == PageOutcome.Deferred)
+            space.QuietVisits = 0;
+        _records.SetState(entry.Record, outcome switch
+        {
+            PageOutcome.Differs => PageState.Odd,
+            PageOutcome.Gone => PageState.None,
+            _ => PageState.Retry,
+        }, space.Counts);
+    }
+
+    /// <summary>C10: a new frame that only one of its two pages could be merged into gives that page back, unless the other is only put off.</summary>
+    private void GiveUpLonelyFrames()
+    {
+        foreach (NewFrame made in _newFrames)
+        {
+            if (made.Domain.Frames.UsersOf(made.Frame) != 1)
+                continue;
+            uint merged = PageState.FirstFrame + made.Frame.Value;
+            if (_records.State(made.Record) == merged && _records.State(made.Twin) != PageState.Retry)
+                _plans.Add(made.Space.Id, made.Page, made.Record, PlanKind.Unmerge, made.Frame);
+            else if (_records.State(made.Twin) == merged && _records.State(made.Record) != PageState.Retry)
+                _plans.Add(made.Other.Id, made.OtherPage, made.Twin, PlanKind.Unmerge, made.Frame);
+        }
+
+        _newFrames.Clear();
+    }
+
+    private void AgeWritten(Space space)
+    {
+        foreach (int slab in space.Slabs.Values)
+        {
+            if (_records.Owner(slab).Pending == 0)
+                continue;
+            for (int place = 0; place < PageRecords.PagesPerSlab; place++)
+            {
+                PageRef record = PageRef.At(slab, place);
+                if (_records.State(record) == PageState.WrittenNow)
+                    _records.SetState(record, PageState.Written, space.Counts);
+            }
+        }
+    }
+
+    /// <summary>Takes a page out of whatever index or frame it is in, before its state changes.</summary>
+    private void Leave(Space space, PageRef record, uint state)
+    {
+        if (state == PageState.Unique)
+            space.Domain.Unstable.Remove(_records.Digest(record), record.Value);
+        else if (PageState.IsMerged(state))
+            space.Domain.Frames.RemoveUser(new FrameId(state - PageState.FirstFrame));
+    }
+
+    private void DropOutside(Space space)
+    {
+        foreach ((ulong chunk, int slab) in space.Slabs.ToArray())
+        {
+            ulong first = chunk * PageRecords.PagesPerSlab;
+            for (int place = 0; place < PageRecords.PagesPerSlab;)
+            {
+                if (space.TryFindArea(first + (ulong)place, out Area area))
+                {
+                    place = (int)Math.Min(PageRecords.PagesPerSlab, area.Range.End - first);
+                    continue;
+                }
+
+                PageRef record = PageRef.At(slab, place++);
+                Leave(space, record, _records.State(record));
+                _records.SetState(record, PageState.None, space.Counts);
+            }
+
+            if (_records.Owner(slab).Tracked == 0)
+                ReturnSlab(space, chunk);
+        }
+    }
+
+    private void ReturnSlab(Space space, ulong chunk)
+    {
+        space.Slabs.Remove(chunk, out int slab);
+        for (int place = 0; place < PageRecords.PagesPerSlab; place++)
+        {
+            PageRef record = PageRef.At(slab, place);
+            Leave(space, record, _records.State(record));
+            _records.SetState(record, PageState.None, space.Counts);
+        }
+
+        _records.Return(slab);
+    }
+
+    private static readonly PageRef NoRecord = new(uint.MaxValue);
+
+    private static PageRef RefOf(int slab, ulong page) => PageRef.At(slab, (int)(page % PageRecords.PagesPerSlab));
+
+    private static PageRef Find(Space space, ulong page) =>
+        space.Slabs.TryGetValue(page / PageRecords.PagesPerSlab, out int slab) ? RefOf(slab, page) : NoRecord;
+
+    private PageRef FindOrTake(Space space, ulong page)
+    {
+        ulong chunk = page / PageRecords.PagesPerSlab;
+        if (!space.Slabs.TryGetValue(chunk, out int slab))
+            space.Slabs.Add(chunk, slab = _records.Take(space.Id, chunk));
+        return RefOf(slab, page);
+    }
+
+    /// <summary>A frame that came into being in this round, with the two pages that it was made for.</summary>
+    private readonly record struct NewFrame(
+        Domain Domain, FrameId Frame, Space Space, ulong Page, PageRef Record, Space Other, ulong OtherPage, PageRef Twin);
+}

@@ -1,0 +1,126 @@
+using System.Runtime.InteropServices;
+using Samepage.Linux.Interop;
+using Samepage.Linux.ProcFs;
+
+namespace Samepage.Linux.Frames;
+
+/// <summary>The frames of one trust domain: one shmem file, a frame being one page of it.</summary>
+/// <remarks>
+/// <para>Only the daemon can write the file; targets get a descriptor opened read-only of an inode of mode 0400. A frame is written before
+/// anybody maps it and never again until it was punched out, so a mapping of it can only ever show what was compared.</para>
+/// <para>The pool must never lose a page-table entry to reclaim: a missing entry in a mapping of frames means "the program discarded this page"
+/// (it then reads as zeros), and nothing else may cause one. So the file lies on a tmpfs mount of its own with <c>noswap</c>, which makes its
+/// pages unevictable, and <c>huge=never</c>. The mount is attached nowhere and goes with its last file.</para>
+/// <para>The daemon keeps no mapping of the file: frames are written with pwrite(2), so that the number of mappings of a frame, and with it
+/// every process's Pss, counts the targets alone.</para>
+/// <para>One thread at a time.</para>
+/// </remarks>
+public sealed unsafe class FramePool : IDisposable
+{
+    private const int FsConfigSetFlag = 0, FsConfigSetString = 1, FsConfigCreate = 6;
+    private const long MaxBytes = 1L << 42;
+    private readonly FileDescriptor _writable;
+    private readonly FileDescriptor _kpagecount;
+
+    private FramePool(FileDescriptor writable, FileDescriptor readable, ulong device, ulong inode)
+    {
+        (_writable, Readable, Device, Inode) = (writable, readable, device, inode);
+        _kpagecount = FileDescriptor.Open("/proc/kpagecount");
+    }
+
+    /// <summary>The read-only descriptor that targets get.</summary>
+    public FileDescriptor Readable { get; }
+
+    /// <summary>The file's device, as <see cref="Mapping.Device"/>; with <see cref="Inode"/> it tells our mappings from all others.</summary>
+    public ulong Device { get; }
+
+    /// <summary>The file's inode.</summary>
+    public ulong Inode { get; }
+
+    /// <summary>Makes an empty pool.</summary>
+    /// <exception cref="SyscallException">The kernel has no tmpfs <c>noswap</c> (6.4), or the privilege is missing (CAP_SYS_ADMIN).</exception>
+    public static FramePool Create()
+    {
+        using FileDescriptor context = Own("fsopen", "tmpfs", (int)LibC.syscall(SyscallNumbers.fsopen, "tmpfs", 1, 0, 0, 0));
+        Configure(context, FsConfigSetFlag, "noswap", null);
+        Configure(context, FsConfigSetString, "huge", "never");
+        Configure(context, FsConfigSetString, "size", "0");
+        Configure(context, FsConfigSetString, "source", "samepage");
+        Configure(context, FsConfigCreate, null, null);
+        using FileDescriptor mount = Own("fsmount", "tmpfs", (int)LibC.syscall(SyscallNumbers.fsmount, context.Number, 1, 0, 0, 0));
+        FileDescriptor writable = Own("openat", "samepage-frames",
+            LibC.openat(mount.Number, "samepage-frames", LibC.O_RDWR | LibC.O_CREAT | LibC.O_EXCL | LibC.O_CLOEXEC, 0x100));
+        if (LibC.ftruncate(writable.Number, MaxBytes) != 0)
+            throw Failed("ftruncate", "the frame pool");
+        FileDescriptor readable = FileDescriptor.Open($"/proc/self/fd/{writable.Number}");
+        void* probe = LibC.mmap(null, 4096, LibC.PROT_READ, LibC.MAP_SHARED, readable.Number, 0);
+        if ((nint)probe == -1)
+            throw Failed("mmap", "the frame pool");
+        try
+        {
+            List<Mapping> mappings = [];
+            Mapping.TryReadAll("/proc/self/maps", mappings);
+            Mapping own = mappings.Find(mapping => mapping.Start == (ulong)probe);
+            return new FramePool(writable, readable, own.Device, own.Inode);
+        }
+        finally
+        {
+            _ = LibC.munmap(probe, 4096);
+        }
+    }
+
+    /// <summary>Writes neighbouring frames.</summary>
+    /// <returns>False when there is no memory: nothing may then be merged into these frames.</returns>
+    public bool TryWrite(uint firstFrame, ReadOnlySpan<byte> content)
+    {
+        fixed (byte* bytes = content)
+            return LibC.pwrite(_writable.Number, bytes, (nuint)content.Length, (long)firstFrame * 4096) == content.Length;
+    }
+
+    /// <summary>Gives the memory of neighbouring frames back. They read as zeros from now on.</summary>
+    public void Punch(uint firstFrame, int count)
+    {
+        if (LibC.fallocate(_writable.Number, LibC.FALLOC_FL_PUNCH_HOLE | LibC.FALLOC_FL_KEEP_SIZE, (long)firstFrame * 4096, (long)count * 4096) != 0)
+            throw Failed("fallocate", $"frames {firstFrame}+{count}");
+    }
+
+    /// <summary>Whether no process at all maps the frame: not a target, not a child that one forked unseen.</summary>
+    /// <remarks>Maps it for a moment, finds its page frame number, and asks <c>/proc/kpagecount</c> how many mappings there are besides.
+    /// A page under migration reads as unmapped for an instant, so callers ask in several passes before they believe it.</remarks>
+    public bool IsUnmapped(uint frame)
+    {
+        byte* page = (byte*)LibC.mmap(null, 4096, LibC.PROT_READ, LibC.MAP_SHARED, Readable.Number, (long)frame * 4096);
+        if ((nint)page == -1)
+            return false;
+        try
+        {
+            _ = Volatile.Read(ref *page);
+            using FileDescriptor pagemap = FileDescriptor.Open("/proc/self/pagemap");
+            ulong word, count;
+            return LibC.pread(pagemap.Number, &word, 8, (long)((ulong)page / 4096 * 8)) == 8 && (word & Pagemap.FrameMask) != 0 &&
+                LibC.pread(_kpagecount.Number, &count, 8, (long)((word & Pagemap.FrameMask) * 8)) == 8 && count == 1;
+        }
+        finally
+        {
+            _ = LibC.munmap(page, 4096);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _writable.Dispose();
+        Readable.Dispose();
+        _kpagecount.Dispose();
+    }
+
+    private static void Configure(FileDescriptor context, int command, string? key, string? value)
+    {
+        if (LibC.syscall(SyscallNumbers.fsconfig, context.Number, command, key, value, 0) != 0)
+            throw Failed("fsconfig", $"tmpfs {key}");
+    }
+
+    private static FileDescriptor Own(string call, string subject, int number) => number >= 0 ? new FileDescriptor(number) : throw Failed(call, subject);
+
+    private static SyscallException Failed(string call, string subject) => new(call, subject, (Errno)Marshal.GetLastPInvokeError());
+}

@@ -1,0 +1,23 @@
+using System.Runtime.InteropServices;
+
+namespace Samepage.Linux.Interop;
+
+/// <summary>sys/ptrace.h and sys/wait.h. Registers are processor-specific and stand with the agent's processor folder.</summary>
+internal static partial class LibC
+{
+    public const int PTRACE_CONT = 7, PTRACE_SINGLESTEP = 9, PTRACE_GETREGS = 12, PTRACE_SETREGS = 13, PTRACE_DETACH = 17,
+        PTRACE_SEIZE = 0x4206, PTRACE_INTERRUPT = 0x4207, PTRACE_GETSIGMASK = 0x420A, PTRACE_SETSIGMASK = 0x420B;
+
+    public const int PTRACE_EVENT_STOP = 128;
+    public const int WNOHANG = 1, __WALL = 0x40000000;
+    public const int SIGSTOP = 19, SIGTRAP = 5, SIGTSTP = 20, SIGTTIN = 21, SIGTTOU = 22;
+    public const int PIDFD_THREAD = O_EXCL;
+
+    /// <summary><c>struct user_regs_struct</c>, sys/user.h on x86-64.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    public struct user_regs_struct
+    {
+        public ulong r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi, orig_rax, rip, cs, eflags, rsp, ss,
+            fs_base, gs_base, ds, es, fs, gs;
+    }
+}

@@ -1,0 +1,100 @@
+using System.Runtime.InteropServices;
+using Samepage.Linux.Interop;
+
+namespace Samepage.Linux.ProcFs;
+
+/// <summary>A stretch of pages that <c>PAGEMAP_SCAN</c> found alike.</summary>
+/// <param name="Start">First byte.</param>
+/// <param name="End">One past the last byte.</param>
+/// <param name="Categories">The <c>PAGE_IS_…</c> bits asked for.</param>
+public readonly record struct PageRegion(ulong Start, ulong End, ulong Categories);
+
+/// <summary>A process's page tables as <c>/proc/PID/pagemap</c> shows them; a read-only descriptor serves for all of it.</summary>
+/// <remarks>One thread at a time: the buffer of regions is the reader's own.</remarks>
+public sealed unsafe class Pagemap : IDisposable
+{
+    /// <summary>The category of the kernel's zero page.</summary>
+    public const ulong ZeroPage = LibC.PAGE_IS_PFNZERO;
+
+    /// <summary>Bits of a pagemap word, Documentation/admin-guide/mm/pagemap.rst.</summary>
+    public const ulong Present = 1UL << 63, FilePage = 1UL << 61, Exclusive = 1UL << 56, FrameMask = (1UL << 55) - 1;
+
+    private const int Capacity = 8192;
+    private readonly FileDescriptor _descriptor;
+    private readonly LibC.page_region* _regions = (LibC.page_region*)NativeMemory.Alloc(Capacity, (nuint)sizeof(LibC.page_region));
+
+    private Pagemap(FileDescriptor descriptor) => _descriptor = descriptor;
+
+    /// <returns>Null when the process is gone or may not be read.</returns>
+    public static Pagemap? TryOpen(int pid) =>
+        FileDescriptor.TryOpen($"/proc/{pid}/pagemap", writable: false, out FileDescriptor? descriptor, out _) ? new Pagemap(descriptor!) : null;
+
+    /// <summary>Collects the present pages written since the last call, and protects them again, atomically page by page.</summary>
+    /// <remarks>Mappings without asynchronous tracking are passed over. Pages of huge pages are left out, so that watching never splits one.</remarks>
+    /// <param name="start">First byte of the range.</param>
+    /// <param name="end">One past the last byte.</param>
+    /// <param name="regions">Receives what was found, by rising address; not cleared.</param>
+    /// <param name="withHugePages">Include pages of huge pages: their first write splits them.</param>
+    /// <returns>None; ESRCH when the address space is gone.</returns>
+    public Errno CollectWritten(ulong start, ulong end, List<PageRegion> regions, bool withHugePages = false) =>
+        Scan(start, end, LibC.PM_SCAN_WP_MATCHING, LibC.PAGE_IS_WRITTEN | LibC.PAGE_IS_PRESENT | (withHugePages ? 0 : LibC.PAGE_IS_HUGE),
+            withHugePages ? 0 : LibC.PAGE_IS_HUGE, LibC.PAGE_IS_PFNZERO, regions);
+
+    /// <summary>Lists the present pages that belong to a file: in a mapping of frames, the pages that no write has broken.</summary>
+    /// <inheritdoc cref="CollectWritten" path="/param|/returns"/>
+    public Errno CollectFilePages(ulong start, ulong end, List<PageRegion> regions) =>
+        Scan(start, end, 0, LibC.PAGE_IS_FILE | LibC.PAGE_IS_PRESENT, 0, 0, regions);
+
+    /// <summary>Reads the pagemap words of neighbouring pages.</summary>
+    /// <returns>Words read: fewer at the end of the address space.</returns>
+    public int ReadWords(ulong start, Span<ulong> words)
+    {
+        fixed (ulong* buffer = words)
+        {
+            nint bytes = LibC.pread(_descriptor.Number, buffer, (nuint)words.Length * 8, (long)(start / 4096 * 8));
+            return bytes < 0 ? 0 : (int)(bytes / 8);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _descriptor.Dispose();
+        NativeMemory.Free(_regions);
+    }
+
+    private Errno Scan(ulong start, ulong end, ulong flags, ulong mask, ulong inverted, ulong report, List<PageRegion> regions)
+    {
+        LibC.pm_scan_arg scan = new()
+        {
+            size = (ulong)sizeof(LibC.pm_scan_arg),
+            flags = flags,
+            end = end,
+            vec = (ulong)_regions,
+            vec_len = Capacity,
+            category_inverted = inverted,
+            category_mask = mask,
+            return_mask = report == 0 ? LibC.PAGE_IS_PRESENT : LibC.PAGE_IS_PRESENT | report,
+        };
+        while (start < end)
+        {
+            scan.start = start;
+            int found = LibC.ioctl(_descriptor.Number, LibC.PAGEMAP_SCAN, &scan);
+            if (found < 0)
+            {
+                Errno errno = (Errno)Marshal.GetLastPInvokeError();
+                if (errno == Errno.EINTR)
+                    continue;
+                return errno;
+            }
+
+            for (int i = 0; i < found; i++)
+                regions.Add(new PageRegion(_regions[i].start, _regions[i].end, _regions[i].categories));
+            if (scan.walk_end <= start)
+                break;
+            start = scan.walk_end;
+        }
+
+        return Errno.None;
+    }
+}

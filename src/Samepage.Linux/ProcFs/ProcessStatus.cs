@@ -1,0 +1,89 @@
+using System.Globalization;
+
+namespace Samepage.Linux.ProcFs;
+
+/// <summary>What <c>/proc/PID/status</c> says of a process or thread, proc_pid_status(5); only the lines that decide something here.</summary>
+/// <param name="Name">The command name, up to 15 characters.</param>
+/// <param name="State">One letter: R, S, D, T, t, Z, X, I.</param>
+/// <param name="ThreadGroup">The process that a thread belongs to.</param>
+/// <param name="Tracer">The pid of who traces it; 0 for nobody.</param>
+/// <param name="Uids">Real, effective, saved and file-system user.</param>
+/// <param name="Gids">The same of the group.</param>
+/// <param name="Seccomp">0 none, 1 strict, 2 filter.</param>
+/// <param name="HasMemory">It has an address space of its own: not a kernel thread, not a zombie.</param>
+/// <param name="PendingUnblocked">A signal is pending that it does not block.</param>
+/// <param name="Capabilities">The effective capabilities.</param>
+public sealed record ProcessStatus(
+    string Name, char State, int ThreadGroup, int Tracer, (int Real, int Effective, int Saved, int FileSystem) Uids,
+    (int Real, int Effective, int Saved, int FileSystem) Gids, int Seccomp, bool HasMemory, bool PendingUnblocked, ulong Capabilities)
+{
+    /// <summary>Reads a status file.</summary>
+    /// <param name="path">Such as <c>/proc/1/status</c>.</param>
+    /// <returns>Null when the process is gone.</returns>
+    public static ProcessStatus? TryRead(string path)
+    {
+        string text;
+        try
+        {
+            text = File.ReadAllText(path);
+        }
+        catch (Exception gone) when (gone is IOException or UnauthorizedAccessException)
+        {
+            return null;
+        }
+
+        return Parse(text);
+    }
+
+    internal static ProcessStatus Parse(string text)
+    {
+        string name = "";
+        char state = '?';
+        int group = 0, tracer = 0, seccomp = 0;
+        (int, int, int, int) uids = default, gids = default;
+        bool memory = false;
+        ulong pending = 0, sharedPending = 0, blocked = 0, capabilities = 0;
+        foreach (ReadOnlySpan<char> line in text.AsSpan().EnumerateLines())
+        {
+            int colon = line.IndexOf(':');
+            if (colon < 0)
+                continue;
+            ReadOnlySpan<char> value = line[(colon + 1)..].Trim();
+            switch (line[..colon])
+            {
+                case "Name": name = value.ToString(); break;
+                case "State": state = value.IsEmpty ? '?' : value[0]; break;
+                case "Tgid": group = Number(value); break;
+                case "TracerPid": tracer = Number(value); break;
+                case "Uid": uids = Four(value); break;
+                case "Gid": gids = Four(value); break;
+                case "Seccomp": seccomp = Number(value); break;
+                case "VmSize": memory = true; break;
+                case "SigPnd": pending = Hex(value); break;
+                case "ShdPnd": sharedPending = Hex(value); break;
+                case "SigBlk": blocked = Hex(value); break;
+                case "CapEff": capabilities = Hex(value); break;
+                default: break;
+            }
+        }
+
+        return new ProcessStatus(name, state, group, tracer, uids, gids, seccomp, memory, ((pending | sharedPending) & ~blocked) != 0, capabilities);
+    }
+
+    private static int Number(ReadOnlySpan<char> value) => int.Parse(value, NumberStyles.Integer, CultureInfo.InvariantCulture);
+
+    private static ulong Hex(ReadOnlySpan<char> value) => ulong.Parse(value, NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+
+    private static (int, int, int, int) Four(ReadOnlySpan<char> value)
+    {
+        Span<int> numbers = stackalloc int[4];
+        int count = 0;
+        foreach (Range field in value.SplitAny(' ', '\t'))
+        {
+            if (!value[field].IsEmpty && count < 4)
+                numbers[count++] = Number(value[field]);
+        }
+
+        return (numbers[0], numbers[1], numbers[2], numbers[3]);
+    }
+}

@@ -1,0 +1,80 @@
+using System.Globalization;
+
+namespace Samepage.Linux.ProcFs;
+
+/// <summary>What a thread was doing when looked at, <c>/proc/PID/task/TID/syscall</c>: a call with its arguments, or neither.</summary>
+/// <param name="Blocked">It is asleep inside a system call; otherwise it runs, or faults.</param>
+/// <param name="Number">The call's number.</param>
+/// <param name="Arguments">Its six arguments.</param>
+public readonly record struct ThreadCall(bool Blocked, int Number, ulong[] Arguments);
+
+/// <summary>The threads of a process.</summary>
+public static class Threads
+{
+    /// <summary>Lists the thread ids of a process.</summary>
+    /// <returns>False when the process is gone.</returns>
+    public static bool TryList(int pid, List<int> threads)
+    {
+        threads.Clear();
+        try
+        {
+            foreach (string directory in Directory.EnumerateDirectories($"/proc/{pid}/task"))
+                threads.Add(int.Parse(directory.AsSpan(directory.LastIndexOf('/') + 1), CultureInfo.InvariantCulture));
+        }
+        catch (IOException)
+        {
+            return false;
+        }
+
+        return threads.Count > 0;
+    }
+
+    /// <summary>The command name of a thread; empty when it is gone.</summary>
+    public static string Name(int pid, int tid)
+    {
+        try
+        {
+            return File.ReadAllText($"/proc/{pid}/task/{tid}/comm").TrimEnd('\n');
+        }
+        catch (IOException)
+        {
+            return "";
+        }
+    }
+
+    /// <summary>Looks at what a thread is doing at this moment.</summary>
+    public static ThreadCall Look(int pid, int tid)
+    {
+        try
+        {
+            string[] fields = File.ReadAllText($"/proc/{pid}/task/{tid}/syscall").Split(' ');
+            if (fields.Length < 8 || !int.TryParse(fields[0], CultureInfo.InvariantCulture, out int number) || number < 0)
+                return default;
+            ulong[] arguments = new ulong[6];
+            for (int i = 0; i < 6; i++)
+                arguments[i] = ulong.Parse(fields[i + 1].AsSpan(2), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+            return new ThreadCall(true, number, arguments);
+        }
+        catch (Exception gone) when (gone is IOException or UnauthorizedAccessException or FormatException)
+        {
+            return default;
+        }
+    }
+
+    /// <summary>Lists the direct children of a process, of whichever thread.</summary>
+    public static void AddChildren(int pid, List<int> threads, List<int> children)
+    {
+        foreach (int tid in threads)
+        {
+            try
+            {
+                foreach (string child in File.ReadAllText($"/proc/{pid}/task/{tid}/children").Split(' ', StringSplitOptions.RemoveEmptyEntries))
+                    children.Add(int.Parse(child, CultureInfo.InvariantCulture));
+            }
+            catch (IOException)
+            {
+                // The thread ended: its children are another thread's now, and seen there or at the next look.
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+using System.Runtime.InteropServices;
+
+namespace Samepage.Linux;
+
+/// <summary>Asks a process to end in its own time, which <see cref="System.Diagnostics.Process"/> cannot.</summary>
+public static partial class ProcessSignal
+{
+    private const int SIGTERM = 15;
+
+    /// <returns>False when there is no such process any more, or it is not ours to signal.</returns>
+    public static bool Terminate(int pid)
+    {
+        // kill(2) takes 0 and negative numbers for whole process groups.
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(pid);
+        return kill(pid, SIGTERM) == 0;
+    }
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int kill(int pid, int signal);
+}

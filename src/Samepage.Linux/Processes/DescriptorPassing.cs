@@ -1,0 +1,31 @@
+using System.Runtime.InteropServices;
+using Samepage.Linux.Interop;
+
+namespace Samepage.Linux.Processes;
+
+/// <summary>SCM_RIGHTS, unix(7): gives descriptors to the other end of a socket.</summary>
+public static class DescriptorPassing
+{
+    private const int SolSocket = 1, ScmRights = 1, MsgNoSignal = 0x4000;
+
+    /// <exception cref="SyscallException">The system refused; ECONNRESET or EPIPE where the peer is gone.</exception>
+    public static unsafe void Send(FileDescriptor socket, ulong word, ReadOnlySpan<int> descriptors)
+    {
+        int length = 16 + sizeof(int) * descriptors.Length;
+        byte* control = stackalloc byte[(length + 7) & ~7];
+        *(ulong*)control = (ulong)length;
+        ((int*)control)[2] = SolSocket;
+        ((int*)control)[3] = ScmRights;
+        descriptors.CopyTo(new Span<int>(control + 16, descriptors.Length));
+        LibC.iovec payload = new() { iov_base = (nuint)(&word), iov_len = 8 };
+        LibC.msghdr message = new()
+        {
+            msg_iov = &payload,
+            msg_iovlen = 1,
+            msg_control = control,
+            msg_controllen = (nuint)((length + 7) & ~7),
+        };
+        if (LibC.sendmsg(socket.Number, &message, MsgNoSignal) != 8)
+            throw new SyscallException("sendmsg", "descriptors to the agent", (Errno)Marshal.GetLastPInvokeError());
+    }
+}

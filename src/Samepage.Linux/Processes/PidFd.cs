@@ -1,0 +1,40 @@
+using System.Runtime.InteropServices;
+using Samepage.Linux.Interop;
+
+namespace Samepage.Linux.Processes;
+
+/// <summary>pidfd_open(2) and pidfd_getfd(2): a process or thread held by descriptor, so that a reused number is never mistaken for it.</summary>
+public static class PidFd
+{
+    /// <summary>Opens a process.</summary>
+    /// <returns>False when there is no such process.</returns>
+    public static bool TryOpen(int pid, out FileDescriptor? pidfd, out Errno errno) => TryOpen(pid, 0, out pidfd, out errno);
+
+    /// <summary>Opens one thread (Linux 6.9).</summary>
+    /// <returns>False when there is no such thread.</returns>
+    public static bool TryOpenThread(int tid, out FileDescriptor? pidfd, out Errno errno) =>
+        TryOpen(tid, LibC.PIDFD_THREAD, out pidfd, out errno);
+
+    /// <summary>True once the process or thread has ended.</summary>
+    public static unsafe bool HasEnded(FileDescriptor pidfd)
+    {
+        LibC.pollfd poll = new() { fd = pidfd.Number, events = LibC.POLLIN };
+        return LibC.poll(&poll, 1, 0) > 0;
+    }
+
+    /// <summary>Duplicates a descriptor out of the descriptor table of the thread that <paramref name="pidfd"/> holds.</summary>
+    /// <exception cref="SyscallException">The system refused.</exception>
+    public static FileDescriptor Take(FileDescriptor pidfd, int number)
+    {
+        int copy = (int)LibC.syscall(SyscallNumbers.pidfd_getfd, pidfd.Number, number, 0, 0, 0);
+        return copy >= 0 ? new FileDescriptor(copy) : throw new SyscallException("pidfd_getfd", $"descriptor {number}", (Errno)Marshal.GetLastPInvokeError());
+    }
+
+    private static bool TryOpen(int id, int flags, out FileDescriptor? pidfd, out Errno errno)
+    {
+        int number = (int)LibC.syscall(SyscallNumbers.pidfd_open, id, flags, 0, 0, 0);
+        errno = number < 0 ? (Errno)Marshal.GetLastPInvokeError() : Errno.None;
+        pidfd = number < 0 ? null : new FileDescriptor(number);
+        return number >= 0;
+    }
+}

@@ -1,0 +1,54 @@
+using System.Runtime.InteropServices;
+using Samepage.Linux.Interop;
+
+namespace Samepage.Linux.Processes;
+
+/// <summary>Reads and writes another process's memory without stopping it: process_vm_readv(2).</summary>
+/// <remarks>Thread-safe: holds nothing but the pid. A pid may be reused; callers hold a pidfd of what they mean.</remarks>
+public readonly record struct RemoteMemory(int Pid)
+{
+    /// <returns>Bytes copied: fewer at an unmapped page, zero when the process is gone. Both are ordinary.</returns>
+    public unsafe int Read(ulong from, Span<byte> destination)
+    {
+        fixed (byte* buffer = destination)
+        {
+            LibC.iovec local = new() { iov_base = (nuint)buffer, iov_len = (nuint)destination.Length };
+            LibC.iovec remote = new() { iov_base = (nuint)from, iov_len = (nuint)destination.Length };
+            nint copied = LibC.process_vm_readv(Pid, &local, 1, &remote, 1, 0);
+            return copied < 0 ? 0 : (int)copied;
+        }
+    }
+
+    /// <summary>Reads one 8-byte word; false when it cannot be read.</summary>
+    public bool TryReadWord(ulong from, out ulong word)
+    {
+        Span<byte> bytes = stackalloc byte[8];
+        bool whole = Read(from, bytes) == 8;
+        word = whole ? MemoryMarshal.Read<ulong>(bytes) : 0;
+        return whole;
+    }
+
+    /// <returns>Bytes copied, as <see cref="Read"/>. Only mappings writable by the process itself can be written.</returns>
+    public unsafe int Write(ulong to, ReadOnlySpan<byte> source)
+    {
+        fixed (byte* buffer = source)
+        {
+            LibC.iovec local = new() { iov_base = (nuint)buffer, iov_len = (nuint)source.Length };
+            LibC.iovec remote = new() { iov_base = (nuint)to, iov_len = (nuint)source.Length };
+            nint copied = LibC.process_vm_writev(Pid, &local, 1, &remote, 1, 0);
+            return copied < 0 ? 0 : (int)copied;
+        }
+    }
+
+    /// <summary>Writes through <c>/proc/PID/mem</c>, which a tracer may do to read-only mappings too.</summary>
+    /// <exception cref="SyscallException">The system refused.</exception>
+    public unsafe void ForceWrite(ulong to, ReadOnlySpan<byte> source)
+    {
+        using FileDescriptor memory = FileDescriptor.Open($"/proc/{Pid}/mem", writable: true);
+        fixed (byte* buffer = source)
+        {
+            if (LibC.pwrite(memory.Number, buffer, (nuint)source.Length, (long)to) != source.Length)
+                throw new SyscallException("pwrite", $"/proc/{Pid}/mem at 0x{to:x}, {source.Length} bytes", (Errno)Marshal.GetLastPInvokeError());
+        }
+    }
+}

@@ -1,0 +1,44 @@
+using System.Runtime.InteropServices;
+using Samepage.Linux.Interop;
+
+namespace Samepage.Linux.Userfault;
+
+/// <summary>A userfaultfd of another process, taken over by descriptor: what can be done with it from outside, userfaultfd(2).</summary>
+public static class Userfaultfd
+{
+    /// <summary>What T, the descriptor on areas that are not merged, must be able to do.</summary>
+    public const ulong TrackingFeatures = LibC.UFFD_FEATURE_PAGEFAULT_FLAG_WP | LibC.UFFD_FEATURE_WP_UNPOPULATED |
+        LibC.UFFD_FEATURE_WP_ASYNC | LibC.UFFD_FEATURE_MOVE;
+
+    /// <summary>What M, the descriptor on mappings of frames, must be able to do.</summary>
+    public const ulong MergedFeatures = LibC.UFFD_FEATURE_PAGEFAULT_FLAG_WP | LibC.UFFD_FEATURE_WP_HUGETLBFS_SHMEM |
+        LibC.UFFD_FEATURE_MINOR_SHMEM | LibC.UFFD_FEATURE_EVENT_FORK | LibC.UFFD_FEATURE_EVENT_REMAP;
+
+    /// <summary>Opens the device that makes userfaultfds for whoever holds it, whatever <c>vm.unprivileged_userfaultfd</c> says.</summary>
+    /// <exception cref="SyscallException">The system refused.</exception>
+    public static FileDescriptor OpenDevice() => FileDescriptor.Open("/dev/userfaultfd", writable: true);
+
+    /// <summary>Shakes hands; done by the daemon because EVENT_FORK wants CAP_SYS_PTRACE of whoever asks.</summary>
+    /// <exception cref="SyscallException">The kernel lacks a feature (EINVAL) or the privilege is missing (EPERM).</exception>
+    public static unsafe void Enable(FileDescriptor uffd, ulong features)
+    {
+        LibC.uffdio_api api = new() { api = LibC.UFFD_API, features = features };
+        if (LibC.ioctl(uffd.Number, LibC.UFFDIO_API, &api) != 0)
+            throw new SyscallException("ioctl", $"UFFDIO_API, features 0x{features:x}", (Errno)Marshal.GetLastPInvokeError());
+    }
+
+    /// <summary>Registers a range for asynchronous write tracking; a no-op where it is already.</summary>
+    public static unsafe Errno TrackWrites(FileDescriptor uffd, ulong start, ulong length)
+    {
+        LibC.uffdio_register register = new() { start = start, len = length, mode = LibC.UFFDIO_REGISTER_MODE_WP };
+        return LibC.ioctl(uffd.Number, LibC.UFFDIO_REGISTER, &register) == 0 ? Errno.None : (Errno)Marshal.GetLastPInvokeError();
+    }
+
+    /// <summary>True once the address space that the descriptor watches is gone: it was exec'd over, or its last process ended.</summary>
+    /// <remarks>Asks for a zero page where nothing can be registered: ENOENT from a living address space, ESRCH from a dead one.</remarks>
+    public static unsafe bool IsDead(FileDescriptor uffd)
+    {
+        LibC.uffdio_zeropage zero = new() { start = 0x1000, len = 0x1000 };
+        return LibC.ioctl(uffd.Number, LibC.UFFDIO_ZEROPAGE, &zero) != 0 && (Errno)Marshal.GetLastPInvokeError() == Errno.ESRCH;
+    }
+}

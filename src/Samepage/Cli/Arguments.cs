@@ -1,0 +1,42 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using System.Globalization;
+
+namespace Samepage.Cli;
+
+/// <summary>The arguments and options that more than one command takes.</summary>
+internal static class Arguments
+{
+    private const int PidsMax = 4096;
+
+    /// <summary>Process ids: decimal, positive, at most 4096 of them; one named twice counts once.</summary>
+    public static Argument<int[]> Pids(ArgumentArity arity) => new("PID")
+    {
+        Description = "Process ids.",
+        Arity = arity,
+        CustomParser = Parse,
+    };
+
+    /// <summary><c>--json</c>.</summary>
+    public static Option<bool> Json() => new("--json") { Description = "Print JSON for programs instead of text for people." };
+
+    private static int[] Parse(ArgumentResult result)
+    {
+        List<int> pids = [];
+        foreach (Token token in result.Tokens)
+        {
+            if (!int.TryParse(token.Value, NumberStyles.None, CultureInfo.InvariantCulture, out int pid) || pid == 0)
+                result.AddError(Refusal(token.Value));
+            else if (!pids.Contains(pid))
+                pids.Add(pid);
+        }
+        if (pids.Count > PidsMax)
+            result.AddError($"{pids.Count} process ids were given, and one request takes at most {PidsMax}");
+        return [.. pids];
+    }
+
+    // An unknown option arrives here as well, as it stands where process ids may.
+    private static string Refusal(string word) => word.StartsWith('-')
+        ? $"'{word}' is neither an option of this command nor a process id"
+        : $"'{word}' is not a process id: a positive decimal number up to {int.MaxValue}";
+}

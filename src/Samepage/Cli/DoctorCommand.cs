@@ -1,0 +1,72 @@
+using System.CommandLine;
+using Samepage.Api;
+using Samepage.Doctor;
+using Samepage.Linux;
+using Spectre.Console;
+
+namespace Samepage.Cli;
+
+/// <summary><c>samepage doctor</c>: can this machine do it, and what stands in the way?</summary>
+internal static class DoctorCommand
+{
+    private const string More = """
+        Looks at everything that samepage depends on, and says of each whether it is ok, a warning
+        or a failure, with what to do about it. It tries the kernel's features instead of trusting
+        its version number, changes nothing, and does not need the daemon. Run it as the user who
+        runs the daemon: privileges are this process's own.
+
+        Examples:
+          samepage doctor
+          samepage doctor --json | jq '.checks[] | select(.verdict != "ok")'
+
+        A failure gives exit code 3; warnings alone give 0.
+        """;
+
+    public static Command Create()
+    {
+        Option<bool> json = Arguments.Json();
+        DocumentedCommand command = new("doctor", "Check whether this machine can do it, and what to do if not.", More) { json };
+        command.SetAction((parsed, cancellation) => RunAsync(parsed.GetValue(json), cancellation));
+        return command;
+    }
+
+    private static async Task<int> RunAsync(bool json, CancellationToken cancellation)
+    {
+        DoctorReport report = Checkup.Report([.. Checkup.Machine(KernelFeatures.Probe(), new SystemFacts("/")), await DaemonCheck.RunAsync(RunDirectory.Current, cancellation)]);
+        if (json)
+            Output.Json(report, ApiJson.Default.DoctorReport);
+        else
+            Print(report);
+        return report.Verdict == Checkup.Failure ? ExitCode.NotPermitted : ExitCode.Done;
+    }
+
+    /// <summary>The checks, each on its line, the remedy below it.</summary>
+    internal static void Print(DoctorReport report)
+    {
+        int width = report.Checks.Max(c => c.Name.Length);
+        foreach (DoctorCheck check in report.Checks)
+        {
+            string name = check.Name.PadRight(width);
+            if (Console.IsOutputRedirected)
+            {
+                Console.WriteLine($"{check.Verdict,-7}  {name}  {check.Found}");
+            }
+            else
+            {
+                string colour = check.Verdict switch { Checkup.Ok => "green", Checkup.Warning => "yellow", _ => "red" };
+                Grid line = new Grid().AddColumn(new GridColumn().NoWrap()).AddColumn(new GridColumn().NoWrap()).AddColumn();
+                line.AddRow(new Markup($"[{colour}]{check.Verdict,-7}[/]"), new Text(name), new Text(check.Found));
+                AnsiConsole.Write(line);
+            }
+            if (check.Remedy.Length > 0)
+                Console.WriteLine($"{"",-7}  {"".PadRight(width)}  -> {check.Remedy}");
+        }
+        Console.WriteLine();
+        Console.WriteLine(report.Verdict switch
+        {
+            Checkup.Ok => "This machine can merge memory.",
+            Checkup.Warning => "This machine can merge memory; see the warnings.",
+            _ => "This machine cannot merge memory as it is; see the failures.",
+        });
+    }
+}

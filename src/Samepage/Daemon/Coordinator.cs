@@ -1,0 +1,249 @@
+using System.Diagnostics;
+using Samepage.Agent;
+using Samepage.Api;
+using Samepage.Engine;
+using Samepage.Engine.Records;
+using Samepage.Linux;
+using Samepage.Linux.Frames;
+using Samepage.Linux.ProcFs;
+using Samepage.Linux.Processes;
+using Samepage.Live;
+
+namespace Samepage.Daemon;
+
+/// <summary>Takes processes in and gives them back, visits them in turn, and knows the figures. All on the scanner's thread.</summary>
+internal sealed class Coordinator(ILogger logger) : IDisposable
+{
+    private const int MaxParticipants = 4096;
+    private readonly LiveMachine _machine = new();
+    private readonly Dictionary<int, Participant> _participants = [];
+    private readonly Dictionary<string, DomainId> _domains = [];
+    private ScanEngine? _engine;
+    private int _nextSpace;
+
+    private ScanEngine Engine => _engine ??= new ScanEngine(_machine);
+
+    /// <summary>A process is not settled: the next pass is worth making soon.</summary>
+    public bool IsBusy => _participants.Values.Any(p => p.Space is SpaceId space && !Engine.FiguresOf(space).Settled);
+
+    /// <summary>Takes a process in.</summary>
+    public ProcessOutcome Attach(int pid)
+    {
+        if (_participants.TryGetValue(pid, out Participant? known) && known.Space is SpaceId taken)
+        {
+            if (!PidFd.HasEnded(_machine[taken].PidFd))
+                return Outcome(known);
+            Forget(known, "it ended");
+        }
+
+        if (_participants.Count >= MaxParticipants)
+            return new ProcessOutcome(pid, false, "skipped", $"the daemon serves {MaxParticipants} processes already");
+        string? reason = Eligibility.Refuse(pid, out string name, out string domain, out _);
+        Participant participant = new(pid) { Name = name, Domain = domain };
+        try
+        {
+            if (reason is null)
+                TakeIn(participant, inheritedM: null);
+        }
+        catch (AttachException refused)
+        {
+            reason = refused.Message;
+        }
+        catch (SyscallException refused)
+        {
+            reason = refused.Message;
+        }
+
+        participant.Reason = reason ?? "";
+        if (reason == "no such process")
+            return new ProcessOutcome(pid, false, "gone", reason);
+        _participants[pid] = participant;
+        if (reason is null)
+            logger.LogInformation("took in process {Pid} ({Name}), domain {Domain}", pid, name, domain);
+        else
+            logger.LogInformation("skipped process {Pid} ({Name}): {Reason}", pid, name, reason);
+        return Outcome(participant);
+    }
+
+    /// <summary>Gives a process back. Returns when no trace is left in it.</summary>
+    public ProcessOutcome Detach(int pid)
+    {
+        if (!_participants.TryGetValue(pid, out Participant? participant))
+            return new ProcessOutcome(pid, false, "gone", "it was not taken in");
+        if (participant.Space is not SpaceId id)
+        {
+            _participants.Remove(pid);
+            return new ProcessOutcome(pid, true, "gone", "");
+        }
+
+        participant.Detaching = true;
+        string failure = GiveBack(_machine[id]);
+        participant.Detaching = false;
+        if (failure.Length > 0)
+        {
+            participant.Reason = failure;
+            return new ProcessOutcome(pid, false, State(participant), failure);
+        }
+
+        Forget(participant, "it was given back");
+        _participants.Remove(pid);
+        return new ProcessOutcome(pid, true, "gone", "");
+    }
+
+    /// <summary>The processes that were asked for.</summary>
+    public int[] Pids() => [.. _participants.Keys.Order()];
+
+    /// <summary>Visits one process, or leaves it when it must be left.</summary>
+    public void Visit(int pid)
+    {
+        if (!_participants.TryGetValue(pid, out Participant? participant) || participant.Space is not SpaceId id)
+            return;
+        LiveSpace space = _machine[id];
+        if (ProcessStatus.TryRead($"/proc/{pid}/status") is not { } status || PidFd.HasEnded(space.PidFd))
+        {
+            Forget(participant, "it ended");
+            _participants.Remove(pid);
+            return;
+        }
+
+        participant.Name = status.Name;
+        string? reason = Eligibility.Changed(pid, status) ?? (participant.Domain != $"uid:{status.Uids.Effective}" ? "its user changed" : null);
+        if (reason is not null && GiveBack(space).Length == 0)
+        {
+            participant.Reason = reason;
+            Forget(participant, reason);
+            return;
+        }
+
+        if (OnlyAgentsLeft(space))
+        {
+            // Its last own thread has ended, without ending the process: our threads must not keep it alive.
+            _ = space.Session.Leave();
+            return;
+        }
+
+        if (Engine.Visit(id))
+        {
+            new Offspring(_machine, space, logger).Look();
+            return;
+        }
+
+        bool running = !PidFd.HasEnded(space.PidFd);
+        Forget(participant, running ? "it called exec" : "it ended");
+        if (running)
+            participant.Reason = "it called exec and is another program now; attach it again";
+        else
+            _participants.Remove(pid);
+    }
+
+    /// <summary>Ends a pass.</summary>
+    public void EndPass() => Engine.EndPass();
+
+    /// <summary>The figures as they are now.</summary>
+    public StatusReport Report()
+    {
+        long frames = 0, users = 0, held = 0, agents = 0;
+        List<DomainReport> domains = [];
+        foreach ((string name, DomainId domain) in _domains)
+        {
+            DomainFigures figures = Engine.FiguresOf(domain);
+            domains.Add(new DomainReport(name, figures.Frames, figures.Users - figures.Frames));
+            frames += figures.Frames;
+            users += figures.Users;
+            held += figures.FramesHeld;
+        }
+
+        long page = _machine.PageSize, unique = 0, changing = 0, zeroed = 0;
+        double framePerUser = users == 0 ? 0 : (double)held / users;
+        long tracked = 0;
+        foreach (Participant participant in _participants.Values)
+        {
+            if (participant.Space is not SpaceId id)
+                continue;
+            SpaceFigures figures = Engine.FiguresOf(id);
+            unique += figures.Counts.Unique;
+            changing += figures.Counts.Volatile;
+            zeroed += figures.Counts.Zeroed;
+            tracked += figures.Counts.Tracked;
+            agents += AgentCost.ResidentBytes;
+        }
+
+        long metadata = Engine.MetadataBytes;
+        ProcessReport[] processes = [.. _participants.Values.OrderBy(p => p.Pid).Select(p => Describe(p, framePerUser, tracked == 0 ? 0 : (double)metadata / tracked))];
+        long rss = Environment.WorkingSet;
+        long profit = (users - held + zeroed) * page - rss - agents;
+        return new StatusReport(1, Engine.FullScans, Engine.PagesScanned, frames, users - frames, unique, changing, zeroed, (int)page, profit,
+            new DaemonReport(Environment.ProcessId, rss, metadata, held * page), [.. domains], processes);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _machine.Dispose();
+        _engine?.Dispose();
+    }
+
+    private ProcessReport Describe(Participant participant, double framePerUser, double metadataPerPage)
+    {
+        if (participant.Space is not SpaceId id)
+            return new ProcessReport(participant.Pid, participant.Name, participant.Domain, "skipped", participant.Reason, true, 0, 0, 0, 0, 0, 0, 0);
+        SpaceFigures figures = Engine.FiguresOf(id);
+        LiveSpace space = _machine[id];
+        SpaceCounts counts = figures.Counts;
+        double saved = (counts.Merged * (1 - framePerUser) + counts.Zeroed) * _machine.PageSize;
+        long profit = (long)(saved - counts.Tracked * metadataPerPage) - AgentCost.ResidentBytes;
+        return new ProcessReport(participant.Pid, participant.Name, participant.Domain, State(participant),
+            participant.Reason.Length > 0 ? participant.Reason : space.Obstacle, figures.Settled, counts.Tracked, counts.Merged, counts.Zeroed,
+            counts.Volatile, profit, space.Stops, space.StallNsMax);
+    }
+
+    private string State(Participant participant) =>
+        participant.Space is not SpaceId id ? "skipped" : participant.Detaching ? "detaching" : Engine.FiguresOf(id).Visits < 2 ? "settling" : "merging";
+
+    private ProcessOutcome Outcome(Participant participant) =>
+        new(participant.Pid, participant.Space is not null, State(participant), participant.Reason);
+
+    private void TakeIn(Participant participant, FileDescriptor? inheritedM)
+    {
+        int pid = participant.Pid;
+        if (!PidFd.TryOpen(pid, out FileDescriptor? pidfd, out Errno errno))
+            throw new SyscallException("pidfd_open", $"process {pid}", errno);
+        if (!_domains.TryGetValue(participant.Domain, out DomainId domain))
+            _domains.Add(participant.Domain, domain = new DomainId(_domains.Count));
+        FramePool pool = _machine.PoolOf(domain);
+        Pagemap pagemap = Pagemap.TryOpen(pid) ?? throw new AttachException($"/proc/{pid}/pagemap cannot be read", permission: true);
+        AgentSession session = AgentSession.Attach(pid, pool, inheritedM);
+        SpaceId id = new(_nextSpace++);
+        _machine.Add(new LiveSpace(id, pid, pidfd!, domain, pool, session, pagemap));
+        Engine.Add(id, domain);
+        participant.Space = id;
+    }
+
+    /// <returns>What stood in the way; empty when the process is as it was.</returns>
+    private string GiveBack(LiveSpace space)
+    {
+        new Offspring(_machine, space, logger).GiveBackAll();
+        if (!LiveMachine.UnmergeAll(space))
+            return $"not everything could be given back: {space.Obstacle}";
+        return space.Session.Leave() || PidFd.HasEnded(space.PidFd) ? "" : "the agent could not be removed: no thread of the process could be held; detach it again";
+    }
+
+    private void Forget(Participant participant, string why)
+    {
+        if (participant.Space is not SpaceId id)
+            return;
+        logger.LogInformation("left process {Pid} ({Name}): {Why}", participant.Pid, participant.Name, why);
+        Engine.Remove(id);
+        _machine.Remove(id);
+        participant.Space = null;
+    }
+
+    private static bool OnlyAgentsLeft(LiveSpace space)
+    {
+        List<int> threads = [];
+        if (!Threads.TryList(space.Pid, threads) || threads.Count > 3)
+            return false;
+        return threads.TrueForAll(tid => tid == space.Session.ExecutorThread || tid == space.Session.WardenThread ||
+            ProcessStatus.TryRead($"/proc/{space.Pid}/task/{tid}/status") is { State: 'Z' });
+    }
+}

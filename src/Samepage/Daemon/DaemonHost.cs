@@ -1,0 +1,106 @@
+using System.Net.Sockets;
+using System.Text.Json.Serialization.Metadata;
+using Samepage.Api;
+
+namespace Samepage.Daemon;
+
+/// <summary>The daemon in the foreground: the API on a Unix socket, and the scanner behind it.</summary>
+internal static class DaemonHost
+{
+    private const int MaxPids = 4096;
+
+    /// <summary>Where state and socket lie: <c>SAMEPAGE_RUN_DIR</c>, by default <c>/run/samepage</c>.</summary>
+    public static string RunDirectory => Environment.GetEnvironmentVariable("SAMEPAGE_RUN_DIR") is { Length: > 0 } given ? given : "/run/samepage";
+
+    /// <summary>The API's socket.</summary>
+    public static string SocketPath => Path.Combine(RunDirectory, "samepage.sock");
+
+    /// <summary>Serves until SIGTERM or SIGINT; then gives everybody back.</summary>
+    /// <returns>0 when everybody was given back; 1 when the daemon could not serve; 3 when it is not permitted to.</returns>
+    public static async Task<int> RunAsync(CancellationToken cancellation)
+    {
+        try
+        {
+            Directory.CreateDirectory(RunDirectory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+            if (await IsServedAsync(cancellation))
+            {
+                await Console.Error.WriteLineAsync($"samepage: a daemon serves {SocketPath} already; stop it first, or set SAMEPAGE_RUN_DIR");
+                return 1;
+            }
+
+            File.Delete(SocketPath);
+        }
+        catch (Exception refused) when (refused is UnauthorizedAccessException or IOException)
+        {
+            await Console.Error.WriteLineAsync($"samepage: cannot prepare {RunDirectory}: {refused.Message} Run the daemon as root, or set SAMEPAGE_RUN_DIR.");
+            return refused is UnauthorizedAccessException ? 3 : 1;
+        }
+
+        await using WebApplication application = Build();
+        ScannerService scanner = application.Services.GetRequiredService<ScannerService>();
+        scanner.Start();
+        await application.StartAsync(cancellation);
+        File.SetUnixFileMode(SocketPath, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+        Console.Out.WriteLine("ready");
+        await Console.Out.FlushAsync(cancellation);
+        await application.WaitForShutdownAsync(cancellation);
+        await scanner.StopAsync();
+        File.Delete(SocketPath);
+        return Environment.ExitCode;
+    }
+
+    private static async Task<bool> IsServedAsync(CancellationToken cancellation)
+    {
+        using Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        try
+        {
+            await socket.ConnectAsync(new UnixDomainSocketEndPoint(SocketPath), cancellation);
+            return true;
+        }
+        catch (SocketException)
+        {
+            return false;
+        }
+    }
+
+    private static WebApplication Build()
+    {
+        WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
+        builder.Logging.ClearProviders();
+        builder.Logging.AddSimpleConsole(options =>
+        {
+            options.SingleLine = true;
+            options.TimestampFormat = "HH:mm:ss.fff ";
+        });
+        builder.Logging.AddFilter("Microsoft", LogLevel.Warning);
+        builder.Services.Configure<Microsoft.Extensions.Logging.Console.ConsoleLoggerOptions>(options => options.LogToStandardErrorThreshold = LogLevel.Trace);
+        builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = TimeSpan.FromMinutes(5));
+        builder.Services.AddSingleton<ScannerService>();
+        builder.Services.ConfigureHttpJsonOptions(options => options.SerializerOptions.TypeInfoResolverChain.Insert(0, ApiJson.Default));
+        builder.WebHost.ConfigureKestrel(options => options.ListenUnixSocket(SocketPath));
+        WebApplication application = builder.Build();
+        Map(application, application.Services.GetRequiredService<ScannerService>());
+        return application;
+    }
+
+    private static void Map(WebApplication application, ScannerService scanner)
+    {
+        application.MapGet("/v1/status", () => scanner.Status is { } status
+            ? Json(status, ApiJson.Default.StatusReport)
+            : Refused("the daemon is starting; try again", 503));
+        application.MapPost("/v1/attach", async (AttachRequest request) => Check(request.Pids) is { } wrong
+            ? Refused(wrong, 400)
+            : Json(await scanner.Ask(c => new OutcomeReply([.. request.Pids.Select(c.Attach)])), ApiJson.Default.OutcomeReply));
+        application.MapPost("/v1/detach", async (DetachRequest request) => !request.All && Check(request.Pids) is { } wrong
+            ? Refused(wrong, 400)
+            : Json(await scanner.Ask(c => new OutcomeReply([.. (request.All ? c.Pids() : request.Pids).Select(c.Detach)])), ApiJson.Default.OutcomeReply));
+    }
+
+    private static string? Check(int[]? pids) =>
+        pids is not { Length: >= 1 and <= MaxPids } ? $"pids: 1 to {MaxPids} process ids are wanted"
+        : Array.Find(pids, pid => pid <= 0) is var bad && bad != 0 ? $"pids: {bad} is no process id" : null;
+
+    private static IResult Json<T>(T value, JsonTypeInfo<T> type) => Results.Json(value, type);
+
+    private static IResult Refused(string error, int status) => Results.Json(new ErrorReply(error), ApiJson.Default.ErrorReply, statusCode: status);
+}

@@ -1,0 +1,22 @@
+using Samepage.Engine;
+
+namespace Samepage.Daemon;
+
+/// <summary>A process that somebody asked for, taken in or not.</summary>
+internal sealed class Participant(int pid)
+{
+    public int Pid => pid;
+
+    public string Name { get; set; } = "";
+
+    public string Domain { get; set; } = "";
+
+    /// <summary>Why it is skipped; empty while it is taken in.</summary>
+    public string Reason { get; set; } = "";
+
+    /// <summary>Its space while it is taken in.</summary>
+    public SpaceId? Space { get; set; }
+
+    /// <summary>It is being given back.</summary>
+    public bool Detaching { get; set; }
+}

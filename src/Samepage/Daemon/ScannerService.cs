@@ -1,0 +1,116 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using Samepage.Api;
+using Samepage.Linux.Processes;
+
+namespace Samepage.Daemon;
+
+/// <summary>The scanner's thread: passes over all processes, and the requests that come in between. Everything that touches a target runs here.</summary>
+/// <remarks>Requests are served between two visits. <see cref="Status"/> is the figures of the last moment between visits, and can be read by any thread.</remarks>
+internal sealed class ScannerService(ILogger<ScannerService> logger, IHostApplicationLifetime lifetime) : IDisposable
+{
+    private static readonly TimeSpan BusyPause = TimeSpan.FromMilliseconds(50), IdlePause = TimeSpan.FromSeconds(1);
+    private readonly BlockingCollection<Action<Coordinator>> _requests = [];
+    private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private volatile StatusReport? _status;
+    private volatile bool _stopping;
+
+    /// <summary>The latest figures; null before the thread runs.</summary>
+    public StatusReport? Status => _status;
+
+    /// <summary>Starts the thread.</summary>
+    public void Start() => new Thread(Run) { Name = "scanner", IsBackground = false }.Start();
+
+    /// <summary>Runs a request on the scanner's thread.</summary>
+    public Task<T> Ask<T>(Func<Coordinator, T> request)
+    {
+        TaskCompletionSource<T> answer = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        _requests.Add(coordinator =>
+        {
+            try
+            {
+                answer.SetResult(request(coordinator));
+            }
+            catch (Exception failed)
+            {
+                logger.LogError(failed, "a request failed");
+                answer.SetException(failed);
+            }
+        });
+        return answer.Task;
+    }
+
+    /// <summary>Gives everybody back, then ends the thread.</summary>
+    public Task StopAsync()
+    {
+        _stopping = true;
+        _requests.Add(static _ => { });
+        return _ended.Task;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _requests.Dispose();
+
+    private void Run()
+    {
+        try
+        {
+            Scheduling.BeNice(5);
+            using Coordinator coordinator = new(logger);
+            _status = coordinator.Report();
+            while (!_stopping)
+                Pass(coordinator);
+            foreach (int pid in coordinator.Pids())
+            {
+                if (coordinator.Detach(pid) is { Done: false } left)
+                    logger.LogError("process {Pid} is left as it is: {Reason}", pid, left.Reason);
+            }
+
+            _ended.SetResult();
+        }
+        catch (Exception failed)
+        {
+            // Targets restore themselves when this process ends: better than going on with a state that nobody understands.
+            logger.LogCritical(failed, "the scanner failed; the daemon ends, and every process restores its own memory");
+            _ended.SetException(failed);
+            Environment.ExitCode = 1;
+            lifetime.StopApplication();
+        }
+    }
+
+    private void Pass(Coordinator coordinator)
+    {
+        long start = Stopwatch.GetTimestamp();
+        foreach (int pid in coordinator.Pids())
+        {
+            Serve(coordinator, TimeSpan.Zero);
+            if (_stopping)
+                return;
+            coordinator.Visit(pid);
+            _status = coordinator.Report();
+        }
+
+        coordinator.EndPass();
+        _status = coordinator.Report();
+        TimeSpan pause = coordinator.IsBusy ? BusyPause : IdlePause;
+        do
+        {
+            TimeSpan left = pause - Stopwatch.GetElapsedTime(start);
+            Serve(coordinator, left > TimeSpan.Zero ? left : TimeSpan.Zero);
+            if (coordinator.IsBusy && pause != BusyPause)
+                pause = BusyPause;
+        }
+        while (!_stopping && Stopwatch.GetElapsedTime(start) < pause);
+    }
+
+    /// <summary>Serves what waits, and waits at most so long for the first.</summary>
+    private void Serve(Coordinator coordinator, TimeSpan wait)
+    {
+        while (_requests.TryTake(out Action<Coordinator>? request, wait))
+        {
+            request(coordinator);
+            _status = coordinator.Report();
+            wait = TimeSpan.Zero;
+        }
+    }
+}

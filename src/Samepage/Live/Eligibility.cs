@@ -1,0 +1,87 @@
+using Samepage.Linux;
+using Samepage.Linux.ProcFs;
+
+namespace Samepage.Live;
+
+/// <summary>Whether a process may be taken in at all. What cannot be done safely is not done, and the reason is shown.</summary>
+internal static class Eligibility
+{
+    private const ulong CapSysPtrace = 1UL << 19;
+
+    /// <summary>Looks at a process without touching it.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="name">Its command name; empty when there is none.</param>
+    /// <param name="domain">Its trust domain: its user.</param>
+    /// <param name="permission">The reason is a missing permission of ours.</param>
+    /// <returns>Why not; null when nothing speaks against it.</returns>
+    public static string? Refuse(int pid, out string name, out string domain, out bool permission)
+    {
+        (name, domain, permission) = ("", "", false);
+        if (ProcessStatus.TryRead($"/proc/{pid}/status") is not { } status)
+            return "no such process";
+        name = status.Name;
+        if (status.ThreadGroup != pid)
+            return $"a thread of process {status.ThreadGroup}, not a process";
+        if (status.State is 'Z' or 'X')
+            return "a zombie: it has ended and waits for its parent";
+        if (!status.HasMemory)
+            return "a kernel thread: it has no memory of its own";
+        if (pid == Environment.ProcessId)
+            return "the samepage daemon itself";
+        if (ProcessStatus.TryRead("/proc/self/status") is { } self && (self.Capabilities & CapSysPtrace) == 0)
+        {
+            permission = true;
+            return "not permitted: the daemon lacks CAP_SYS_PTRACE; run it as root";
+        }
+
+        if (Changed(pid, status) is { } changed)
+            return changed;
+        if (IsThirtyTwoBit(pid))
+            return "a 32-bit program; only 64-bit ones can be served";
+        domain = $"uid:{status.Uids.Effective}";
+        return null;
+    }
+
+    /// <summary>What makes us leave a process that was taken in: these may come at any time.</summary>
+    /// <returns>The reason to leave; null to stay.</returns>
+    public static string? Changed(int pid, ProcessStatus status)
+    {
+        if (status.Uids.Real != status.Uids.Effective || status.Uids.Saved != status.Uids.Effective || status.Uids.FileSystem != status.Uids.Effective)
+            return "mixed credentials: real, effective and saved user differ";
+        if (status.Seccomp != 0)
+            return "under a seccomp filter, which could kill it for a call of ours";
+        if (status.Tracer != 0)
+            return $"traced by process {status.Tracer}";
+        return HoldsUserfaultfd(pid) ? "it uses userfaultfd itself" : null;
+    }
+
+    private static bool HoldsUserfaultfd(int pid)
+    {
+        try
+        {
+            foreach (string descriptor in Directory.EnumerateFileSystemEntries($"/proc/{pid}/fd"))
+            {
+                if (new FileInfo(descriptor).LinkTarget is "anon_inode:[userfaultfd]" or "/dev/userfaultfd")
+                    return true;
+            }
+        }
+        catch (Exception gone) when (gone is IOException or UnauthorizedAccessException)
+        {
+            return false;
+        }
+
+        return false;
+    }
+
+    private static bool IsThirtyTwoBit(int pid)
+    {
+        if (!FileDescriptor.TryOpen($"/proc/{pid}/exe", writable: false, out FileDescriptor? executable, out _))
+            return false;
+        using (executable)
+        using (FileStream stream = new($"/proc/self/fd/{executable!.Number}", FileMode.Open, FileAccess.Read))
+        {
+            Span<byte> identification = stackalloc byte[5];
+            return stream.ReadAtLeast(identification, 5, throwOnEndOfStream: false) == 5 && identification[4] == 1;
+        }
+    }
+}

@@ -1,0 +1,279 @@
+using System.Globalization;
+using Samepage.Agent;
+using Samepage.Engine;
+using Samepage.Linux;
+using Samepage.Linux.Frames;
+using Samepage.Linux.ProcFs;
+using Samepage.Linux.Processes;
+using Samepage.Linux.Userfault;
+
+namespace Samepage.Live;
+
+/// <summary>The engine's machine on real processes.</summary>
+/// <remarks>One OS thread, because ptrace belongs to the thread that attached. See ARCHITECTURE.md for the life of a page.</remarks>
+internal sealed class LiveMachine : IMachine, IDisposable
+{
+    private const ulong Page = 4096;
+    private const int VisitsBetweenListings = 16;
+    private const ulong SpanGap = 64UL << 20;
+    private readonly Dictionary<int, LiveSpace> _spaces = [];
+    private readonly Dictionary<int, FramePool> _pools = [];
+    private readonly List<PageRegion> _regions = [];
+    private readonly ulong[] _words = new ulong[512];
+
+    /// <inheritdoc/>
+    public int PageSize => (int)Page;
+
+    /// <summary>The processes taken in.</summary>
+    public IReadOnlyCollection<LiveSpace> Spaces => _spaces.Values;
+
+    public LiveSpace this[SpaceId space] => _spaces[space.Value];
+
+    /// <summary>The frame pool of a domain, made when first asked for.</summary>
+    /// <exception cref="SyscallException">It cannot be made.</exception>
+    public FramePool PoolOf(DomainId domain)
+    {
+        if (!_pools.TryGetValue(domain.Value, out FramePool? pool))
+            _pools.Add(domain.Value, pool = FramePool.Create());
+        return pool;
+    }
+
+    /// <summary>True when a mapping is of one of our pools: in a process that was not taken in, it came by fork.</summary>
+    public FramePool? PoolOf(in Mapping mapping)
+    {
+        foreach (FramePool pool in _pools.Values)
+        {
+            if (mapping.Inode == pool.Inode && mapping.Device == pool.Device)
+                return pool;
+        }
+
+        return null;
+    }
+
+    public void Add(LiveSpace space) => _spaces.Add(space.Id.Value, space);
+
+    public void Remove(SpaceId id)
+    {
+        if (_spaces.Remove(id.Value, out LiveSpace? space))
+            space.Dispose();
+    }
+
+    /// <inheritdoc/>
+    public bool TryListAreas(SpaceId id, List<Area> areas, out bool changed)
+    {
+        LiveSpace space = _spaces[id.Value];
+        changed = false;
+        if (PidFd.HasEnded(space.PidFd) || !Directory.Exists($"/proc/{space.Pid}/task/{space.Session.ExecutorThread}"))
+            return false;
+        // Listing costs as much as a program has mappings, which merging multiplies. A change that leaves the size of the address space as it
+        // was is found some visits later; nothing depends on it before, since every plan looks at the mappings anew.
+        string size = AddressSpaceSize(space.Pid);
+        (int visits, string last) = space.LastListing;
+        if (size == last && visits < VisitsBetweenListings)
+        {
+            space.LastListing = (visits + 1, size);
+            return true;
+        }
+
+        if (!Refresh(space))
+            return false;
+        space.LastListing = (0, size);
+        List<Area> listed = [];
+        foreach (Segment segment in space.Map.Segments)
+        {
+            Area area = new(new PageRun(new PageNumber(segment.Start / Page), (long)((segment.End - segment.Start) / Page)), segment.Kind);
+            if (area.Kind == AreaKind.Mergeable && listed.Count > 0 && listed[^1].Kind == AreaKind.Mergeable && listed[^1].Range.End == area.Range.Start.Value)
+                listed[^1] = new Area(new PageRun(listed[^1].Range.Start, listed[^1].Range.Count + area.Range.Count), AreaKind.Mergeable);
+            else
+                listed.Add(area);
+        }
+
+        for (int i = 0; i < listed.Count; i++)
+        {
+            if (listed[i].Kind == AreaKind.Mergeable &&
+                Userfaultfd.TrackWrites(space.Session.T, listed[i].Range.Start.Value * Page, (ulong)listed[i].Range.Count * Page) is var errno && errno != Errno.None)
+            {
+                if (errno == Errno.ESRCH)
+                    return false;
+                listed.RemoveAt(i--); // EBUSY: another userfaultfd has it; EINVAL: it changed just now
+            }
+        }
+
+        changed = !listed.SequenceEqual(areas);
+        areas.Clear();
+        areas.AddRange(listed);
+        return true;
+    }
+
+    /// <inheritdoc/>
+    public bool TryCollectWritten(SpaceId id, List<Area> areas, List<WrittenRun> written)
+    {
+        written.Clear();
+        foreach ((ulong start, ulong end) in Spans(areas, AreaKind.Mergeable))
+        {
+            _regions.Clear();
+            if (_spaces[id.Value].Pagemap.CollectWritten(start, end, _regions) == Errno.ESRCH)
+                return false;
+            foreach (PageRegion region in _regions)
+            {
+                written.Add(new WrittenRun(new PageRun(new PageNumber(region.Start / Page), (long)((region.End - region.Start) / Page)),
+                    (region.Categories & Pagemap.ZeroPage) != 0));
+            }
+        }
+
+        return true;
+    }
+
+    /// <inheritdoc/>
+    public bool TryCollectMerged(SpaceId id, List<Area> areas, List<PageRun> merged)
+    {
+        merged.Clear();
+        foreach ((ulong start, ulong end) in Spans(areas, AreaKind.Merged))
+        {
+            _regions.Clear();
+            if (_spaces[id.Value].Pagemap.CollectFilePages(start, end, _regions) == Errno.ESRCH)
+                return false;
+            foreach (PageRegion region in _regions)
+                merged.Add(new PageRun(new PageNumber(region.Start / Page), (long)((region.End - region.Start) / Page)));
+        }
+
+        return true;
+    }
+
+    /// <inheritdoc/>
+    public void Read(SpaceId id, PageRun range, Span<byte> content, Span<PageFact> facts)
+    {
+        LiveSpace space = _spaces[id.Value];
+        int count = (int)range.Count;
+        int known = space.Pagemap.ReadWords(range.Start.Value * Page, _words.AsSpan(0, count));
+        for (int i = 0; i < count; i++)
+        {
+            facts[i] = i >= known || (_words[i] & Pagemap.Present) == 0 || (_words[i] & Pagemap.FilePage) != 0 ? PageFact.Absent
+                : (_words[i] & Pagemap.Exclusive) != 0 ? PageFact.Own : PageFact.SharedAlready;
+        }
+
+        RemoteMemory memory = new(space.Pid);
+        for (int i = 0; i < count;)
+        {
+            int run = 0;
+            while (i + run < count && facts[i + run] == PageFact.Own)
+                run++;
+            if (run > 0)
+            {
+                int read = memory.Read((range.Start.Value + (ulong)i) * Page, content.Slice(i * (int)Page, run * (int)Page)) / (int)Page;
+                facts.Slice(i + read, run - read).Clear(); // PageFact.Absent
+            }
+
+            i += Math.Max(run, 1);
+        }
+    }
+
+    /// <inheritdoc/>
+    public bool TryWriteFrames(DomainId domain, FrameId first, ReadOnlySpan<byte> content) => _pools[domain.Value].TryWrite(first.Value, content);
+
+    /// <inheritdoc/>
+    public bool IsUnmapped(DomainId domain, FrameId frame) => _pools[domain.Value].IsUnmapped(frame.Value);
+
+    /// <inheritdoc/>
+    public void FreeFrames(DomainId domain, FrameId first, int count) => _pools[domain.Value].Punch(first.Value, count);
+
+    /// <inheritdoc/>
+    public void Execute(SpaceId id, List<PlannedRun> plan, Span<PageOutcome> outcomes)
+    {
+        LiveSpace space = _spaces[id.Value];
+        outcomes.Fill(PageOutcome.Gone);
+        // The advice and protection of every mapping are looked at now, right before the threads are held: what is replaced must look the same.
+        if (!Refresh(space))
+            return;
+        PlanExecution execution = new(space, MapCountLimit());
+        execution.Run(plan, outcomes);
+        // Our own exchanges split and join mappings: list them again at the next visit.
+        space.LastListing = (int.MaxValue, "");
+    }
+
+    /// <summary>Gives a process its own copy of everything back.</summary>
+    /// <returns>False when it could not be done; why stands in the space's obstacle.</returns>
+    public static bool UnmergeAll(LiveSpace space)
+    {
+        for (int round = 0; round < 200; round++)
+        {
+            if (PidFd.HasEnded(space.PidFd) || !Refresh(space))
+                return true;
+            List<AgentOperation> operations = [];
+            foreach (Segment segment in space.Map.Segments)
+            {
+                for (ulong at = segment.Start; segment.Kind == AreaKind.Merged && at < segment.End; at += AgentSession.MaxRunBytes)
+                {
+                    operations.Add(new AgentOperation
+                    {
+                        Kind = OperationKind.Unmerge,
+                        Flags = segment.Advice,
+                        Address = at,
+                        Length = Math.Min(AgentSession.MaxRunBytes, segment.End - at),
+                    });
+                }
+            }
+
+            if (operations.Count == 0)
+                return true;
+            if (space.Run(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(operations)) == 0)
+                Thread.Sleep(25);
+        }
+
+        return false;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (LiveSpace space in _spaces.Values)
+            space.Dispose();
+        foreach (FramePool pool in _pools.Values)
+            pool.Dispose();
+    }
+
+    private static bool Refresh(LiveSpace space) => space.Map.TryRefresh(space.Session.BaseAddress, space.Session.EndAddress);
+
+    private static string AddressSpaceSize(int pid)
+    {
+        try
+        {
+            string statm = File.ReadAllText($"/proc/{pid}/statm");
+            return statm[..statm.IndexOf(' ', StringComparison.Ordinal)];
+        }
+        catch (IOException)
+        {
+            return "";
+        }
+    }
+
+    /// <summary>A tenth of the limit, and at least a thousand mappings, stay the program's: its own mmap must never fail because of us.</summary>
+    private static int MapCountLimit()
+    {
+        int limit = int.Parse(File.ReadAllText("/proc/sys/vm/max_map_count"), CultureInfo.InvariantCulture);
+        return limit - Math.Max(1000, limit / 10);
+    }
+
+    /// <summary>One system call serves a span with many areas: mappings of other kinds in between are passed over by the kernel.</summary>
+    private static IEnumerable<(ulong Start, ulong End)> Spans(List<Area> areas, AreaKind kind)
+    {
+        ulong start = 0, end = 0;
+        foreach (Area area in areas)
+        {
+            if (area.Kind != kind)
+                continue;
+            if (end != 0 && area.Range.Start.Value * Page - end > SpanGap)
+            {
+                yield return (start, end);
+                end = 0;
+            }
+
+            if (end == 0)
+                start = area.Range.Start.Value * Page;
+            end = area.Range.End * Page;
+        }
+
+        if (end != 0)
+            yield return (start, end);
+    }
+}

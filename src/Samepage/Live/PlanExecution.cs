@@ -1,0 +1,121 @@
+using System.Runtime.InteropServices;
+using Samepage.Agent;
+using Samepage.Engine;
+using Samepage.Linux;
+
+namespace Samepage.Live;
+
+/// <summary>Carries one plan out in one process: cuts it at the mappings' borders, keeps within the limit of mappings, tries the rest of a run
+/// again behind a page that could not be done, and says what became of each page.</summary>
+internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
+{
+    private const ulong Page = 4096;
+    private readonly List<AgentOperation> _operations = [];
+    private readonly List<int> _firstOutcomes = [];
+
+    public void Run(List<PlannedRun> plan, Span<PageOutcome> outcomes)
+    {
+        int outcome = 0, segment = 0;
+        foreach (PlannedRun run in plan)
+        {
+            Cut(run, outcome, ref segment);
+            outcome += (int)run.Range.Count;
+        }
+
+        KeepWithinLimit(outcomes);
+        while (_operations.Count > 0)
+        {
+            int tried = space.Run(CollectionsMarshal.AsSpan(_operations));
+            for (int i = tried; i < _operations.Count; i++)
+                outcomes.Slice(_firstOutcomes[i], Pages(_operations[i])).Fill(PageOutcome.Deferred);
+            Settle(tried, outcomes);
+        }
+    }
+
+    private static int Pages(in AgentOperation operation) => (int)(operation.Length / Page);
+
+    private void Cut(PlannedRun run, int outcome, ref int segment)
+    {
+        List<Segment> segments = space.Map.Segments;
+        AreaKind kind = run.Kind == PlanKind.Unmerge ? AreaKind.Merged : AreaKind.Mergeable;
+        ulong first = run.Range.Start.Value * Page, end = run.Range.End * Page;
+        while (segment < segments.Count && segments[segment].End <= first)
+            segment++;
+        for (int i = segment; i < segments.Count && segments[i].Start < end; i++)
+        {
+            if (segments[i].Kind != kind)
+                continue;
+            ulong stop = Math.Min(end, segments[i].End);
+            for (ulong at = Math.Max(first, segments[i].Start); at < stop;)
+            {
+                ulong length = Math.Min(AgentSession.MaxRunBytes, stop - at);
+                _operations.Add(new AgentOperation
+                {
+                    Kind = run.Kind switch { PlanKind.Merge => OperationKind.Merge, PlanKind.MakeZero => OperationKind.Zero, _ => OperationKind.Unmerge },
+                    Flags = segments[i].Advice,
+                    Address = at,
+                    Length = length,
+                    FrameOffset = run.FirstFrame.Value * Page + (at - first),
+                });
+                _firstOutcomes.Add(outcome + (int)((at - first) / Page));
+                at += length;
+            }
+        }
+    }
+
+    /// <summary>Where mappings are short they are spent where they save most: on the longest runs. Zero pages and unmerging need none.</summary>
+    private void KeepWithinLimit(Span<PageOutcome> outcomes)
+    {
+        int allowed = (mappingLimit - space.Map.MappingCount) / 2;
+        int wanted = _operations.Count(operation => operation.Kind == OperationKind.Merge);
+        if (wanted <= allowed)
+            return;
+        space.Obstacle = $"vm.max_map_count: {space.Map.MappingCount} mappings, and a reserve is left to the program";
+        HashSet<int> kept = [.. Enumerable.Range(0, _operations.Count).OrderByDescending(i => _operations[i].Kind == OperationKind.Merge ? _operations[i].Length : ulong.MaxValue)
+            .Take(_operations.Count - wanted + Math.Max(allowed, 0))];
+        int to = 0;
+        for (int i = 0; i < _operations.Count; i++)
+        {
+            if (kept.Contains(i))
+                (_operations[to], _firstOutcomes[to++]) = (_operations[i], _firstOutcomes[i]);
+            else
+                outcomes.Slice(_firstOutcomes[i], Pages(_operations[i])).Fill(PageOutcome.Refused);
+        }
+
+        _operations.RemoveRange(to, _operations.Count - to);
+        _firstOutcomes.RemoveRange(to, _firstOutcomes.Count - to);
+    }
+
+    /// <summary>Notes what became of the operations tried; what lies behind a page that could not be done becomes the next round.</summary>
+    private void Settle(int tried, Span<PageOutcome> outcomes)
+    {
+        int to = 0;
+        for (int i = 0; i < tried; i++)
+        {
+            AgentOperation operation = _operations[i];
+            int first = _firstOutcomes[i], pages = Pages(operation), done = (int)Math.Min(operation.Done / Page, (ulong)pages);
+            outcomes.Slice(first, done).Clear(); // PageOutcome.Done
+            if (done == pages)
+                continue;
+            PageOutcome outcome = (Errno)operation.Error switch
+            {
+                Errno.EILSEQ => PageOutcome.Differs,
+                Errno.EBUSY or Errno.EAGAIN or Errno.EEXIST => PageOutcome.Busy,
+                Errno.ENOMEM => PageOutcome.Refused,
+                _ => PageOutcome.Gone,
+            };
+            // A refusal that is not about this one page is about all that follow.
+            bool wholly = outcome == PageOutcome.Refused || ((Errno)operation.Error == Errno.EINVAL && done == 0);
+            outcomes.Slice(first + done, wholly ? pages - done : 1).Fill(outcome);
+            int behind = done + 1;
+            if (wholly || behind >= pages || (operation.Kind == OperationKind.Unmerge && operation.Error != 0))
+                continue;
+            ulong skipped = (ulong)(operation.Kind == OperationKind.Unmerge ? done : behind) * Page;
+            _operations[to] = operation with { Address = operation.Address + skipped, Length = operation.Length - skipped, FrameOffset = operation.FrameOffset + skipped };
+            _firstOutcomes[to++] = first + (int)(skipped / Page);
+        }
+
+        _operations.RemoveRange(to, _operations.Count - to);
+        _firstOutcomes.RemoveRange(to, _firstOutcomes.Count - to);
+    }
+}
