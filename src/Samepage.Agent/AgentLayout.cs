@@ -11,6 +11,7 @@ namespace Samepage.Agent;
 ///              | executor's stack 16 KiB   |
 ///              | warden's stack   16 KiB   |
 ///              | operations      192 KiB   |  MaxOperations × 48 bytes
+///              | a page of zeros   4 KiB   |
 ///   Scratch    +---------------------------+
 ///              | scratch X         2 MiB   |  registered on T with MISSING: pages are moved here to be compared
 ///   base+Size  +---------------------------+
@@ -22,7 +23,8 @@ internal static class AgentLayout
     public const int ResumeStackTop = 0x1000, ExecutorStackTop = 0x5000, WardenStackTop = 0x9000;
     public const int OperationsOffset = 0x9000;
     public const int MaxOperations = 4096;
-    public const int ScratchOffset = DataOffset + 0x39000;
+    public const int ZeroPageOffset = 0x39000;
+    public const int ScratchOffset = DataOffset + 0x3A000;
     public const int ScratchBytes = 0x200000;
     public const int Size = ScratchOffset + ScratchBytes;
 

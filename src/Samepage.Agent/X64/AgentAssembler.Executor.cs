@@ -49,6 +49,7 @@ internal sealed partial class AgentAssembler
         ReadDoorbell();
         c.cmp(rax, 8);
         c.jne(exit);
+        PreparePollTable();
         c.mov(edi, CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM);
         c.lea(rsi, __[r12 + AgentLayout.WardenStackTop]);
         c.xor(edx, edx);
@@ -172,6 +173,25 @@ internal sealed partial class AgentAssembler
         c.jmp(exit);
         At(ref warden);
         c.jmp(_wardenMain);
+    }
+
+    /// <summary>Fills the warden's table before there is a warden: from the first moment on its entries mean what they say to whoever reads them.</summary>
+    private void PreparePollTable()
+    {
+        Label clear = c.CreateLabel();
+        c.xor(ecx, ecx);
+        At(ref clear);
+        c.mov(__dword_ptr[r12 + rcx * 8 + Children], -1);
+        c.mov(__dword_ptr[r12 + rcx * 8 + Children + 4], LibC.POLLIN);
+        c.inc(ecx);
+        c.cmp(ecx, AgentLayout.MaxChildren);
+        c.jb(clear);
+        c.mov(rax, Word(AgentLayout.WardenNear));
+        c.mov(__dword_ptr[r12 + AgentLayout.PollTable], eax);
+        c.mov(__dword_ptr[r12 + AgentLayout.PollTable + 4], LibC.POLLIN);
+        c.mov(rax, Word(AgentLayout.M));
+        c.mov(__dword_ptr[r12 + AgentLayout.PollTable + 8], eax);
+        c.mov(__dword_ptr[r12 + AgentLayout.PollTable + 12], LibC.POLLIN);
     }
 
     private void SocketPair(int far, int near, Label failed)

@@ -76,7 +76,7 @@ internal sealed class LiveSpace : IDisposable
             long held;
             try
             {
-                alive = Session.Run(operations.Slice(done, count), _world.Suspended);
+                alive = Session.Run(operations.Slice(done, count), _world.Suspended, _world.Release);
             }
             finally
             {
@@ -87,7 +87,11 @@ internal sealed class LiveSpace : IDisposable
             Stops++;
             StallNsMax = Math.Max(StallNsMax, held);
             if (!alive)
+            {
+                Obstacle = Session.IsStuck ? "the agent in the process does not answer" : "";
                 return done;
+            }
+
             done += count;
             // A program that was running gets as long to run as it was held.
             if (!_world.AllSlept && done < operations.Length)
