@@ -7,6 +7,11 @@ using Samepage.Linux.ProcFs;
 
 namespace Samepage.Live;
 
+/// <summary>What came with a forked child.</summary>
+/// <param name="M">The userfaultfd over which its mappings of frames are watched.</param>
+/// <param name="Since">When it was first seen, as a timestamp.</param>
+internal readonly record struct Inherited(FileDescriptor M, long Since);
+
 /// <summary>One process that was taken in, as the live machine sees it.</summary>
 internal sealed class LiveSpace : IDisposable
 {
@@ -38,7 +43,7 @@ internal sealed class LiveSpace : IDisposable
     public AddressSpaceMap Map { get; }
 
     /// <summary>Descriptors that forked children brought, by the warden's slot.</summary>
-    public Dictionary<int, FileDescriptor> Inherited { get; } = [];
+    public Dictionary<int, Inherited> Inherited { get; } = [];
 
     /// <summary>Times that the threads were held.</summary>
     public long Stops { get; private set; }
@@ -104,8 +109,8 @@ internal sealed class LiveSpace : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (FileDescriptor descriptor in Inherited.Values)
-            descriptor.Dispose();
+        foreach (Inherited inherited in Inherited.Values)
+            inherited.M.Dispose();
         Session.Dispose();
         Pagemap.Dispose();
         PidFd.Dispose();
