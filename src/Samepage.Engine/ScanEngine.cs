@@ -36,6 +36,7 @@ public sealed class ScanEngine : IDisposable
     private const int PlanLimit = 16384;
     private const int FramesPerWrite = 64;
     private const int QuietVisitsToSettle = 2;
+    private const int QuietLookUps = 64;
     private const int DeferredVisitsToSettle = 20;
     private const int VisitsBetweenSecondLooks = 16;
 
@@ -115,13 +116,21 @@ public sealed class ScanEngine : IDisposable
             return false;
         if (changed)
             DropOutside(space);
-        if (!_machine.TryCollectWritten(id, space.Areas, _written) || !_machine.TryCollectMerged(id, space.Areas, _merged))
+        if (!_machine.TryCollectWritten(id, space.Areas, _written) || !_machine.TryCollectMerged(id, space.Areas, _merged, out bool unchanged))
             return false;
         NoteWritten(space);
-        NoteBroken(space);
-        GiveBackBroken(space);
+        if (!unchanged)
+        {
+            NoteBroken(space);
+            GiveBackBroken(space);
+        }
+
+        long before = PagesScanned;
         LookUpUnchanged(space);
         CarryOut();
+        // What was looked up for the first time may yet be found by others: quiet is a visit that looked at next to nothing.
+        if (PagesScanned - before > Math.Max(QuietLookUps, space.Counts.Tracked / 64))
+            space.QuietVisits = 0;
         AgeWritten(space);
         space.DeferredVisits = space.Deferred ? space.DeferredVisits + 1 : 0;
         if (space.Deferred && space.DeferredVisits < DeferredVisitsToSettle)

@@ -43,7 +43,7 @@ internal sealed class FrameTable(DomainId domain) : IDisposable
         uint frame = _next++;
         if (frame >= _digests.Capacity)
         {
-            long capacity = Math.Max(1024, _digests.Capacity + _digests.Capacity / 8);
+            long capacity = Math.Max(1024, _digests.Capacity + _digests.Capacity / 32);
             _digests.Grow(capacity);
             _users.Grow(capacity);
         }

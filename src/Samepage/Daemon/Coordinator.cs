@@ -16,6 +16,7 @@ internal sealed class Coordinator(ILogger logger) : IDisposable
 {
     private const int MaxParticipants = 4096;
     private readonly LiveMachine _machine = new();
+    private readonly Orphans _orphans = new();
     private readonly Dictionary<int, Participant> _participants = [];
     private readonly Dictionary<string, DomainId> _domains = [];
     private ScanEngine? _engine;
@@ -138,7 +139,11 @@ internal sealed class Coordinator(ILogger logger) : IDisposable
     }
 
     /// <summary>Ends a pass.</summary>
-    public void EndPass() => Engine.EndPass();
+    public void EndPass()
+    {
+        _orphans.Serve();
+        Engine.EndPass();
+    }
 
     /// <summary>The figures as they are now.</summary>
     public StatusReport Report()
@@ -180,6 +185,7 @@ internal sealed class Coordinator(ILogger logger) : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        _orphans.Dispose();
         _machine.Dispose();
         _engine?.Dispose();
     }
@@ -283,6 +289,9 @@ internal sealed class Coordinator(ILogger logger) : IDisposable
     {
         if (participant.Space is not SpaceId id)
             return;
+        LiveSpace space = _machine[id];
+        _ = AdoptChildren(space, all: true);
+        _orphans.Inherit(space);
         logger.LogInformation("left process {Pid} ({Name}): {Why}", participant.Pid, participant.Name, why);
         Engine.Remove(id);
         _machine.Remove(id);
