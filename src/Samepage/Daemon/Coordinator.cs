@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Samepage.Agent;
+using Samepage.Agent.Tracing;
 using Samepage.Api;
 using Samepage.Engine;
 using Samepage.Engine.Records;
@@ -142,6 +143,7 @@ internal sealed class Coordinator(ILogger logger) : IDisposable
     public void EndPass()
     {
         _orphans.Serve();
+        WorldStop.LookAfterLingering();
         Engine.EndPass();
     }
 
@@ -218,7 +220,7 @@ internal sealed class Coordinator(ILogger logger) : IDisposable
         if (!_domains.TryGetValue(participant.Domain, out DomainId domain))
             _domains.Add(participant.Domain, domain = new DomainId(_domains.Count));
         FramePool pool = _machine.PoolOf(domain);
-        Pagemap pagemap = Pagemap.TryOpen(pid) ?? throw new AttachException($"/proc/{pid}/pagemap cannot be read", permission: true);
+        Pagemap pagemap = Pagemap.TryOpen(pid) ?? throw new AttachException($"not permitted: /proc/{pid}/pagemap cannot be read", permission: true);
         AgentSession session = AgentSession.Attach(pid, pool, inheritedM);
         SpaceId id = new(_nextSpace++);
         _machine.Add(new LiveSpace(id, pid, pidfd!, domain, pool, session, pagemap));
