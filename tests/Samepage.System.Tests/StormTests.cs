@@ -39,7 +39,8 @@ public sealed partial class StormTests(SharedDaemon shared) : OnOneDaemon(shared
             await Daemon.TakeIn(two);
             await Daemon.Merged(two[0], 500);
             await Daemon.GiveBack(two[round % 2]);
-            await Daemon.GiveBack(two);
+            await Report(two[round % 2]);
+            await Daemon.GiveBack(two[1 - (round % 2)]);
             await Report(two[0]);
             await Report(two[1]);
         }
