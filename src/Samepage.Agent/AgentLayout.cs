@@ -11,6 +11,7 @@ namespace Samepage.Agent;
 ///              | executor's stack 16 KiB   |
 ///              | warden's stack   16 KiB   |
 ///              | operations      192 KiB   |  MaxOperations × 48 bytes
+///              | a page of zeros   4 KiB   |
 ///   Scratch    +---------------------------+
 ///              | scratch X         2 MiB   |  registered on T with MISSING: pages are moved here to be compared
 ///   base+Size  +---------------------------+
@@ -22,7 +23,8 @@ internal static class AgentLayout
     public const int ResumeStackTop = 0x1000, ExecutorStackTop = 0x5000, WardenStackTop = 0x9000;
     public const int OperationsOffset = 0x9000;
     public const int MaxOperations = 4096;
-    public const int ScratchOffset = DataOffset + 0x39000;
+    public const int ZeroPageOffset = 0x39000;
+    public const int ScratchOffset = DataOffset + 0x3A000;
     public const int ScratchBytes = 0x200000;
     public const int Size = ScratchOffset + ScratchBytes;
 
@@ -32,7 +34,7 @@ internal static class AgentLayout
     public const int DeviceFd = 0x38, PoolFd = 0x40, MapsFd = 0x48, T = 0x50, M = 0x58;
     public const int ScratchUsed = 0x60, Restored = 0x68, Orphaned = 0x70, ExecutorTid = 0x78, WardenTid = 0x80;
     public const int PoolDevice = 0x88, PoolInode = 0x90, Doorbell = 0x98, WardenDoorbell = 0xA0, InheritedM = 0xA8;
-    public const int AllSignals = 0xB0, NonZero = 0xC0;
+    public const int AllSignals = 0xB0, LowNeighbour = 0x100, HighNeighbour = 0x108, Unmerging = 0x110, NonZero = 0xC0;
     public const int ExecutorStruct = 0x140, WardenStruct = 0x1C0, QueryStruct = 0x200, WardenMessage = 0x280;
     public const int Message = 0x2C0, MessageVector = 0x300, MessageControl = 0x310, MessagePayload = 0x338, SocketPair = 0x340;
     public const int PollTable = 0x400;

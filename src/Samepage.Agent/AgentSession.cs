@@ -17,6 +17,7 @@ public readonly record struct InheritedDescriptor(int Slot, FileDescriptor M);
 /// <remarks>One OS thread makes all calls. The agent is idle between them, and costs nothing.</remarks>
 public sealed class AgentSession : IDisposable
 {
+    private const int AnswersBeforeLetGo = 4, AnswersBeforeStuck = 40; // quarters of a second
     private readonly AgentData _data;
     private readonly FileDescriptor _executorSocket, _wardenSocket;
 
@@ -26,6 +27,9 @@ public sealed class AgentSession : IDisposable
         (Pid, BaseAddress, ExecutorThread, T, M) = (pid, baseAddress, executor, tracking, merged);
         (_data, _executorSocket, _wardenSocket) = (new AgentData(pid, baseAddress), executorSocket, wardenSocket);
     }
+
+    /// <summary>The agent did not answer in time once: nothing more is asked of it.</summary>
+    public bool IsStuck { get; private set; }
 
     /// <summary>Operations in a batch, at most.</summary>
     public const int MaxOperations = AgentLayout.MaxOperations;
@@ -74,18 +78,27 @@ public sealed class AgentSession : IDisposable
     /// <summary>Carries out a batch; every thread of the program must be held.</summary>
     /// <param name="operations">At most <see cref="AgentLayout.MaxOperations"/>; each comes back with its outcome.</param>
     /// <param name="suspended">The process is stopped by SIGSTOP: the agent's threads must be set going for it.</param>
-    /// <returns>False when the process is gone; the outcomes then mean nothing.</returns>
-    public bool Run(Span<AgentOperation> operations, bool suspended)
+    /// <param name="letGo">Called once when the batch takes longer than any should (a second): better a program that runs than one that hangs.</param>
+    /// <returns>False when the process is gone, or the agent does not answer; the outcomes then mean nothing.</returns>
+    public bool Run(Span<AgentOperation> operations, bool suspended, Action letGo)
     {
-        if (!_data.WriteOperations(operations))
+        if (IsStuck || !_data.WriteOperations(operations))
             return false;
         Tracee executor = new(Pid, ExecutorThread), warden = new(Pid, WardenThread);
         bool thawed = suspended && Thaw(ref executor) && Thaw(ref warden);
         try
         {
             Ring(_executorSocket, AgentLayout.DoorbellRun | ((ulong)operations.Length << 32));
-            while (!AwaitAnswer())
+            for (int waited = 0; !AwaitAnswer(); waited++)
             {
+                if (waited == AnswersBeforeLetGo)
+                    letGo();
+                if (waited == AnswersBeforeStuck)
+                {
+                    IsStuck = true;
+                    return false;
+                }
+
                 if (ProcessStatus.TryRead($"/proc/{Pid}/task/{ExecutorThread}/status") is not { State: not 'Z' and not 'X' } status)
                     return false;
                 // Stopped in the middle of the batch: nobody may be let go before it has ended, so it is set going.

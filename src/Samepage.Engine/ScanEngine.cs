@@ -36,6 +36,8 @@ public sealed class ScanEngine : IDisposable
     private const int PlanLimit = 16384;
     private const int FramesPerWrite = 64;
     private const int QuietVisitsToSettle = 2;
+    private const int DeferredVisitsToSettle = 20;
+    private const int VisitsBetweenSecondLooks = 16;
 
     private readonly IMachine _machine;
     private readonly PageRecords _records = new();
@@ -107,6 +109,8 @@ public sealed class ScanEngine : IDisposable
         Space space = _spaces[id.Value];
         space.Visits++;
         space.QuietVisits++;
+        if (space.Counts.SharedAlready > 0 && space.Visits % VisitsBetweenSecondLooks == 0)
+            LookAgainAtShared(space);
         if (!_machine.TryListAreas(id, space.Areas, out bool changed))
             return false;
         if (changed)
@@ -119,6 +123,10 @@ public sealed class ScanEngine : IDisposable
         LookUpUnchanged(space);
         CarryOut();
         AgeWritten(space);
+        space.DeferredVisits = space.Deferred ? space.DeferredVisits + 1 : 0;
+        if (space.Deferred && space.DeferredVisits < DeferredVisitsToSettle)
+            space.QuietVisits = 0;
+        space.Deferred = false;
         return true;
     }
 
@@ -136,6 +144,20 @@ public sealed class ScanEngine : IDisposable
         foreach (Domain domain in _domains.Values)
             domain.Dispose();
         _records.Dispose();
+    }
+
+    /// <summary>A page that fork shared becomes its owner's alone when the child ends, and nothing announces that: look again now and then.</summary>
+    private void LookAgainAtShared(Space space)
+    {
+        foreach (int slab in space.Slabs.Values)
+        {
+            for (int place = 0; place < PageRecords.PagesPerSlab; place++)
+            {
+                PageRef record = PageRef.At(slab, place);
+                if (_records.State(record) == PageState.SharedAlready)
+                    _records.SetState(record, PageState.Retry, space.Counts);
+            }
+        }
     }
 
     private void NoteWritten(Space space)
@@ -359,8 +381,7 @@ public sealed class ScanEngine : IDisposable
         // A page that was to be unmerged and could not be stays merged; it is noticed if that ever changes.
         if (entry.Kind == PlanKind.Unmerge)
             return;
-        if (outcome == PageOutcome.Deferred)
-            space.QuietVisits = 0;
+        space.Deferred |= outcome == PageOutcome.Deferred;
         _records.SetState(entry.Record, outcome switch
         {
             PageOutcome.Differs => PageState.Odd,

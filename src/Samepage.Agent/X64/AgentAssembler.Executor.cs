@@ -49,6 +49,7 @@ internal sealed partial class AgentAssembler
         ReadDoorbell();
         c.cmp(rax, 8);
         c.jne(exit);
+        PreparePollTable();
         c.mov(edi, CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM);
         c.lea(rsi, __[r12 + AgentLayout.WardenStackTop]);
         c.xor(edx, edx);
@@ -93,6 +94,7 @@ internal sealed partial class AgentAssembler
         c.je(merge);
         c.cmp(eax, (int)OperationKind.Zero);
         c.je(zero);
+        c.mov(Word(AgentLayout.Unmerging), 1);
         c.call(_unmerge);
         c.jmp(counted);
         At(ref merge);
@@ -105,6 +107,7 @@ internal sealed partial class AgentAssembler
         c.dec(ebp);
         c.jmp(next);
         At(ref answer);
+        c.mov(Word(AgentLayout.Unmerging), 0);
         Answer();
         // What was merged is thrown away behind the answer, when the program runs again already.
         c.cmp(Word(AgentLayout.ScratchUsed), 0);
@@ -120,6 +123,7 @@ internal sealed partial class AgentAssembler
         // table that could be stale. Until all are restored the warden serves their faults.
         At(ref restore);
         c.mov(Word(AgentLayout.Orphaned), 1);
+        c.mov(Word(AgentLayout.Unmerging), 1);
         c.xor(r14d, r14d);
         At(ref query);
         Query(r14, 32 | 16); // next file-backed mapping at or behind r14
@@ -154,6 +158,7 @@ internal sealed partial class AgentAssembler
         c.mov(r14, r15);
         c.jmp(query);
         At(ref restored);
+        c.mov(Word(AgentLayout.Unmerging), 0);
         c.mov(Word(AgentLayout.Restored), 1);
         c.lea(rdi, __[r12 + (AgentLayout.ScratchOffset - AgentLayout.DataOffset)]);
         c.mov(esi, AgentLayout.ScratchBytes);
@@ -168,6 +173,25 @@ internal sealed partial class AgentAssembler
         c.jmp(exit);
         At(ref warden);
         c.jmp(_wardenMain);
+    }
+
+    /// <summary>Fills the warden's table before there is a warden: from the first moment on its entries mean what they say to whoever reads them.</summary>
+    private void PreparePollTable()
+    {
+        Label clear = c.CreateLabel();
+        c.xor(ecx, ecx);
+        At(ref clear);
+        c.mov(__dword_ptr[r12 + rcx * 8 + Children], -1);
+        c.mov(__dword_ptr[r12 + rcx * 8 + Children + 4], LibC.POLLIN);
+        c.inc(ecx);
+        c.cmp(ecx, AgentLayout.MaxChildren);
+        c.jb(clear);
+        c.mov(rax, Word(AgentLayout.WardenNear));
+        c.mov(__dword_ptr[r12 + AgentLayout.PollTable], eax);
+        c.mov(__dword_ptr[r12 + AgentLayout.PollTable + 4], LibC.POLLIN);
+        c.mov(rax, Word(AgentLayout.M));
+        c.mov(__dword_ptr[r12 + AgentLayout.PollTable + 8], eax);
+        c.mov(__dword_ptr[r12 + AgentLayout.PollTable + 12], LibC.POLLIN);
     }
 
     private void SocketPair(int far, int near, Label failed)

@@ -356,6 +356,8 @@ internal sealed partial class AgentAssembler
         Label unprotect = c.CreateLabel(), dropV = c.CreateLabel(), done = c.CreateLabel();
         At(ref _unmerge);
         Enter();
+        c.mov(Word(AgentLayout.LowNeighbour), 0);
+        c.mov(Word(AgentLayout.HighNeighbour), 0);
         Query(r13, 0);
         c.test(rax, rax);
         c.jnz(refused);
@@ -406,10 +408,19 @@ internal sealed partial class AgentAssembler
         c.jmp(next);
 
         At(ref copied);
-        MapAnonymous(null);
+        // V stands between two guard pages, so that it joins nothing where it is made: an area that has joined another keeps its old place's numbering.
+        c.add(r14, 8192);
+        MapAnonymous(LibC.PROT_NONE);
+        c.sub(r14, 8192);
         c.cmp(rax, -4096);
         c.ja(fail);
-        c.mov(r9, rax); // r9 = V
+        c.lea(r9, __[rax + 4096]); // r9 = V
+        c.mov(rdi, r9);
+        c.mov(rsi, r14);
+        c.mov(rdx, r15);
+        Sys(SYS_mprotect);
+        c.test(rax, rax);
+        c.jnz(dropV);
         for (int bit = 0; bit < 3; bit++)
         {
             Label without = c.CreateLabel();
@@ -425,6 +436,7 @@ internal sealed partial class AgentAssembler
         OnRange(AgentLayout.M, LibC.UFFDIO_REGISTER, r9, r14, (int)LibC.UFFDIO_REGISTER_MODE_MISSING);
         c.test(rax, rax);
         c.jnz(dropV);
+        RegisterNeighbours();
         Query(r13, 0);
         c.test(rax, rax);
         c.jnz(dropV);
@@ -440,6 +452,12 @@ internal sealed partial class AgentAssembler
         Sys(SYS_mremap); // waits until the warden has read the event
         c.cmp(rax, r13);
         c.jne(dropV);
+        c.lea(rdi, __[r9 - 4096]);
+        c.mov(esi, 4096);
+        Sys(SYS_munmap);
+        c.lea(rdi, __[r9 + r14]);
+        c.mov(esi, 4096);
+        Sys(SYS_munmap);
 
         c.xor(r9d, r9d);
         At(ref fill);
@@ -471,14 +489,16 @@ internal sealed partial class AgentAssembler
         c.jmp(fill);
 
         At(ref filled);
-        OnRange(AgentLayout.M, LibC.UFFDIO_UNREGISTER, r13, r14);
+        UnregisterWithNeighbours();
         c.mov(__qword_ptr[rbx + DoneAt], r14);
         c.xor(eax, eax);
         c.jmp(done);
         At(ref dropV);
         c.push(rax);
-        c.mov(rdi, r9);
-        c.mov(rsi, r14);
+        UnregisterNeighbour(AgentLayout.LowNeighbour);
+        UnregisterNeighbour(AgentLayout.HighNeighbour);
+        c.lea(rdi, __[r9 - 4096]);
+        c.lea(rsi, __[r14 + 8192]);
         Sys(SYS_munmap);
         c.pop(rax);
         At(ref fail);
@@ -509,15 +529,88 @@ internal sealed partial class AgentAssembler
         c.jmp(fits);
     }
 
-    /// <summary>Maps r14 bytes of fresh memory wherever there is room; with the protection in r15 where none is given. rax = address.</summary>
-    private void MapAnonymous(int? protection)
+    /// <summary>Registers one page of plain memory on either side like V.</summary>
+    /// <remarks>Areas join only if they look the same when the first page is filled in: from then on they share one reverse map (anon_vma). So the
+    /// page next door is made to look like V for that moment, V joins it, and when both are unregistered they join what lies behind.</remarks>
+    private void RegisterNeighbours()
+    {
+        c.lea(rax, __[r13 - 4096]);
+        c.mov(Word(AgentLayout.LowNeighbour), rax);
+        RegisterNeighbour(AgentLayout.LowNeighbour);
+        c.lea(rax, __[r13 + r14]);
+        c.mov(Word(AgentLayout.HighNeighbour), rax);
+        RegisterNeighbour(AgentLayout.HighNeighbour);
+    }
+
+    private void RegisterNeighbour(int word)
+    {
+        Label not = c.CreateLabel(), registered = c.CreateLabel();
+        c.mov(rax, Word(word));
+        c.push(rax);
+        Query(rax, 0);
+        c.test(rax, rax);
+        c.pop(rax);
+        c.jnz(not);
+        c.cmp(__qword_ptr[r12 + AgentLayout.QueryStruct + 64], 0); // a file's, or a frame's
+        c.jne(not);
+        c.mov(rcx, __qword_ptr[r12 + AgentLayout.QueryStruct + 40]);
+        c.and(ecx, 15);
+        c.cmp(ecx, r15d);
+        c.jne(not);
+        Range(Word(AgentLayout.M), LibC.UFFDIO_REGISTER, () =>
+        {
+            c.mov(rdx, Word(word));
+            c.mov(r10d, 4096);
+            c.mov(r8d, (int)LibC.UFFDIO_REGISTER_MODE_MISSING);
+        });
+        c.test(rax, rax);
+        c.jz(registered);
+        At(ref not);
+        c.mov(Word(word), 0);
+        At(ref registered);
+    }
+
+    private void UnregisterNeighbour(int word)
+    {
+        Label none = c.CreateLabel();
+        c.cmp(Word(word), 0);
+        c.je(none);
+        Range(Word(AgentLayout.M), LibC.UFFDIO_UNREGISTER, () =>
+        {
+            c.mov(rdx, Word(word));
+            c.mov(r10d, 4096);
+            c.xor(r8d, r8d);
+        });
+        At(ref none);
+    }
+
+    /// <summary>Unregisters the range at r13, r14, and its neighbours with it, as one: they join.</summary>
+    private void UnregisterWithNeighbours()
+    {
+        Label low = c.CreateLabel(), high = c.CreateLabel();
+        Range(Word(AgentLayout.M), LibC.UFFDIO_UNREGISTER, () =>
+        {
+            c.mov(rdx, r13);
+            c.lea(r10, __[r13 + r14]);
+            c.cmp(Word(AgentLayout.LowNeighbour), 0);
+            c.je(low);
+            c.sub(rdx, 4096);
+            At(ref low);
+            c.cmp(Word(AgentLayout.HighNeighbour), 0);
+            c.je(high);
+            c.add(r10, 4096);
+            At(ref high);
+            c.sub(r10, rdx);
+            c.xor(r8d, r8d);
+        });
+    }
+
+    /// <summary>Maps r14 bytes of fresh memory wherever there is room. rax = address.</summary>
+    private void MapAnonymous(int protection)
     {
         c.xor(edi, edi);
         c.mov(rsi, r14);
-        if (protection is int value)
-            c.mov(edx, value);
-        else
-            c.mov(rdx, r15);
+        c.mov(edx, protection);
         c.mov(r10d, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS);
         c.mov(r8, -1);
         c.xor(r9d, r9d);

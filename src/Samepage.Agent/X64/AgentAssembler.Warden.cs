@@ -21,25 +21,19 @@ internal sealed partial class AgentAssembler
         Label loop = c.CreateLabel(), events = c.CreateLabel(), slot = c.CreateLabel(), nextSlot = c.CreateLabel(), read = c.CreateLabel();
         Label orphan = c.CreateLabel(), closeChild = c.CreateLabel(), minor = c.CreateLabel(), wake = c.CreateLabel(), fork = c.CreateLabel();
         Label find = c.CreateLabel(), found = c.CreateLabel(), forever = c.CreateLabel(), poll = c.CreateLabel(), exit = c.CreateLabel(), sweep = c.CreateLabel();
-        Label sweepNext = c.CreateLabel(), swept = c.CreateLabel(), alive = c.CreateLabel(), clear = c.CreateLabel();
+        Label sweepNext = c.CreateLabel(), swept = c.CreateLabel(), alive = c.CreateLabel(), sleep = c.CreateLabel();
 
         At(ref _wardenMain);
         c.mov(r12, _base + AgentLayout.DataOffset);
-        c.xor(ecx, ecx);
-        At(ref clear);
-        c.mov(__dword_ptr[r12 + rcx * 8 + Children], -1);
-        c.mov(__dword_ptr[r12 + rcx * 8 + Children + 4], LibC.POLLIN);
-        c.inc(ecx);
-        c.cmp(ecx, AgentLayout.MaxChildren);
-        c.jb(clear);
-        c.mov(rax, Word(AgentLayout.WardenNear));
-        c.mov(__dword_ptr[r12 + AgentLayout.PollTable], eax);
-        c.mov(__dword_ptr[r12 + AgentLayout.PollTable + 4], LibC.POLLIN);
-        c.mov(rax, Word(AgentLayout.M));
-        c.mov(__dword_ptr[r12 + AgentLayout.PollTable + 8], eax);
-        c.mov(__dword_ptr[r12 + AgentLayout.PollTable + 12], LibC.POLLIN);
-
+        // While the executor unmerges, every operation waits for one event to be read: sleeping in between would cost more than all the rest.
         At(ref loop);
+        c.cmp(Word(AgentLayout.Unmerging), 0);
+        c.je(sleep);
+        Sys(24); // sched_yield
+        c.mov(__word_ptr[r12 + AgentLayout.PollTable + 6], 0);
+        c.mov(__word_ptr[r12 + AgentLayout.PollTable + 14], LibC.POLLIN);
+        c.jmp(events);
+        At(ref sleep);
         c.lea(rdi, __[r12 + AgentLayout.PollTable]);
         c.mov(esi, AgentLayout.MaxChildren + 2);
         c.mov(edx, -1);
@@ -94,7 +88,23 @@ internal sealed partial class AgentAssembler
         WardenRange(LibC.UFFDIO_ZEROPAGE);
         c.test(rax, rax);
         c.jz(read);
-        // EAGAIN (an event is pending: read it first), EEXIST, ENOENT: the thread tries again, and faults again if it must.
+        // EEXIST: a page is there by now; or a marker is, which says that a page not there is write-protected (an unmerge is under way). A copy of
+        // zeros may take a marker's place, a zero page may not; it comes write-protected, as the marker says.
+        c.cmp(rax, -17);
+        c.jne(wake);
+        c.mov(rax, __qword_ptr[r12 + AgentLayout.WardenMessage + 16]);
+        c.and(rax, -4096);
+        c.mov(__qword_ptr[r12 + AgentLayout.WardenStruct], rax);
+        c.lea(rax, __[r12 + AgentLayout.ZeroPageOffset]);
+        c.mov(__qword_ptr[r12 + AgentLayout.WardenStruct + 8], rax);
+        c.mov(__qword_ptr[r12 + AgentLayout.WardenStruct + 16], 4096);
+        c.mov(__qword_ptr[r12 + AgentLayout.WardenStruct + 24], 2); // UFFDIO_COPY_MODE_WP
+        c.mov(__qword_ptr[r12 + AgentLayout.WardenStruct + 32], 0);
+        c.movsxd(rdi, __dword_ptr[rbx]);
+        c.mov(esi, unchecked((int)LibC.UFFDIO_COPY));
+        c.lea(rdx, __[r12 + AgentLayout.WardenStruct]);
+        Sys(SYS_ioctl);
+        // Otherwise, and for EAGAIN (an event is pending: read it first) and ENOENT: the thread tries again, and faults again if it must.
         At(ref wake);
         WardenRange(LibC.UFFDIO_WAKE);
         c.jmp(read);

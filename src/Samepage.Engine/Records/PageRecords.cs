@@ -139,6 +139,10 @@ internal sealed class PageRecords : IDisposable
             if (state != PageState.Retry)
                 counts.Volatile += by;
         }
+        else if (state == PageState.SharedAlready)
+        {
+            counts.SharedAlready += by;
+        }
         else if (state == PageState.Zeroed)
         {
             counts.Zeroed += by;
@@ -179,6 +183,9 @@ public sealed class SpaceCounts
 
     /// <summary>Pages given back to the kernel's zero page.</summary>
     public long Zeroed { get; internal set; }
+
+    /// <summary>Pages that another process maps too, after fork.</summary>
+    public long SharedAlready { get; internal set; }
 
     /// <summary>Pages like no other, in the unstable index.</summary>
     public long Unique { get; internal set; }

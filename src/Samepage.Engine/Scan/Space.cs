@@ -19,6 +19,12 @@ internal sealed class Space(SpaceId id, Domain domain)
     /// <summary>Visits in a row in which nothing of it was merged and nothing was put off.</summary>
     public int QuietVisits { get; set; }
 
+    /// <summary>Something of it was put off in this visit.</summary>
+    public bool Deferred { get; set; }
+
+    /// <summary>Visits in a row in which something was put off: after a while it counts as settled, and the machine says what stands in the way.</summary>
+    public int DeferredVisits { get; set; }
+
     /// <summary>The area that holds a page; false when none does.</summary>
     public bool TryFindArea(ulong page, out Area area)
     {

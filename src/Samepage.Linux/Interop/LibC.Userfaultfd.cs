@@ -28,6 +28,14 @@ internal static partial class LibC
         public ulong ioctls;
     }
 
+    /// <summary><c>struct uffdio_range</c>.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    public struct uffdio_range
+    {
+        public ulong start;
+        public ulong len;
+    }
+
     /// <summary><c>struct uffdio_register</c>, with its <c>uffdio_range</c> laid out flat.</summary>
     [StructLayout(LayoutKind.Sequential)]
     public struct uffdio_register
@@ -36,6 +44,15 @@ internal static partial class LibC
         public ulong len;
         public ulong mode;
         public ulong ioctls;
+    }
+
+    /// <summary><c>struct uffdio_writeprotect</c>, with its <c>uffdio_range</c> laid out flat.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    public struct uffdio_writeprotect
+    {
+        public ulong start;
+        public ulong len;
+        public ulong mode;
     }
 
     /// <summary><c>struct uffdio_zeropage</c>, with its <c>uffdio_range</c> laid out flat.</summary>

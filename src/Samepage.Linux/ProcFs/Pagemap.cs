@@ -17,7 +17,7 @@ public sealed unsafe class Pagemap : IDisposable
     public const ulong ZeroPage = LibC.PAGE_IS_PFNZERO;
 
     /// <summary>Bits of a pagemap word, Documentation/admin-guide/mm/pagemap.rst.</summary>
-    public const ulong Present = 1UL << 63, FilePage = 1UL << 61, Exclusive = 1UL << 56, FrameMask = (1UL << 55) - 1;
+    public const ulong Present = 1UL << 63, FilePage = 1UL << 61, WriteProtected = 1UL << 57, Exclusive = 1UL << 56, FrameMask = (1UL << 55) - 1;
 
     private const int Capacity = 8192;
     private readonly FileDescriptor _descriptor;

@@ -34,6 +34,24 @@ public static class Userfaultfd
         return LibC.ioctl(uffd.Number, LibC.UFFDIO_REGISTER, &register) == 0 ? Errno.None : (Errno)Marshal.GetLastPInvokeError();
     }
 
+    /// <summary>Ends the tracking of a range; ordinary where it was not tracked.</summary>
+    public static unsafe void StopTracking(FileDescriptor uffd, ulong start, ulong length)
+    {
+        LibC.uffdio_range range = new() { start = start, len = length };
+        _ = LibC.ioctl(uffd.Number, LibC.UFFDIO_UNREGISTER, &range);
+    }
+
+    /// <summary>Protects a range against writing, or ends that and wakes who waits.</summary>
+    /// <returns>False when nothing there is registered, or the address space is gone.</returns>
+    public static unsafe bool Protect(FileDescriptor uffd, ulong start, ulong length, bool protect)
+    {
+        LibC.uffdio_writeprotect range = new() { start = start, len = length, mode = protect ? 1UL : 0UL };
+        int result;
+        while ((result = LibC.ioctl(uffd.Number, LibC.UFFDIO_WRITEPROTECT, &range)) != 0 && (Errno)Marshal.GetLastPInvokeError() == Errno.EAGAIN)
+            Thread.Yield();
+        return result == 0;
+    }
+
     /// <summary>True once the address space that the descriptor watches is gone: it was exec'd over, or its last process ended.</summary>
     /// <remarks>Asks for a zero page where nothing can be registered: ENOENT from a living address space, ESRCH from a dead one.</remarks>
     public static unsafe bool IsDead(FileDescriptor uffd)

@@ -113,7 +113,7 @@ internal static class AttachCommand
     {
         AttachedProcess[] skipped = [.. processes.Where(p => !p.Done)];
         foreach (AttachedProcess p in skipped)
-            Output.Complain($"process {p.Pid} was {p.State}: {p.Reason}");
+            Output.Complain($"process {p.Pid} was not taken in ({p.State}): {p.Reason}");
         if (skipped.Length == 0)
             return ExitCode.Done;
         return skipped.Length == processes.Length && skipped.All(p => IsWantOfPermission(p.Reason)) ? ExitCode.NotPermitted : ExitCode.Failed;

@@ -71,7 +71,7 @@ internal static class StatusCommand
         foreach (ProcessReport p in status.Processes)
         {
             processes.Add(
-                $"{p.Pid}", p.Name, p.Domain.Length > 0 ? p.Domain : "-", p.Settled ? "settled" : p.State, Quantity.Count(p.PagesTracked), Quantity.Count(p.PagesMerged),
+                $"{p.Pid}", p.Name, p.Domain.Length > 0 ? p.Domain : "-", p.Settled && p.State != "skipped" ? "settled" : p.State, Quantity.Count(p.PagesTracked), Quantity.Count(p.PagesMerged),
                 Quantity.Count(p.ZeroPages), Quantity.Bytes(p.ProfitBytes), Quantity.Nanoseconds(p.StallNsMax), p.Reason);
         }
         processes.Write();

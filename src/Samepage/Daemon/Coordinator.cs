@@ -124,7 +124,8 @@ internal sealed class Coordinator(ILogger logger) : IDisposable
 
         if (Engine.Visit(id))
         {
-            new Offspring(_machine, space, logger).Look();
+            Offspring.Look(space);
+            AdoptChildren(space, all: false);
             return;
         }
 
@@ -219,10 +220,60 @@ internal sealed class Coordinator(ILogger logger) : IDisposable
         participant.Space = id;
     }
 
+    /// <summary>Takes children in that have settled, with the descriptor that they inherited: from then on they have a warden of their own.</summary>
+    private List<int> AdoptChildren(LiveSpace space, bool all)
+    {
+        List<int> adopted = [];
+        if (space.Inherited.Count == 0)
+            return adopted;
+        foreach (Child child in Offspring.Find(space, all))
+        {
+            if (_participants.TryGetValue(child.Pid, out Participant? known) && known.Space is not null)
+                continue;
+            string? reason = Eligibility.Refuse(child.Pid, out string name, out string domain, out _);
+            Participant participant = new(child.Pid) { Name = name, Domain = domain };
+            try
+            {
+                if (reason is null && domain != NameOf(space.Domain))
+                    reason = "a child of another user than its parent: it keeps its parent's warden";
+                if (reason is null)
+                    TakeIn(participant, child.M);
+            }
+            catch (Exception refused) when (refused is AttachException or SyscallException)
+            {
+                reason = refused.Message;
+            }
+
+            participant.Reason = reason ?? "";
+            if (reason == "no such process")
+                continue;
+            _participants[child.Pid] = participant;
+            if (reason is not null)
+                continue;
+            logger.LogInformation("took in process {Pid} ({Name}), forked by {Parent}", child.Pid, name, space.Pid);
+            space.Session.CloseInherited(child.Slot);
+            space.Inherited.Remove(child.Slot, out Inherited inherited);
+            inherited.M.Dispose();
+            adopted.Add(child.Pid);
+        }
+
+        return adopted;
+    }
+
+    private string NameOf(DomainId id) => _domains.First(pair => pair.Value == id).Key;
+
     /// <returns>What stood in the way; empty when the process is as it was.</returns>
     private string GiveBack(LiveSpace space)
     {
-        new Offspring(_machine, space, logger).GiveBackAll();
+        Offspring.Look(space);
+        foreach (int child in AdoptChildren(space, all: true))
+        {
+            if (Detach(child) is { Done: false } left)
+                return $"process {child}, which it forked, could not be given back: {left.Reason}";
+        }
+
+        if (space.Inherited.Count > 0 && !PidFd.HasEnded(space.PidFd))
+            return $"{space.Inherited.Count} processes that it forked share frames and cannot be taken in; they are served until they end or call exec; then detach it again";
         if (!LiveMachine.UnmergeAll(space))
             return $"not everything could be given back: {space.Obstacle}";
         return space.Session.Leave() || PidFd.HasEnded(space.PidFd) ? "" : "the agent could not be removed: no thread of the process could be held; detach it again";

@@ -199,21 +199,10 @@ internal sealed class LiveMachine : IMachine, IDisposable
         {
             if (PidFd.HasEnded(space.PidFd) || !Refresh(space))
                 return true;
-            List<AgentOperation> operations = [];
-            foreach (Segment segment in space.Map.Segments)
-            {
-                for (ulong at = segment.Start; segment.Kind == AreaKind.Merged && at < segment.End; at += AgentSession.MaxRunBytes)
-                {
-                    operations.Add(new AgentOperation
-                    {
-                        Kind = OperationKind.Unmerge,
-                        Flags = segment.Advice,
-                        Address = at,
-                        Length = Math.Min(AgentSession.MaxRunBytes, segment.End - at),
-                    });
-                }
-            }
-
+            // Memory that is tracked looks different to the kernel, and what is given back could not join it.
+            foreach (Segment segment in space.Map.Segments.Where(segment => segment.Kind == AreaKind.Mergeable))
+                Userfaultfd.StopTracking(space.Session.T, segment.Start, segment.End - segment.Start);
+            List<AgentOperation> operations = UnmergeOperations(space.Map.Segments);
             if (operations.Count == 0)
                 return true;
             if (space.Run(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(operations)) == 0)
@@ -221,6 +210,34 @@ internal sealed class LiveMachine : IMachine, IDisposable
         }
 
         return false;
+    }
+
+    /// <summary>The operations that give all mappings of frames back, in an order in which areas join again.</summary>
+    /// <remarks>Memory joins only one neighbour whose pages it shares a reverse map with. Where plain memory lies behind a stretch of merged
+    /// mappings, the stretch is worked through from its end, so that all of it joins that memory; otherwise from its beginning.</remarks>
+    private static List<AgentOperation> UnmergeOperations(List<Segment> segments)
+    {
+        List<AgentOperation> operations = [];
+        for (int first = 0; first < segments.Count;)
+        {
+            int end = first;
+            int start = operations.Count;
+            while (end < segments.Count && segments[end].Kind == AreaKind.Merged && (end == first || segments[end].Start == segments[end - 1].End))
+            {
+                Segment segment = segments[end++];
+                for (ulong at = segment.Start; at < segment.End; at += AgentSession.MaxRunBytes)
+                {
+                    ulong length = Math.Min(AgentSession.MaxRunBytes, segment.End - at);
+                    operations.Add(new AgentOperation { Kind = OperationKind.Unmerge, Flags = segment.Advice, Address = at, Length = length });
+                }
+            }
+
+            if (end > first && end < segments.Count && segments[end].Start == segments[end - 1].End)
+                operations.Reverse(start, operations.Count - start);
+            first = Math.Max(end, first + 1);
+        }
+
+        return operations;
     }
 
     /// <inheritdoc/>

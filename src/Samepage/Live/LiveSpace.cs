@@ -7,10 +7,15 @@ using Samepage.Linux.ProcFs;
 
 namespace Samepage.Live;
 
+/// <summary>What came with a forked child.</summary>
+/// <param name="M">The userfaultfd over which its mappings of frames are watched.</param>
+/// <param name="Since">When it was first seen, as a timestamp.</param>
+internal readonly record struct Inherited(FileDescriptor M, long Since);
+
 /// <summary>One process that was taken in, as the live machine sees it.</summary>
 internal sealed class LiveSpace : IDisposable
 {
-    private static readonly TimeSpan ShortHold = TimeSpan.FromMilliseconds(3), LongHold = TimeSpan.FromMilliseconds(15);
+    private static readonly TimeSpan ShortHold = TimeSpan.FromMilliseconds(2), LongHold = TimeSpan.FromMilliseconds(8);
     private readonly WorldStop _world = new();
     private readonly int[] _agentThreads;
 
@@ -38,7 +43,7 @@ internal sealed class LiveSpace : IDisposable
     public AddressSpaceMap Map { get; }
 
     /// <summary>Descriptors that forked children brought, by the warden's slot.</summary>
-    public Dictionary<int, FileDescriptor> Inherited { get; } = [];
+    public Dictionary<int, Inherited> Inherited { get; } = [];
 
     /// <summary>Times that the threads were held.</summary>
     public long Stops { get; private set; }
@@ -76,7 +81,7 @@ internal sealed class LiveSpace : IDisposable
             long held;
             try
             {
-                alive = Session.Run(operations.Slice(done, count), _world.Suspended);
+                alive = Session.Run(operations.Slice(done, count), _world.Suspended, _world.Release);
             }
             finally
             {
@@ -87,7 +92,11 @@ internal sealed class LiveSpace : IDisposable
             Stops++;
             StallNsMax = Math.Max(StallNsMax, held);
             if (!alive)
+            {
+                Obstacle = Session.IsStuck ? "the agent in the process does not answer" : "";
                 return done;
+            }
+
             done += count;
             // A program that was running gets as long to run as it was held.
             if (!_world.AllSlept && done < operations.Length)
@@ -100,8 +109,8 @@ internal sealed class LiveSpace : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (FileDescriptor descriptor in Inherited.Values)
-            descriptor.Dispose();
+        foreach (Inherited inherited in Inherited.Values)
+            inherited.M.Dispose();
         Session.Dispose();
         Pagemap.Dispose();
         PidFd.Dispose();

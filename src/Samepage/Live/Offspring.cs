@@ -1,43 +1,112 @@
-using Microsoft.Extensions.Logging;
+using System.Diagnostics;
+using System.Globalization;
 using Samepage.Agent;
+using Samepage.Engine;
 using Samepage.Linux;
+using Samepage.Linux.ProcFs;
+using Samepage.Linux.Processes;
 using Samepage.Linux.Userfault;
 
 namespace Samepage.Live;
 
-/// <summary>Children that a process forked after it was taken in: they share its frames (F1), and are watched over their own descriptors.</summary>
-internal sealed class Offspring(LiveMachine machine, LiveSpace space, ILogger logger)
+/// <summary>A living child with the descriptor over which its mappings of frames are watched.</summary>
+/// <param name="Pid">The child.</param>
+/// <param name="Slot">The slot of its parent's warden, which watches it so far.</param>
+/// <param name="M">Its M; the parent's space owns it until it is taken.</param>
+internal readonly record struct Child(int Pid, int Slot, FileDescriptor M);
+
+/// <summary>Children that a process forked after it was taken in. They share its frames (F1), and its warden watches them over descriptors of their
+/// own, until they die, call exec, or are taken in themselves.</summary>
+internal static class Offspring
 {
+    private static readonly TimeSpan Settled = TimeSpan.FromSeconds(2);
+
     /// <summary>Takes note of new children, and closes the descriptors of dead ones: nobody announces that a child has ended or called exec.</summary>
-    public void Look()
+    public static void Look(LiveSpace space)
     {
-        foreach ((int slot, FileDescriptor descriptor) in space.Inherited.ToArray())
+        foreach ((int slot, Inherited inherited) in space.Inherited.ToArray())
         {
-            if (Userfaultfd.IsDead(descriptor))
-                Close(slot);
+            if (Userfaultfd.IsDead(inherited.M))
+            {
+                space.Session.CloseInherited(slot);
+                space.Inherited.Remove(slot);
+                inherited.M.Dispose();
+            }
         }
 
         bool[] known = new bool[AgentSession.MaxInherited];
         foreach (int slot in space.Inherited.Keys)
             known[slot] = true;
-        List<InheritedDescriptor> inherited = [];
-        space.Session.TakeInherited(inherited, known);
-        foreach (InheritedDescriptor child in inherited)
-            space.Inherited.Add(child.Slot, child.M);
+        List<InheritedDescriptor> fresh = [];
+        space.Session.TakeInherited(fresh, known);
+        foreach (InheritedDescriptor child in fresh)
+            space.Inherited.Add(child.Slot, new Inherited(child.M, Stopwatch.GetTimestamp()));
     }
 
-    /// <summary>Before a process is given back: its living children get their own copies too.</summary>
-    public void GiveBackAll()
+    /// <summary>Finds out which processes the children are.</summary>
+    /// <param name="space">The parent.</param>
+    /// <param name="all">Also those that have only just been born, and will most likely call exec or end.</param>
+    public static List<Child> Find(LiveSpace space, bool all)
     {
-        Look();
-        if (space.Inherited.Count > 0)
-            logger.LogInformation("process {Pid} has {Count} children that share frames; {Pools} processes are served", space.Pid, space.Inherited.Count, machine.Spaces.Count);
+        List<Child> children = [];
+        if (!space.Inherited.Values.Any(inherited => all || Stopwatch.GetElapsedTime(inherited.Since) > Settled))
+            return children;
+        foreach (int pid in Descendants(space.Pid))
+        {
+            if (FirstFrame(pid, space) is not ulong address)
+                continue;
+            foreach ((int slot, Inherited inherited) in space.Inherited)
+            {
+                if ((all || Stopwatch.GetElapsedTime(inherited.Since) > Settled) && children.TrueForAll(child => child.Slot != slot) &&
+                    IsOf(pid, inherited.M, address))
+                {
+                    children.Add(new Child(pid, slot, inherited.M));
+                    break;
+                }
+            }
+        }
+
+        return children;
     }
 
-    private void Close(int slot)
+    /// <summary>Tells a child's descriptor by what it does: a page protected through it shows as protected in the child's page table, and nowhere else.</summary>
+    /// <remarks>The page is a mapping of a frame, so nobody writes it in place; who tries meanwhile waits until the protection is off again.</remarks>
+    private static bool IsOf(int pid, FileDescriptor m, ulong address)
     {
-        space.Session.CloseInherited(slot);
-        space.Inherited.Remove(slot, out FileDescriptor? descriptor);
-        descriptor?.Dispose();
+        using Pagemap? pagemap = Pagemap.TryOpen(pid);
+        if (pagemap is null || !Userfaultfd.Protect(m, address, 4096, true))
+            return false;
+        try
+        {
+            Span<ulong> word = stackalloc ulong[1];
+            return pagemap.ReadWords(address, word) == 1 && (word[0] & Pagemap.WriteProtected) != 0;
+        }
+        finally
+        {
+            _ = Userfaultfd.Protect(m, address, 4096, false);
+        }
     }
+
+    /// <summary>The address of a page of a frame that is mapped in the process; null when it maps none.</summary>
+    private static ulong? FirstFrame(int pid, LiveSpace parent)
+    {
+        List<Mapping> mappings = [];
+        using Pagemap? pagemap = Pagemap.TryOpen(pid);
+        if (pagemap is null || !Mapping.TryReadAll($"/proc/{pid}/maps", mappings))
+            return null;
+        List<PageRegion> regions = [];
+        foreach (Mapping mapping in mappings.Where(m => m.Inode == parent.Pool.Inode && m.Device == parent.Pool.Device))
+        {
+            _ = pagemap.CollectFilePages(mapping.Start, mapping.End, regions);
+            if (regions.Count > 0)
+                return regions[0].Start;
+        }
+
+        return null;
+    }
+
+    /// <summary>Every process below this one, and those whose parent has ended: they may be anybody's children by now.</summary>
+    private static IEnumerable<int> Descendants(int pid) => Directory.EnumerateDirectories("/proc")
+        .Select(directory => int.TryParse(directory.AsSpan(6), CultureInfo.InvariantCulture, out int other) ? other : 0)
+        .Where(other => other > 1 && other != pid && other != Environment.ProcessId);
 }

@@ -1,0 +1,95 @@
+using System.Diagnostics;
+using Samepage.Api;
+
+namespace Samepage.Bench;
+
+/// <summary>Has a fresh Samepage daemon merge a workload, and measures it.</summary>
+internal static class SamepageMeasure
+{
+    /// <summary>Every status costs the daemon processor time, which is counted against it: so not as often as the kernel is asked.</summary>
+    private const int PollMs = 5;
+
+    private const int IdlePasses = 20;
+    private static readonly TimeSpan PaceWindow = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan IdleLeast = TimeSpan.FromSeconds(3);
+    private static readonly TimeSpan IdleMost = TimeSpan.FromSeconds(20);
+
+    public static async Task<Measurement> RunAsync(Workload work, int round, CancellationToken cancel)
+    {
+        // Disposed of in reverse: the daemon gives the targets back before they end.
+        await using Targets targets = await Targets.StartAsync(work, cancel);
+        await using Daemon daemon = await Daemon.StartAsync(cancel);
+        long before = targets.ProportionalBytes();
+        Cost costBefore = Cost.Now(daemon, targets);
+
+        long start = Stopwatch.GetTimestamp();
+        await daemon.AttachAsync(targets.Pids, cancel);
+        await ReachAsync(daemon, work, status => status.PagesSharing >= work.PagesToSave, start, cancel);
+        TimeSpan merged = Stopwatch.GetElapsedTime(start);
+        Cost cost = Cost.Now(daemon, targets) - costBefore;
+        await ReachAsync(daemon, work, status => Array.TrueForAll(status.Processes, process => process.Settled), start, cancel);
+        TimeSpan settled = Stopwatch.GetElapsedTime(start);
+
+        (double? idleMs, long idlePasses) = await IdleAsync(daemon, targets, cancel);
+
+        StatusReport end = await daemon.StatusAsync(cancel);
+        long savedByPss = before - targets.ProportionalBytes();
+        await targets.VerifyAsync("while merged by Samepage", cancel);
+        await daemon.DetachAllAsync(cancel);
+        await targets.VerifyAsync("after Samepage gave it back", cancel);
+        await daemon.StopAsync(cancel);
+
+        long tracked = end.Processes.Sum(process => process.PagesTracked);
+        return new Measurement(
+            Measurement.SamepageSide, work.RunLength, round, merged.TotalSeconds, cost.All.TotalSeconds, settled.TotalSeconds, idleMs,
+            idlePasses, null, tracked == 0 ? null : (double)end.Daemon.MetadataBytes / tracked, end.PagesSharing, savedByPss,
+            cost.Daemon.TotalSeconds, cost.Agents.TotalSeconds, end.Processes.Sum(process => process.Stops),
+            end.Processes.Max(process => process.StallNsMax) / 1000.0);
+    }
+
+    private static async Task ReachAsync(
+        Daemon daemon, Workload work, Predicate<StatusReport> reached, long start, CancellationToken cancel)
+    {
+        StatusReport status;
+        while (!reached(status = await daemon.StatusAsync(cancel)))
+        {
+            if (Array.Find(status.Processes, process => process.State is not ("settling" or "merging")) is { } lost)
+                throw new BenchException($"process {lost.Pid} is {lost.State}: {lost.Reason}");
+            if (Stopwatch.GetElapsedTime(start) > Waiting.MergeBound)
+                throw new BenchException($"Samepage saved {status.PagesSharing} of {work.PagesToSave} pages in {Waiting.MergeBound.TotalSeconds:F0} s, "
+                    + $"runs of {work.RunLength}, and got no further; {status.Processes.Count(process => process.Settled)} of "
+                    + $"{status.Processes.Length} processes are settled; {string.Join(", ", status.Processes.Select(process => process.Reason).Distinct())}");
+            await Task.Delay(PollMs, cancel);
+        }
+    }
+
+    /// <summary>Processor time per pass while nothing changes.</summary>
+    /// <remarks>
+    /// The daemon passes at its own pace, so that is looked at first; then it is left alone, not asked for anything, for as
+    /// long as the passes wanted take. Whatever else it does in that time counts as the passes' cost.
+    /// </remarks>
+    private static async Task<(double? ProcessorMs, long Passes)> IdleAsync(Daemon daemon, Targets targets, CancellationToken cancel)
+    {
+        long first = (await daemon.StatusAsync(cancel)).FullScans;
+        await Task.Delay(PaceWindow, cancel);
+        long start = (await daemon.StatusAsync(cancel)).FullScans;
+        TimeSpan window = start == first ? IdleMost : PaceWindow * ((double)IdlePasses / (start - first));
+        window = TimeSpan.FromTicks(Math.Clamp(window.Ticks, IdleLeast.Ticks, IdleMost.Ticks));
+
+        Cost cost = Cost.Now(daemon, targets);
+        await Task.Delay(window, cancel);
+        cost = Cost.Now(daemon, targets) - cost;
+        long passes = (await daemon.StatusAsync(cancel)).FullScans - start;
+        return (passes == 0 ? null : cost.All.TotalMilliseconds / passes, passes);
+    }
+
+    /// <summary>Processor time of the daemon, and of its agents' threads: those of the targets themselves all wait in read(2).</summary>
+    private readonly record struct Cost(TimeSpan Daemon, TimeSpan Agents)
+    {
+        public TimeSpan All => Daemon + Agents;
+
+        public static Cost Now(Daemon daemon, Targets targets) => new(ProcessorClock.Read(daemon.Pid), ProcessorClock.Read(targets.Pids));
+
+        public static Cost operator -(Cost later, Cost earlier) => new(later.Daemon - earlier.Daemon, later.Agents - earlier.Agents);
+    }
+}
