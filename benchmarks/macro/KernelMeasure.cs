@@ -34,7 +34,7 @@ internal static class KernelMeasure
             await targets.VerifyAsync("while merged by the kernel", cancel);
             return new Measurement(
                 Measurement.KernelSide, work.RunLength, round, wall.TotalSeconds, processor.TotalSeconds, null, steady, SteadyPeriod,
-                early, recordBytes, saved, savedByPss, null, null, null, null);
+                early, recordBytes, saved, savedByPss, null, null, null, null, null);
         }
         finally
         {

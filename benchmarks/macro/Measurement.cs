@@ -20,10 +20,12 @@ namespace Samepage.Bench;
 /// <param name="AgentProcessorSeconds">The part of the threads inside the targets; null for the kernel.</param>
 /// <param name="Holds">How often pages were held for a batch of merges; null for the kernel.</param>
 /// <param name="LongestHoldMicroseconds">The longest such hold; null for the kernel.</param>
+/// <param name="IdleHolds">Holds during the idle passes: 0 for a daemon that is at rest when nothing changes; null for the kernel.</param>
 internal sealed record Measurement(
     string Side, int RunLength, int Round, double MergeSeconds, double MergeProcessorSeconds, double? SettledSeconds,
     double? IdlePassProcessorMs, long IdlePasses, double? EarlyPassProcessorMs, double? RecordBytesPerPage, long PagesSaved,
-    long SavedByPssBytes, double? DaemonProcessorSeconds, double? AgentProcessorSeconds, long? Holds, double? LongestHoldMicroseconds)
+    long SavedByPssBytes, double? DaemonProcessorSeconds, double? AgentProcessorSeconds, long? Holds, double? LongestHoldMicroseconds,
+    long? IdleHolds)
 {
     public const string KernelSide = "kernel";
     public const string SamepageSide = "samepage";

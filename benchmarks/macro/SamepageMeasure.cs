@@ -6,9 +6,11 @@ namespace Samepage.Bench;
 /// <summary>Has a fresh Samepage daemon merge a workload, and measures it.</summary>
 internal static class SamepageMeasure
 {
-    /// <summary>Every status costs the daemon processor time, which is counted against it: so not as often as the kernel is asked.</summary>
-    private const int PollMs = 5;
+    /// <summary>A status costs the daemon about a millisecond, which is counted against it: asked every so often, the time measured is
+    /// right to 2 %, and the asking costs no more than that.</summary>
+    private const int PollsPerElapsed = 50;
 
+    private static readonly TimeSpan PollLeast = TimeSpan.FromMilliseconds(5), PollMost = TimeSpan.FromMilliseconds(100);
     private const int IdlePasses = 20;
     private static readonly TimeSpan PaceWindow = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan IdleLeast = TimeSpan.FromSeconds(3);
@@ -30,7 +32,7 @@ internal static class SamepageMeasure
         await ReachAsync(daemon, work, status => Array.TrueForAll(status.Processes, process => process.Settled), start, cancel);
         TimeSpan settled = Stopwatch.GetElapsedTime(start);
 
-        (double? idleMs, long idlePasses) = await IdleAsync(daemon, targets, cancel);
+        (double? idleMs, long idlePasses, long idleHolds) = await IdleAsync(daemon, targets, cancel);
 
         StatusReport end = await daemon.StatusAsync(cancel);
         long savedByPss = before - targets.ProportionalBytes();
@@ -43,8 +45,8 @@ internal static class SamepageMeasure
         return new Measurement(
             Measurement.SamepageSide, work.RunLength, round, merged.TotalSeconds, cost.All.TotalSeconds, settled.TotalSeconds, idleMs,
             idlePasses, null, tracked == 0 ? null : (double)end.Daemon.MetadataBytes / tracked, end.PagesSharing, savedByPss,
-            cost.Daemon.TotalSeconds, cost.Agents.TotalSeconds, end.Processes.Sum(process => process.Stops),
-            end.Processes.Max(process => process.StallNsMax) / 1000.0);
+            cost.Daemon.TotalSeconds, cost.Agents.TotalSeconds, Holds(end),
+            end.Processes.Max(process => process.StallNsMax) / 1000.0, idleHolds);
     }
 
     private static async Task ReachAsync(
@@ -59,7 +61,8 @@ internal static class SamepageMeasure
                 throw new BenchException($"Samepage saved {status.PagesSharing} of {work.PagesToSave} pages in {Waiting.MergeBound.TotalSeconds:F0} s, "
                     + $"runs of {work.RunLength}, and got no further; {status.Processes.Count(process => process.Settled)} of "
                     + $"{status.Processes.Length} processes are settled; {string.Join(", ", status.Processes.Select(process => process.Reason).Distinct())}");
-            await Task.Delay(PollMs, cancel);
+            TimeSpan pause = Stopwatch.GetElapsedTime(start) / PollsPerElapsed;
+            await Task.Delay(pause < PollLeast ? PollLeast : pause > PollMost ? PollMost : pause, cancel);
         }
     }
 
@@ -68,20 +71,24 @@ internal static class SamepageMeasure
     /// The daemon passes at its own pace, so that is looked at first; then it is left alone, not asked for anything, for as
     /// long as the passes wanted take. Whatever else it does in that time counts as the passes' cost.
     /// </remarks>
-    private static async Task<(double? ProcessorMs, long Passes)> IdleAsync(Daemon daemon, Targets targets, CancellationToken cancel)
+    private static async Task<(double? ProcessorMs, long Passes, long Holds)> IdleAsync(Daemon daemon, Targets targets, CancellationToken cancel)
     {
         long first = (await daemon.StatusAsync(cancel)).FullScans;
         await Task.Delay(PaceWindow, cancel);
-        long start = (await daemon.StatusAsync(cancel)).FullScans;
+        StatusReport before = await daemon.StatusAsync(cancel);
+        long start = before.FullScans;
         TimeSpan window = start == first ? IdleMost : PaceWindow * ((double)IdlePasses / (start - first));
         window = TimeSpan.FromTicks(Math.Clamp(window.Ticks, IdleLeast.Ticks, IdleMost.Ticks));
 
         Cost cost = Cost.Now(daemon, targets);
         await Task.Delay(window, cancel);
         cost = Cost.Now(daemon, targets) - cost;
-        long passes = (await daemon.StatusAsync(cancel)).FullScans - start;
-        return (passes == 0 ? null : cost.All.TotalMilliseconds / passes, passes);
+        StatusReport after = await daemon.StatusAsync(cancel);
+        long passes = after.FullScans - start;
+        return (passes == 0 ? null : cost.All.TotalMilliseconds / passes, passes, Holds(after) - Holds(before));
     }
+
+    private static long Holds(StatusReport status) => status.Processes.Sum(process => process.Stops);
 
     /// <summary>Processor time of the daemon, and of its agents' threads: those of the targets themselves all wait in read(2).</summary>
     private readonly record struct Cost(TimeSpan Daemon, TimeSpan Agents)

@@ -35,6 +35,8 @@ internal static class Show
     {
         string idle = one.IdlePassProcessorMs is { } ms ? $"{ms:N1} ms a pass over {one.IdlePasses} idle passes" : "no idle pass seen";
         string holds = one.Holds is { } count ? $"; {count:N0} holds, the longest {one.LongestHoldMicroseconds:N0} µs" : "";
+        if (one.IdleHolds > 0)
+            holds += $"; NOT AT REST: {one.IdleHolds:N0} holds while nothing changed";
         Line($"round {one.Round}/{options.Rounds}, runs of {one.RunLength,3}, {one.Side,-8}: merged in {one.MergeSeconds:F2} s, {one.MergeProcessorSeconds:F2} s processor; {idle}{holds}");
     }
 
