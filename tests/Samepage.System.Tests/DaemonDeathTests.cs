@@ -56,7 +56,7 @@ public sealed class DaemonDeathTests
         {
             await using DaemonUnderTest doomed = await DaemonUnderTest.Start();
             await doomed.TakeIn(two);
-            await doomed.Merged(two[round % 2], 400 * (round + 1));
+            await doomed.Merged(two[round % 2], 200 * (round + 1));
             await doomed.Kill9();
             for (int i = 0; i < two.Length; i++)
             {

@@ -39,19 +39,23 @@ public sealed class DetachTests(SharedDaemon shared) : OnOneDaemon(shared)
         await using var together = new Together(two);
         await two[0].Does("verify");
         var before = Trace.Of(two[0]);
-        int descriptors = ProcessView.Of(Daemon.Pid).Descriptors.Length;
+        string[] descriptors = [];
         for (int round = 0; round < 10; round++)
         {
             await Daemon.TakeIn(two);
             await Daemon.Merged(two[0], 100);
             await Daemon.GiveBack(two);
             before.IsGone();
+            if (round == 0)
+                descriptors = Opened();
         }
 
         await two[0].Does("verify");
-        int after = ProcessView.Of(Daemon.Pid).Descriptors.Length;
-        Assert.True(after <= descriptors + 8, $"the daemon had {descriptors} descriptors, and has {after}: {string.Join('\n', ProcessView.Of(Daemon.Pid).Descriptors)}");
+        Assert.True(Opened().Length <= descriptors.Length + 2, $"the daemon's descriptors pile up: {string.Join(", ", Opened())}; were {string.Join(", ", descriptors)}");
     }
+
+    /// <summary>What the daemon has open, but for the libraries that it loads when it first needs them.</summary>
+    private string[] Opened() => [.. ProcessView.Of(Daemon.Pid).Descriptors.Where(descriptor => !descriptor.EndsWith(".dll", StringComparison.Ordinal))];
 
     [Fact]
     public async Task AProcessThatWasNeverTakenInCannotBeGivenBack()

@@ -1,4 +1,3 @@
-using System.Globalization;
 using Samepage.SystemTests.Harness;
 
 namespace Samepage.SystemTests;
@@ -69,7 +68,7 @@ public sealed class ForkTests(SharedDaemon shared) : OnOneDaemon(shared)
         await using var together = new Together(two);
         await doomed.TakeInAndWait(two);
         await doomed.Merged(two[0], 3000);
-        int child = int.Parse(await two[0].Ask("fork"), CultureInfo.InvariantCulture);
+        await two[0].Ask("fork");
         await doomed.Kill9();
         await two[0].Does("child verify");
         await two[0].Does("verify");
@@ -77,8 +76,18 @@ public sealed class ForkTests(SharedDaemon shared) : OnOneDaemon(shared)
         await two[0].Does("child write");
         await two[0].Does("verify");
         await two[1].Does("verify");
-        await Until.True(() => ProcessView.Of(child) is var view && view.WatchedAreas == 0, 20, () => $"{ProcessView.Of(child).WatchedAreas} areas of the child are still watched");
+    }
+
+    [Fact]
+    public async Task F1_AChildOutlivesItsParent()
+    {
+        LiveProgram[] two = await Merged();
+        await using var together = new Together(two);
+        await two[0].Ask("fork");
         await two[0].Does("child verify");
+        two[0].Kill();
+        Assert.Equal("orphan ok", await two[0].NextLine(60));
+        await two[1].Does("verify");
     }
 
     [Fact]

@@ -50,6 +50,23 @@ public sealed class SleepersTests(SharedDaemon shared) : OnOneDaemon(shared)
         Assert.Equal(0, await sleepers.Ends());
     }
 
+    [Fact]
+    public async Task AProgramThatCannotBeHeldNowIsLeftAloneAndSaysWhy()
+    {
+        await using LiveProgram sleepers = await LiveProgram.Target("sleepers", "8", "write");
+        await Daemon.TakeIn(sleepers);
+        await Until.True(async () => (await Daemon.Status()).Of(sleepers.Pid).Reason.Contains("write", StringComparison.Ordinal), 20,
+            async () => $"the reason names the call that must not be interrupted: {(await Daemon.Status()).Of(sleepers.Pid)}");
+        await NobodyReturned(sleepers, "attach");
+        string woken = await sleepers.Ask("wake", 60);
+        Assert.True(woken.EndsWith("wrong 0", StringComparison.Ordinal), $"{woken}: {sleepers.Errors}");
+        await Daemon.Merged(sleepers, 7000);
+        Assert.Equal("", (await Daemon.Status()).Of(sleepers.Pid).Reason);
+        await sleepers.Does("verify");
+        await sleepers.Tell("quit");
+        Assert.Equal(0, await sleepers.Ends());
+    }
+
     private static async Task NobodyReturned(LiveProgram sleepers, string after)
     {
         string report = await sleepers.Ask("report");

@@ -6,6 +6,7 @@
  *   `write`    new content into every page, read back
  *   `discard`  MADV_DONTNEED on all: every byte must read as zero then
  *   `exec`     child only: becomes /bin/true
+ * A child whose parent is gone verifies, discards and writes by itself, and says `orphan ok` or `orphan bad`.
  */
 #include "target.h"
 #include <sys/wait.h>
@@ -73,6 +74,8 @@ int main(void)
                     line[strcspn(line, "\n")] = 0;
                     dprintf(answers[1], "%s\n", obey(line));
                 }
+                int whole = !strcmp(obey("verify"), "ok") && !strcmp(obey("discard"), "ok") && !strcmp(obey("write"), "ok");
+                say(whole ? "orphan ok" : "orphan bad");
                 _exit(0);
             }
             close(commands[0]);

@@ -1,6 +1,6 @@
 /* A thread in each call that a program may sleep in. None may see EINTR, and none may return before it must.
  *
- *   sleepers [SECONDS=8]     how long the calls with a timeout sleep
+ *   sleepers [SECONDS=8] [write]     how long the calls with a timeout sleep; `write` adds a thread whose write waits for room
  *
  * Commands: `report` answers `asleep N returned N eintr N`, and names on stderr who returned; `churn` writes the shared
  * data anew (so that there is more to merge); `wake` wakes everybody as each call is meant to be woken, waits for the
@@ -35,6 +35,8 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER, condition_mutex = PTHR
 static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
 static int condition_met;
 static pid_t forked_child;
+static int full_pipe[2];
+#define LONG_WRITE 200000
 static int child_gate[2];
 
 struct sleeper {
@@ -270,7 +272,16 @@ static long in_io_uring_enter(struct sleeper *me)
     entry->poll32_events = POLLIN;
     *(unsigned *)(rings + parameters.sq_off.array) = 0;
     atomic_store((atomic_uint *)(rings + parameters.sq_off.tail), 1);
-    return syscall(SYS_io_uring_enter, ring, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0);
+    if (syscall(SYS_io_uring_enter, ring, 1, 0, 0, NULL, 0) != 1)
+        return -1;
+    return syscall(SYS_io_uring_enter, ring, 0, 1, IORING_ENTER_GETEVENTS, NULL, 0) + 1;
+}
+/* Has written a part when it falls asleep: to be interrupted would mean a short count. */
+static long in_write(struct sleeper *me)
+{
+    static char text[LONG_WRITE];
+    (void)me;
+    return write(full_pipe[1], text, sizeof text);
 }
 
 static struct sleeper sleepers[] = {
@@ -303,8 +314,9 @@ static struct sleeper sleepers[] = {
     {.name = "waitpid", .sleep = in_waitpid},
     {.name = "flock", .sleep = in_flock},
     {.name = "io_uring_enter", .sleep = in_io_uring_enter, .right = 1},
+    {.name = "write to a full pipe", .sleep = in_write, .right = LONG_WRITE},
 };
-#define SLEEPERS (sizeof sleepers / sizeof *sleepers)
+static size_t sleeper_count = sizeof sleepers / sizeof *sleepers;
 
 static void *fall_asleep(void *argument)
 {
@@ -355,6 +367,10 @@ static void wake_all(void)
         || connect(caller, (struct sockaddr *)&address, sizeof address) || send(connected[1], "x", 1, 0) != 1
         || write(child_gate[1], "x", 1) != 1 || kill(getpid(), SIGUSR1) || flock(locked_file, LOCK_UN))
         fail("wake");
+    char drained[4096];
+    for (long left = sleepers[sleeper_count - 1].sleep == in_write ? LONG_WRITE : 0, got; left > 0; left -= got)
+        if ((got = read(full_pipe[0], drained, sizeof drained)) <= 0)
+            fail("read of the full pipe");
 }
 
 int main(int argc, char **argv)
@@ -362,16 +378,13 @@ int main(int argc, char **argv)
     sigset_t set;
     if (argc > 1)
         seconds = atoi(argv[1]);
+    if (argc <= 2 || strcmp(argv[2], "write"))
+        sleeper_count--;
     sigemptyset(&set);
     sigaddset(&set, SIGUSR1);
     sigaddset(&set, SIGUSR2);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
-    uint64_t pages = 8192, generation = 0;
-    unsigned char *memory = map_private(pages * PAGE);
-    for (uint64_t page = 0; page < pages; page++)
-        page_fill(memory + page * PAGE, 1 + page % 1024);
-
-    if (pipe(child_gate))
+    if (pipe(child_gate) || pipe(full_pipe))
         fail("pipe");
     forked_child = fork();
     if (forked_child == 0) {
@@ -379,6 +392,11 @@ int main(int argc, char **argv)
         close(child_gate[1]);
         _exit(read(child_gate[0], &byte, 1) == 1 ? 0 : 1);
     }
+    /* After the fork: memory shared with a child is not merged. */
+    uint64_t pages = 8192, generation = 0;
+    unsigned char *memory = map_private(pages * PAGE);
+    for (uint64_t page = 0; page < pages; page++)
+        page_fill(memory + page * PAGE, 1 + page % 1024);
     event_fd = eventfd(0, 0);
     semaphores = semget(IPC_PRIVATE, 2, 0600);
     queue = msgget(IPC_PRIVATE, 0600);
@@ -389,7 +407,7 @@ int main(int argc, char **argv)
         || socketpair(AF_UNIX, SOCK_STREAM, 0, connected) || socketpair(AF_UNIX, SOCK_STREAM, 0, timed_socket) || flock(locked_file, LOCK_EX))
         fail("setup");
     pthread_mutex_lock(&mutex);
-    for (size_t i = 0; i < SLEEPERS; i++) {
+    for (size_t i = 0; i < sleeper_count; i++) {
         struct sleeper *sleeper = &sleepers[i];
         if (!sleeper->timed)
             sleeper->fd = sleeper->sleep == in_flock ? locked_file : new_pipe();
@@ -398,22 +416,22 @@ int main(int argc, char **argv)
         if (pthread_create(&sleeper->thread, NULL, fall_asleep, sleeper))
             fail("pthread_create");
     }
-    for (size_t i = 0; i < SLEEPERS; i++)
+    for (size_t i = 0; i < sleeper_count; i++)
         while (!really_asleep(&sleepers[i]) && !atomic_load(&sleepers[i].returned))
             pause_ms(5);
-    say("ready %lu", SLEEPERS);
+    say("ready %lu", sleeper_count);
 
     char line[64];
     while (next_command(line, sizeof line)) {
         if (!strcmp(line, "report")) {
             unsigned returned = 0, interrupted = 0;
-            for (size_t i = 0; i < SLEEPERS; i++)
+            for (size_t i = 0; i < sleeper_count; i++)
                 if (atomic_load(&sleepers[i].returned) && !(sleepers[i].timed && sleepers[i].result == 0 && sleepers[i].slept >= seconds - 0.1)) {
                     returned++;
                     interrupted += sleepers[i].error == EINTR;
                     fprintf(stderr, "%s returned %ld after %.3f s: %s\n", sleepers[i].name, sleepers[i].result, sleepers[i].slept, strerror(sleepers[i].error));
                 }
-            say("asleep %lu returned %u eintr %u", SLEEPERS - returned, returned, interrupted);
+            say("asleep %lu returned %u eintr %u", sleeper_count - returned, returned, interrupted);
         } else if (!strcmp(line, "churn")) {
             generation++;
             for (uint64_t page = 0; page < pages; page++)
@@ -428,7 +446,7 @@ int main(int argc, char **argv)
             wake_all();
             double until = seconds_now() + 3 * seconds + 5;
             unsigned wrong = 0;
-            for (size_t i = 0; i < SLEEPERS; i++) {
+            for (size_t i = 0; i < sleeper_count; i++) {
                 struct sleeper *sleeper = &sleepers[i];
                 while (!atomic_load(&sleeper->returned) && seconds_now() < until)
                     pause_ms(5);
@@ -440,7 +458,7 @@ int main(int argc, char **argv)
                     fprintf(stderr, "late: %s slept %.3f s of %d\n", sleeper->name, sleeper->slept, seconds);
                 }
             }
-            say("woken %lu wrong %u", SLEEPERS, wrong);
+            say("woken %lu wrong %u", sleeper_count, wrong);
         } else {
             say("unknown");
         }

@@ -325,7 +325,8 @@ static void step(struct worker *me, uint64_t group)
 {
     uint64_t first = group * GROUP + draw(me, GROUP), count = 1 + draw(me, GROUP * (group + 1) - first);
     unsigned kind = 1U << draw(me, 6);
-    if (!(kind & ops_allowed) || (kind == FORK && ops_allowed != (FORK | WRITE) && draw(me, 20)))
+    /* Forks come in bouts, a second on and a second off: memory just forked is shared with the child, and cannot be merged. */
+    if (!(kind & ops_allowed) || (kind == FORK && ((long)seconds_now() % 2 || draw(me, 4))))
         kind = WRITE;
     switch (kind) {
     case DONTNEED: discard(me, first, count); break;

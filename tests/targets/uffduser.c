@@ -19,8 +19,10 @@ static void open_userfaultfd(void)
     if (ioctl(fd, UFFDIO_API, &api))
         fail("UFFDIO_API");
     struct uffdio_register registration = {.range = {(uint64_t)watched, 16 * PAGE}, .mode = UFFDIO_REGISTER_MODE_MISSING};
-    if (ioctl(fd, UFFDIO_REGISTER, &registration))
-        fail("UFFDIO_REGISTER");
+    /* Somebody who watches our memory has to notice us first, and to leave. */
+    for (double until = seconds_now() + 15; ioctl(fd, UFFDIO_REGISTER, &registration); pause_ms(10))
+        if (errno != EBUSY || seconds_now() > until)
+            fail("UFFDIO_REGISTER");
 }
 
 int main(int argc, char **argv)

@@ -1,6 +1,6 @@
-using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Text;
+using System.Threading.Channels;
 
 namespace Samepage.SystemTests.Harness;
 
@@ -9,7 +9,10 @@ internal sealed class LiveProgram : IAsyncDisposable
 {
     private readonly Process _process;
     private readonly StringBuilder _errors = new();
-    private readonly BlockingCollection<string> _lines = [];
+    private readonly Channel<string> _lines = Channel.CreateUnbounded<string>();
+
+    /// <summary>What went wrong first: when it cannot even be killed, that is thrown in its place.</summary>
+    private string _trouble = "";
 
     private LiveProgram(ProcessStartInfo start)
     {
@@ -19,9 +22,9 @@ internal sealed class LiveProgram : IAsyncDisposable
         _process.OutputDataReceived += (_, line) =>
         {
             if (line.Data is not null)
-                _lines.Add(line.Data);
+                _lines.Writer.TryWrite(line.Data);
             else
-                _lines.CompleteAdding();
+                _lines.Writer.TryComplete();
         };
         _process.ErrorDataReceived += (_, line) =>
         {
@@ -90,21 +93,27 @@ internal sealed class LiveProgram : IAsyncDisposable
         }
     }
 
-    public Task<string> NextLine(int seconds = 60) => Task.Run(() =>
+    public async Task<string> NextLine(int seconds = 60)
     {
+        using var bound = new CancellationTokenSource(TimeSpan.FromSeconds(seconds));
+        string how;
         try
         {
-            if (_lines.TryTake(out string? line, TimeSpan.FromSeconds(seconds)))
-                return line;
+            return await _lines.Reader.ReadAsync(bound.Token);
         }
-        catch (InvalidOperationException)
+        catch (ChannelClosedException)
         {
-            // Taken and completed at the same moment: the end of its output, like the case below.
+            await Ends(10);
+            how = $"ended with {ExitCode}";
+        }
+        catch (OperationCanceledException)
+        {
+            how = $"said nothing for {seconds} s, {ProcessView.Of(Pid).Standing}";
         }
 
-        string state = HasExited ? $"exited with {ExitCode}" : _lines.IsCompleted ? "closed its output" : $"said nothing for {seconds} s, {ProcessView.Of(Pid).Standing}";
-        throw new InvalidOperationException($"{Name} ({Pid}) {state}: {Errors}");
-    });
+        _trouble = $"{Name} ({Pid}) {how}: {Errors}";
+        throw new InvalidOperationException(_trouble);
+    }
 
     public async Task<string> Ask(string command, int seconds = 60)
     {
@@ -134,16 +143,8 @@ internal sealed class LiveProgram : IAsyncDisposable
     /// <returns>The exit code, once it has ended by itself.</returns>
     public async Task<int> Ends(int seconds = 60)
     {
-        using var bound = new CancellationTokenSource(TimeSpan.FromSeconds(seconds));
-        try
-        {
-            await _process.WaitForExitAsync(bound.Token);
-        }
-        catch (OperationCanceledException)
-        {
-            Assert.Fail($"{Name} ({Pid}) still runs after {seconds} s, {ProcessView.Of(Pid).Standing}: {Errors}");
-        }
-
+        // Not WaitForExitAsync: that waits for the end of the output, too, which a child may hold open.
+        await Until.True(() => _process.HasExited, seconds, () => $"{Name} ({Pid}) ends; it stands at {ProcessView.Of(Pid).Standing}: {Errors}\n{_trouble}");
         return _process.ExitCode;
     }
 
@@ -155,10 +156,8 @@ internal sealed class LiveProgram : IAsyncDisposable
     {
         if (!_process.HasExited)
             _process.Kill();
-        using var bound = new CancellationTokenSource(TimeSpan.FromSeconds(20));
-        await _process.WaitForExitAsync(bound.Token);
+        await Ends(20);
         _process.Dispose();
-        _lines.Dispose();
     }
 }
 

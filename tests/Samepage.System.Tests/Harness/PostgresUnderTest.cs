@@ -45,6 +45,8 @@ internal sealed class PostgresUnderTest : IAsyncDisposable
 
     private LiveProgram Server => _server ?? throw new InvalidOperationException("not started");
 
+    public int Pid => Server.Pid;
+
     /// <summary>The server and all its workers of this moment that are still there.</summary>
     public int[] Processes() => [Server.Pid, .. File.ReadAllText($"/proc/{Server.Pid}/task/{Server.Pid}/children")
         .Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(pid => int.Parse(pid, CultureInfo.InvariantCulture))];

@@ -6,8 +6,8 @@ internal sealed class Trace
     /// <summary>Room for page tables that are not charged back, and for what the program itself touched meanwhile.</summary>
     private const long PssSlackBytes = 1 << 20;
 
-    /// <summary>After the daemon's death nobody can unmap the code that the last of our threads ran to its end.</summary>
-    private const long CodeBytesMax = 64 << 10;
+    /// <summary>After the daemon's death nobody can unmap the code and the stack with which the last of our threads came to its end.</summary>
+    private const long RemnantBytesMax = 256 << 10;
 
     private readonly ProcessView _view;
     private readonly int _threads;
@@ -43,7 +43,7 @@ internal sealed class Trace
             left.Add($"descriptors {string.Join("; ", _view.Descriptors.Except(_descriptors))}");
         if (_view.MappedNames.Except(_names).ToArray() is { Length: > 0 } names)
             left.Add($"mappings of {string.Join("; ", names)}");
-        if (mapped < 0 || mapped > (killed ? CodeBytesMax : 0))
+        if (mapped < 0 || mapped > (killed ? RemnantBytesMax : 0))
             left.Add($"{mapped} more bytes mapped than the {_mappedBytes} before");
         if (_view.WatchedAreas is > 0 and var watched)
             left.Add($"{watched} areas watched by a userfaultfd");
