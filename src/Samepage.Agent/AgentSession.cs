@@ -146,8 +146,56 @@ public sealed class AgentSession : IDisposable
         }
     }
 
-    /// <summary>Tells the warden that a child no longer needs it: it is dead, or has a warden of its own.</summary>
-    public void CloseInherited(int slot) => TryRing(_wardenSocket, AgentLayout.DoorbellCloseChild + (ulong)slot);
+    /// <summary>Tells the warden that a child no longer needs it: it is dead, or has a warden of its own. Returns when the slot is free.</summary>
+    public void CloseInherited(int slot)
+    {
+        Span<int> children = stackalloc int[AgentLayout.MaxChildren];
+        if (!_data.ReadChildren(children))
+            return;
+        int number = children[slot];
+        TryRing(_wardenSocket, AgentLayout.DoorbellCloseChild + (ulong)slot);
+        long since = Stopwatch.GetTimestamp();
+        while (_data.ReadChildren(children) && children[slot] == number && Stopwatch.GetElapsedTime(since) < TimeSpan.FromMilliseconds(20))
+            Thread.Sleep(0);
+    }
+
+    /// <summary>Waits until the warden of one of these sessions says that its process has forked. Any thread may wait.</summary>
+    /// <param name="sessions">The sessions.</param>
+    /// <param name="milliseconds">How long at most.</param>
+    /// <param name="forked">Receives those that have.</param>
+    public static unsafe void AwaitForks(IReadOnlyList<AgentSession> sessions, int milliseconds, List<AgentSession> forked)
+    {
+        // A socket that is waited on must not be closed meanwhile: its number could be another's by then.
+        LibC.pollfd[] table = new LibC.pollfd[sessions.Count];
+        for (int i = 0; i < table.Length; i++)
+            table[i] = new LibC.pollfd { fd = sessions[i].TryKeepWardenSocket() ? sessions[i]._wardenSocket.Number : -1, events = LibC.POLLIN };
+        fixed (LibC.pollfd* entries = table)
+            _ = LibC.poll(entries, (ulong)table.Length, milliseconds);
+        for (int i = 0; i < table.Length; i++)
+        {
+            if (table[i].fd < 0)
+                continue;
+            ulong word;
+            if ((table[i].revents & LibC.POLLIN) != 0 && LibC.read(table[i].fd, &word, 8) == 8)
+                forked.Add(sessions[i]);
+            sessions[i]._wardenSocket.DangerousRelease();
+        }
+    }
+
+    private bool TryKeepWardenSocket()
+    {
+        bool kept = false;
+        try
+        {
+            _wardenSocket.DangerousAddRef(ref kept);
+        }
+        catch (ObjectDisposedException)
+        {
+            // The process was given back, or ended: there is nothing to wait for.
+        }
+
+        return kept;
+    }
 
     /// <summary>Asks the agent's threads to leave, waits until they are gone, and removes their mapping.</summary>
     /// <returns>False when something of it is left in the process.</returns>

@@ -122,6 +122,14 @@ internal sealed partial class AgentAssembler
         At(ref found);
         c.mov(eax, __dword_ptr[r12 + AgentLayout.WardenMessage + 8]);
         c.mov(__dword_ptr[rdx], eax);
+        // The daemon takes a copy at once: this process may end, and its warden with it, while the child lives on.
+        c.mov(rdi, Word(AgentLayout.WardenNear));
+        c.lea(rsi, __[r12 + AgentLayout.WardenDoorbell]);
+        c.mov(edx, 8);
+        c.mov(r10d, 0x4040); // MSG_NOSIGNAL | MSG_DONTWAIT: it waits for nobody
+        c.xor(r8d, r8d);
+        c.xor(r9d, r9d);
+        Sys(44); // sendto
         c.jmp(read);
 
         At(ref nextSlot);

@@ -259,9 +259,7 @@ internal sealed class Coordinator(ILogger logger) : IDisposable
             if (reason is not null)
                 continue;
             logger.LogInformation("took in process {Pid} ({Name}), forked by {Parent}", child.Pid, name, space.Pid);
-            space.Session.CloseInherited(child.Slot);
-            space.Inherited.Remove(child.Slot, out Inherited inherited);
-            inherited.M.Dispose();
+            Offspring.Drop(space, child.Slot);
             adopted.Add(child.Pid);
         }
 

@@ -20,6 +20,7 @@ internal sealed class LiveMachine : IMachine, IDisposable
     private const ulong SpanGap = 64UL << 20;
     private readonly Dictionary<int, LiveSpace> _spaces = [];
     private readonly Dictionary<int, FramePool> _pools = [];
+    private readonly ForkWatch _forks = new();
     private readonly List<PageRegion> _regions = [];
     private readonly ulong[] _words = new ulong[512];
 
@@ -52,12 +53,18 @@ internal sealed class LiveMachine : IMachine, IDisposable
         return null;
     }
 
-    public void Add(LiveSpace space) => _spaces.Add(space.Id.Value, space);
+    public void Add(LiveSpace space)
+    {
+        _spaces.Add(space.Id.Value, space);
+        _forks.Add(space);
+    }
 
     public void Remove(SpaceId id)
     {
-        if (_spaces.Remove(id.Value, out LiveSpace? space))
-            space.Dispose();
+        if (!_spaces.Remove(id.Value, out LiveSpace? space))
+            return;
+        _forks.Remove(space);
+        space.Dispose();
     }
 
     /// <inheritdoc/>
@@ -254,6 +261,7 @@ internal sealed class LiveMachine : IMachine, IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        _forks.Dispose();
         foreach (LiveSpace space in _spaces.Values)
             space.Dispose();
         foreach (FramePool pool in _pools.Values)

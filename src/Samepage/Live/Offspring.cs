@@ -24,23 +24,46 @@ internal static class Offspring
     /// <summary>Takes note of new children, and closes the descriptors of dead ones: nobody announces that a child has ended or called exec.</summary>
     public static void Look(LiveSpace space)
     {
+        lock (space.Inherited)
+        {
+            CloseDead(space);
+            TakeNew(space);
+        }
+    }
+
+    /// <summary>Takes copies of the descriptors that are new. Any thread.</summary>
+    public static void TakeNew(LiveSpace space)
+    {
+        lock (space.Inherited)
+        {
+            bool[] known = new bool[AgentSession.MaxInherited];
+            foreach (int slot in space.Inherited.Keys)
+                known[slot] = true;
+            List<InheritedDescriptor> fresh = [];
+            space.Session.TakeInherited(fresh, known);
+            foreach (InheritedDescriptor child in fresh)
+                space.Inherited.Add(child.Slot, new Inherited(child.M, Stopwatch.GetTimestamp()));
+        }
+    }
+
+    /// <summary>Gives a child's descriptor up: it is dead, or has a warden of its own.</summary>
+    public static void Drop(LiveSpace space, int slot)
+    {
+        lock (space.Inherited)
+        {
+            space.Session.CloseInherited(slot);
+            if (space.Inherited.Remove(slot, out Inherited inherited))
+                inherited.M.Dispose();
+        }
+    }
+
+    private static void CloseDead(LiveSpace space)
+    {
         foreach ((int slot, Inherited inherited) in space.Inherited.ToArray())
         {
             if (Userfaultfd.IsDead(inherited.M))
-            {
-                space.Session.CloseInherited(slot);
-                space.Inherited.Remove(slot);
-                inherited.M.Dispose();
-            }
+                Drop(space, slot);
         }
-
-        bool[] known = new bool[AgentSession.MaxInherited];
-        foreach (int slot in space.Inherited.Keys)
-            known[slot] = true;
-        List<InheritedDescriptor> fresh = [];
-        space.Session.TakeInherited(fresh, known);
-        foreach (InheritedDescriptor child in fresh)
-            space.Inherited.Add(child.Slot, new Inherited(child.M, Stopwatch.GetTimestamp()));
     }
 
     /// <summary>Finds out which processes the children are.</summary>
@@ -49,13 +72,16 @@ internal static class Offspring
     public static List<Child> Find(LiveSpace space, bool all)
     {
         List<Child> children = [];
-        if (!space.Inherited.Values.Any(inherited => all || Stopwatch.GetElapsedTime(inherited.Since) > Settled))
+        KeyValuePair<int, Inherited>[] brought;
+        lock (space.Inherited)
+            brought = [.. space.Inherited];
+        if (!brought.Select(pair => pair.Value).Any(inherited => all || Stopwatch.GetElapsedTime(inherited.Since) > Settled))
             return children;
         foreach (int pid in Descendants(space.Pid))
         {
             if (FirstFrame(pid, space) is not ulong address)
                 continue;
-            foreach ((int slot, Inherited inherited) in space.Inherited)
+            foreach ((int slot, Inherited inherited) in brought)
             {
                 if ((all || Stopwatch.GetElapsedTime(inherited.Since) > Settled) && children.TrueForAll(child => child.Slot != slot) &&
                     IsOf(pid, inherited.M, address))

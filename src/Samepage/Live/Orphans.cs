@@ -12,9 +12,12 @@ internal sealed class Orphans : IDisposable
     /// <summary>Takes the descriptors of a space that is about to go.</summary>
     public void Inherit(LiveSpace space)
     {
-        foreach (Inherited inherited in space.Inherited.Values)
-            _watched.Add(inherited.M);
-        space.Inherited.Clear();
+        lock (space.Inherited)
+        {
+            foreach (Inherited inherited in space.Inherited.Values)
+                _watched.Add(inherited.M);
+            space.Inherited.Clear();
+        }
     }
 
     /// <summary>Answers what waits, and lets go of what is dead.</summary>

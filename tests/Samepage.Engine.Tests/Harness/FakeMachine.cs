@@ -193,7 +193,7 @@ internal sealed class FakeMachine : IMachine
         {
             (int, uint) key = (domain.Value, first.Value + (uint)i);
             if (!_everWritten.Add(key))
-                throw new InvalidOperationException($"frame {key} is written twice");
+                throw new InvalidOperationException($"frame {key} is written twice without having been freed");
             if (_users.GetValueOrDefault(key) > 0)
                 throw new InvalidOperationException($"frame {key} is written while mapped");
             _frames[key] = content.Slice(i * PageSize, PageSize).ToArray();
@@ -232,6 +232,7 @@ internal sealed class FakeMachine : IMachine
             if (!IsUnmapped(domain, new FrameId(first.Value + i)))
                 throw new InvalidOperationException($"frame {first.Value + i} of domain {domain.Value} is freed while mapped");
             _frames.Remove((domain.Value, first.Value + i));
+            _everWritten.Remove((domain.Value, first.Value + i));
         }
     }
 
