@@ -195,7 +195,11 @@ internal static class Injector
         while ((kind = thread.Poll()) == StopKind.Running)
         {
             if (Stopwatch.GetElapsedTime(since) > Bound)
+            {
+                thread.Release();
                 throw new AttachException($"thread {chosen} does not stop: it is in a call that cannot be interrupted");
+            }
+
             Thread.SpinWait(20);
         }
 

@@ -102,8 +102,12 @@ public interface IMachine
     bool TryCollectWritten(SpaceId space, List<Area> areas, List<WrittenRun> written);
 
     /// <summary>Collects the pages of merged areas that are still mapped to their frames.</summary>
+    /// <param name="space">The space.</param>
+    /// <param name="areas">Its areas.</param>
+    /// <param name="merged">Cleared, then filled by rising address.</param>
+    /// <param name="unchanged">They are what they were at the last collection; nothing is listed then.</param>
     /// <inheritdoc cref="TryCollectWritten" path="/returns"/>
-    bool TryCollectMerged(SpaceId space, List<Area> areas, List<PageRun> merged);
+    bool TryCollectMerged(SpaceId space, List<Area> areas, List<PageRun> merged, out bool unchanged);
 
     /// <summary>Reads neighbouring pages and says what each is. A page may change meanwhile: what was read is a hint, never a proof.</summary>
     /// <param name="space">The space.</param>

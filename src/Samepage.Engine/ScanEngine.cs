@@ -36,6 +36,7 @@ public sealed class ScanEngine : IDisposable
     private const int PlanLimit = 16384;
     private const int FramesPerWrite = 64;
     private const int QuietVisitsToSettle = 2;
+    private const int QuietLookUps = 64;
     private const int DeferredVisitsToSettle = 20;
     private const int VisitsBetweenSecondLooks = 16;
 
@@ -47,6 +48,7 @@ public sealed class ScanEngine : IDisposable
     private readonly List<WrittenRun> _written = [];
     private readonly List<PageRun> _merged = [];
     private readonly List<NewFrame> _newFrames = [];
+    private readonly HashSet<(DomainId Domain, FrameId Frame)> _unwritten = [];
     private readonly byte[] _content;
     private readonly PageFact[] _facts = new PageFact[PagesPerRead];
     private readonly byte[] _frameContent;
@@ -115,13 +117,21 @@ public sealed class ScanEngine : IDisposable
             return false;
         if (changed)
             DropOutside(space);
-        if (!_machine.TryCollectWritten(id, space.Areas, _written) || !_machine.TryCollectMerged(id, space.Areas, _merged))
+        if (!_machine.TryCollectWritten(id, space.Areas, _written) || !_machine.TryCollectMerged(id, space.Areas, _merged, out bool unchanged))
             return false;
         NoteWritten(space);
-        NoteBroken(space);
-        GiveBackBroken(space);
+        if (!unchanged)
+        {
+            NoteBroken(space);
+            GiveBackBroken(space);
+        }
+
+        long before = PagesScanned;
         LookUpUnchanged(space);
         CarryOut();
+        // What was looked up for the first time may yet be found by others: quiet is a visit that looked at next to nothing.
+        if (PagesScanned - before > Math.Max(QuietLookUps, space.Counts.Tracked / 64))
+            space.QuietVisits = 0;
         AgeWritten(space);
         space.DeferredVisits = space.Deferred ? space.DeferredVisits + 1 : 0;
         if (space.Deferred && space.DeferredVisits < DeferredVisitsToSettle)
@@ -226,7 +236,7 @@ public sealed class ScanEngine : IDisposable
             long still = 0;
             for (int i = at; i < _merged.Count && _merged[i].Start.Value < area.Range.End; i++)
                 still += (long)(Math.Min(area.Range.End, _merged[i].End) - Math.Max(area.Range.Start.Value, _merged[i].Start.Value));
-            if (still * 2 > area.Range.Count || _plans.Count + area.Range.Count > PlanLimit)
+            if (still * 2 > area.Range.Count || (_plans.Count > 0 && _plans.Count + area.Range.Count > PlanLimit))
                 continue;
             for (ulong page = area.Range.Start.Value; page < area.Range.End; page++)
                 _plans.Add(space.Id, page, FindOrTake(space, page), PlanKind.Unmerge, default);
@@ -329,9 +339,16 @@ public sealed class ScanEngine : IDisposable
 
     private void WriteBuffered()
     {
-        // Frames that could not be written hold zeros: no page compares equal to them, nothing is merged, and they are swept (H2).
-        if (_buffered > 0)
-            _ = _machine.TryWriteFrames(_bufferedDomain, _firstBuffered, _frameContent.AsSpan(0, _buffered * _machine.PageSize));
+        // Frames that could not be written hold zeros: no page compares equal to them. Nobody else is to try; their pages try again later (H2).
+        if (_buffered > 0 && !_machine.TryWriteFrames(_bufferedDomain, _firstBuffered, _frameContent.AsSpan(0, _buffered * _machine.PageSize)))
+        {
+            for (uint i = 0; i < _buffered; i++)
+            {
+                _domains[_bufferedDomain].Frames.Forget(new FrameId(_firstBuffered.Value + i));
+                _unwritten.Add((_bufferedDomain, new FrameId(_firstBuffered.Value + i)));
+            }
+        }
+
         _buffered = 0;
     }
 
@@ -352,6 +369,8 @@ public sealed class ScanEngine : IDisposable
 
             GiveUpLonelyFrames();
         }
+
+        _unwritten.Clear();
     }
 
     private void Settle(Space space, Plans.Entry entry, PageOutcome outcome)
@@ -384,7 +403,7 @@ public sealed class ScanEngine : IDisposable
         space.Deferred |= outcome == PageOutcome.Deferred;
         _records.SetState(entry.Record, outcome switch
         {
-            PageOutcome.Differs => PageState.Odd,
+            PageOutcome.Differs => _unwritten.Contains((space.Domain.Id, entry.Frame)) ? PageState.Retry : PageState.Odd,
             PageOutcome.Gone => PageState.None,
             _ => PageState.Retry,
         }, space.Counts);
@@ -398,9 +417,15 @@ public sealed class ScanEngine : IDisposable
             if (made.Domain.Frames.UsersOf(made.Frame) != 1)
                 continue;
             uint merged = PageState.FirstFrame + made.Frame.Value;
-            if (_records.State(made.Record) == merged && _records.State(made.Twin) != PageState.Retry)
+            PageRef left = _records.State(made.Record) == merged ? made.Twin : made.Record;
+            // The other is only put off: it finds the frame again.
+            if (_records.State(left) == PageState.Retry && !_unwritten.Contains((made.Domain.Id, made.Frame)))
+                continue;
+            // Nobody is to join it while it goes, or the page that is given back would be the first to.
+            made.Domain.Frames.Forget(made.Frame);
+            if (_records.State(made.Record) == merged)
                 _plans.Add(made.Space.Id, made.Page, made.Record, PlanKind.Unmerge, made.Frame);
-            else if (_records.State(made.Twin) == merged && _records.State(made.Record) != PageState.Retry)
+            else if (_records.State(made.Twin) == merged)
                 _plans.Add(made.Other.Id, made.OtherPage, made.Twin, PlanKind.Unmerge, made.Frame);
         }
 

@@ -71,11 +71,11 @@ internal struct Tracee(int processId, int threadId)
         return Call(LibC.PTRACE_CONT, threadId, 0, (nuint)Interlocked.Exchange(ref _signal, 0));
     }
 
-    /// <summary>Lets go of it, with the signal that it was about to get.</summary>
+    /// <summary>Lets go of it, with the signal that it was about to get. What died meanwhile, or has not stopped yet, is let go as soon as it can be.</summary>
     public readonly void Release()
     {
-        if (Kind != StopKind.Gone)
-            _ = Call(LibC.PTRACE_DETACH, threadId, 0, (nuint)_signal);
+        if (Kind != StopKind.Gone && (Kind == StopKind.Running || Call(LibC.PTRACE_DETACH, threadId, 0, (nuint)_signal) != Errno.None))
+            Lingering.Add(threadId);
     }
 
     /// <summary>Its registers; it must stand still.</summary>

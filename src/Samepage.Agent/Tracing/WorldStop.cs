@@ -82,15 +82,19 @@ public sealed class WorldStop
         for (int i = 0; i < _count; i++)
             _threads[i].Release();
         _count = 0;
+        LookAfterLingering();
     }
+
+    /// <summary>Lets go of threads that could not be let go before; to be called now and then.</summary>
+    public static void LookAfterLingering() => Lingering.Look();
 
     private HoldOutcome Fail(HoldOutcome outcome)
     {
-        // A seized thread that has not stopped cannot be detached: it is, as soon as it stops, and it is about to.
+        // A seized thread that has not stopped cannot be detached; most are about to stop, and the rest linger.
         long since = Stopwatch.GetTimestamp();
         for (int i = 0; i < _count; i++)
         {
-            while (_threads[i].Poll() == StopKind.Running && Stopwatch.GetElapsedTime(since) < TimeSpan.FromSeconds(1))
+            while (_threads[i].Poll() == StopKind.Running && Stopwatch.GetElapsedTime(since) < Bound)
                 Thread.Yield();
         }
 

@@ -6,7 +6,7 @@ namespace Samepage.Engine.Frames;
 /// <summary>The frames of one trust domain: what is in them, how many pages use them, and where content is found (C1).</summary>
 /// <remarks>Frames are handed out by rising number, so that pages which are neighbours and are merged one after the other get frames that are
 /// neighbours, and one mapping serves the run. A frame without a user is kept for <see cref="PassesBeforeFree"/> passes and found like any
-/// other; then it is freed, if the machine says each time that nobody maps it: a child forked unseen may.</remarks>
+/// other, unless it was forgotten; then it is freed, and its number used again, if the machine says each time that nobody maps it: a child forked unseen may.</remarks>
 internal sealed class FrameTable(DomainId domain) : IDisposable
 {
     private const int PassesBeforeFree = 3;
@@ -14,6 +14,7 @@ internal sealed class FrameTable(DomainId domain) : IDisposable
     private readonly NativeColumn<uint> _users = new();
     private readonly Dictionary<uint, int> _unused = [];
     private DigestIndex? _index;
+    private readonly Stack<uint> _free = [];
     private uint _next;
 
     /// <summary>Frames with a user.</summary>
@@ -40,10 +41,10 @@ internal sealed class FrameTable(DomainId domain) : IDisposable
     /// <summary>Takes the next frame for content of this digest, and makes it findable. Without users it is soon free again.</summary>
     public FrameId Add(ulong digest)
     {
-        uint frame = _next++;
+        uint frame = _free.Count > 0 ? _free.Pop() : _next++;
         if (frame >= _digests.Capacity)
         {
-            long capacity = Math.Max(1024, _digests.Capacity + _digests.Capacity / 8);
+            long capacity = Math.Max(1024, _digests.Capacity + _digests.Capacity / 32);
             _digests.Grow(capacity);
             _users.Grow(capacity);
         }
@@ -54,6 +55,9 @@ internal sealed class FrameTable(DomainId domain) : IDisposable
         Index.Add(digest, frame);
         return new FrameId(frame);
     }
+
+    /// <summary>Makes a frame unfindable: nobody is to join it any more. It is freed like any other.</summary>
+    public void Forget(FrameId frame) => Index.Remove(_digests[frame.Value], frame.Value);
 
     public uint UsersOf(FrameId frame) => _users[frame.Value];
 
@@ -112,6 +116,10 @@ internal sealed class FrameTable(DomainId domain) : IDisposable
             machine.FreeFrames(domain, new FrameId(free[i]), count);
             i += count;
         }
+
+        // Handed out again by rising number, as far as they go.
+        for (int i = free.Count - 1; i >= 0; i--)
+            _free.Push(free[i]);
     }
 
     /// <inheritdoc/>

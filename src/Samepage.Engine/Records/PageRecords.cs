@@ -94,7 +94,7 @@ internal sealed class PageRecords : IDisposable
         long pages = (long)_slabs * PagesPerSlab;
         if (pages > _digests.Capacity)
         {
-            long capacity = Math.Max(pages, _digests.Capacity + _digests.Capacity / 8);
+            long capacity = Math.Max(pages, _digests.Capacity + _digests.Capacity / 32);
             capacity = (capacity + PagesPerSlab - 1) / PagesPerSlab * PagesPerSlab;
             _digests.Grow(capacity);
             _states.Grow(capacity);

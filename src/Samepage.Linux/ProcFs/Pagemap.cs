@@ -90,9 +90,11 @@ public sealed unsafe class Pagemap : IDisposable
 
             for (int i = 0; i < found; i++)
                 regions.Add(new PageRegion(_regions[i].start, _regions[i].end, _regions[i].categories));
-            if (scan.walk_end <= start)
+            // The kernel fills a buffer of 512 regions of its own, and walk_end may stay at where that was last full: a scan that did not fill
+            // ours has come to the end, and one that did goes on behind its last region, or it would report the tail twice.
+            if (found < Capacity)
                 break;
-            start = scan.walk_end;
+            start = Math.Max(scan.walk_end, _regions[found - 1].end);
         }
 
         return Errno.None;

@@ -52,6 +52,29 @@ public static class Userfaultfd
         return result == 0;
     }
 
+    /// <summary>Reads the events of an M that has no warden, and answers them as a warden would: a missing page was discarded, and reads as zeros.</summary>
+    /// <returns>The descriptors of children that were forked meanwhile.</returns>
+    public static unsafe List<FileDescriptor> AnswerDiscards(FileDescriptor uffd)
+    {
+        List<FileDescriptor> children = [];
+        LibC.uffd_msg message;
+        while (LibC.read(uffd.Number, &message, (nuint)sizeof(LibC.uffd_msg)) == sizeof(LibC.uffd_msg))
+        {
+            if (message.@event == LibC.UFFD_EVENT_FORK)
+                children.Add(new FileDescriptor((int)message.ufd));
+            if (message.@event != LibC.UFFD_EVENT_PAGEFAULT || (message.flags & LibC.UFFD_PAGEFAULT_FLAG_MINOR) == 0)
+                continue;
+            LibC.uffdio_zeropage zero = new() { start = message.address & ~0xFFFUL, len = 4096 };
+            if (LibC.ioctl(uffd.Number, LibC.UFFDIO_ZEROPAGE, &zero) != 0)
+            {
+                LibC.uffdio_range range = new() { start = zero.start, len = 4096 };
+                _ = LibC.ioctl(uffd.Number, LibC.UFFDIO_WAKE, &range);
+            }
+        }
+
+        return children;
+    }
+
     /// <summary>True once the address space that the descriptor watches is gone: it was exec'd over, or its last process ended.</summary>
     /// <remarks>Asks for a zero page where nothing can be registered: ENOENT from a living address space, ESRCH from a dead one.</remarks>
     public static unsafe bool IsDead(FileDescriptor uffd)

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Samepage.Agent;
+using Samepage.Agent.Tracing;
 using Samepage.Api;
 using Samepage.Engine;
 using Samepage.Engine.Records;
@@ -16,6 +17,7 @@ internal sealed class Coordinator(ILogger logger) : IDisposable
 {
     private const int MaxParticipants = 4096;
     private readonly LiveMachine _machine = new();
+    private readonly Orphans _orphans = new();
     private readonly Dictionary<int, Participant> _participants = [];
     private readonly Dictionary<string, DomainId> _domains = [];
     private ScanEngine? _engine;
@@ -138,7 +140,12 @@ internal sealed class Coordinator(ILogger logger) : IDisposable
     }
 
     /// <summary>Ends a pass.</summary>
-    public void EndPass() => Engine.EndPass();
+    public void EndPass()
+    {
+        _orphans.Serve();
+        WorldStop.LookAfterLingering();
+        Engine.EndPass();
+    }
 
     /// <summary>The figures as they are now.</summary>
     public StatusReport Report()
@@ -180,6 +187,7 @@ internal sealed class Coordinator(ILogger logger) : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        _orphans.Dispose();
         _machine.Dispose();
         _engine?.Dispose();
     }
@@ -212,7 +220,7 @@ internal sealed class Coordinator(ILogger logger) : IDisposable
         if (!_domains.TryGetValue(participant.Domain, out DomainId domain))
             _domains.Add(participant.Domain, domain = new DomainId(_domains.Count));
         FramePool pool = _machine.PoolOf(domain);
-        Pagemap pagemap = Pagemap.TryOpen(pid) ?? throw new AttachException($"/proc/{pid}/pagemap cannot be read", permission: true);
+        Pagemap pagemap = Pagemap.TryOpen(pid) ?? throw new AttachException($"not permitted: /proc/{pid}/pagemap cannot be read", permission: true);
         AgentSession session = AgentSession.Attach(pid, pool, inheritedM);
         SpaceId id = new(_nextSpace++);
         _machine.Add(new LiveSpace(id, pid, pidfd!, domain, pool, session, pagemap));
@@ -283,6 +291,9 @@ internal sealed class Coordinator(ILogger logger) : IDisposable
     {
         if (participant.Space is not SpaceId id)
             return;
+        LiveSpace space = _machine[id];
+        _ = AdoptChildren(space, all: true);
+        _orphans.Inherit(space);
         logger.LogInformation("left process {Pid} ({Name}): {Why}", participant.Pid, participant.Name, why);
         Engine.Remove(id);
         _machine.Remove(id);

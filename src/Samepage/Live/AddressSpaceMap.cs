@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Samepage.Agent;
 using Samepage.Engine;
 using Samepage.Linux.Frames;
@@ -23,7 +24,10 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
     public List<Segment> Segments { get; } = [];
 
     /// <summary>Mappings of the process, all of them: <c>vm.max_map_count</c> bounds these.</summary>
-    public int MappingCount => _mappings.Count;
+    public int MappingCount { get; private set; }
+
+    /// <summary>When the mappings were read, as a timestamp of <see cref="Stopwatch"/>.</summary>
+    public long ReadAt { get; private set; }
 
     /// <summary>Bytes held in transparent huge pages, which are left whole.</summary>
     public ulong HugeBytes { get; private set; }
@@ -36,6 +40,8 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
     {
         if (!Mapping.TryReadAll($"/proc/{pid}/smaps", _mappings))
             return false;
+        ReadAt = Stopwatch.GetTimestamp();
+        MappingCount = _mappings.Count;
         Segments.Clear();
         HugeBytes = 0;
         foreach (Mapping mapping in _mappings)
@@ -50,6 +56,36 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
         }
 
         return true;
+    }
+
+    /// <summary>Notes what our own merges have made of the segments, so that mappings need not be read again for them.</summary>
+    /// <param name="merged">Ranges that are mappings of frames now, by rising address.</param>
+    public void NoteMerged(List<(ulong Start, ulong End)> merged)
+    {
+        if (merged.Count == 0)
+            return;
+        MappingCount += 2 * merged.Count;
+        List<Segment> before = [.. Segments];
+        Segments.Clear();
+        int next = 0;
+        foreach (Segment segment in before)
+        {
+            ulong at = segment.Start;
+            while (segment.Kind == AreaKind.Mergeable && next < merged.Count && merged[next].Start < segment.End)
+            {
+                (ulong start, ulong end) = merged[next];
+                if (end > segment.End || start < at)
+                    break;
+                if (start > at)
+                    Segments.Add(segment with { Start = at, End = start });
+                Segments.Add(segment with { Start = start, End = end, Kind = AreaKind.Merged });
+                at = end;
+                next++;
+            }
+
+            if (at < segment.End)
+                Segments.Add(segment with { Start = at });
+        }
     }
 
     private static bool IsMergeable(in Mapping mapping) =>

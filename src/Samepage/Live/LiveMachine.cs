@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using Samepage.Agent;
 using Samepage.Engine;
@@ -14,7 +15,8 @@ namespace Samepage.Live;
 internal sealed class LiveMachine : IMachine, IDisposable
 {
     private const ulong Page = 4096;
-    private const int VisitsBetweenListings = 16;
+    private const int VisitsBetweenScans = 60;
+    private static readonly TimeSpan LookIsFresh = TimeSpan.FromMilliseconds(250);
     private const ulong SpanGap = 64UL << 20;
     private readonly Dictionary<int, LiveSpace> _spaces = [];
     private readonly Dictionary<int, FramePool> _pools = [];
@@ -65,19 +67,21 @@ internal sealed class LiveMachine : IMachine, IDisposable
         changed = false;
         if (PidFd.HasEnded(space.PidFd) || !Directory.Exists($"/proc/{space.Pid}/task/{space.Session.ExecutorThread}"))
             return false;
-        // Listing costs as much as a program has mappings, which merging multiplies. A change that leaves the size of the address space as it
-        // was is found some visits later; nothing depends on it before, since every plan looks at the mappings anew.
-        string size = AddressSpaceSize(space.Pid);
-        (int visits, string last) = space.LastListing;
-        if (size == last && visits < VisitsBetweenListings)
-        {
-            space.LastListing = (visits + 1, size);
+        // A program that has not faulted since the last visit has written nothing, and one whose size is the same has hardly mapped anything.
+        // What this misses (writes of other processes into its memory, discards without a fault, an exchange of equal size) is found some
+        // visits later, and nothing depends on it before: every plan looks at the mappings anew, and compares contents.
+        Look look = Look.At(space.Pid);
+        space.IsIdle = look.Faults == space.Look.Faults && look.Size == space.Look.Size && look.Resident == space.Look.Resident && space.VisitsSinceScan < VisitsBetweenScans;
+        space.VisitsSinceScan = space.IsIdle ? space.VisitsSinceScan + 1 : 0;
+        bool list = look.Size != space.Look.Size || ++space.VisitsSinceListing > VisitsBetweenScans;
+        space.Look = look;
+        if (!list && !space.AreasFromMap)
             return true;
-        }
-
-        if (!Refresh(space))
+        if (list && !Refresh(space))
             return false;
-        space.LastListing = (0, size);
+        if (list)
+            space.VisitsSinceListing = 0;
+        space.AreasFromMap = false;
         List<Area> listed = [];
         foreach (Segment segment in space.Map.Segments)
         {
@@ -90,7 +94,7 @@ internal sealed class LiveMachine : IMachine, IDisposable
 
         for (int i = 0; i < listed.Count; i++)
         {
-            if (listed[i].Kind == AreaKind.Mergeable &&
+            if (list && listed[i].Kind == AreaKind.Mergeable &&
                 Userfaultfd.TrackWrites(space.Session.T, listed[i].Range.Start.Value * Page, (ulong)listed[i].Range.Count * Page) is var errno && errno != Errno.None)
             {
                 if (errno == Errno.ESRCH)
@@ -109,6 +113,8 @@ internal sealed class LiveMachine : IMachine, IDisposable
     public bool TryCollectWritten(SpaceId id, List<Area> areas, List<WrittenRun> written)
     {
         written.Clear();
+        if (_spaces[id.Value].IsIdle)
+            return true;
         foreach ((ulong start, ulong end) in Spans(areas, AreaKind.Mergeable))
         {
             _regions.Clear();
@@ -125,9 +131,12 @@ internal sealed class LiveMachine : IMachine, IDisposable
     }
 
     /// <inheritdoc/>
-    public bool TryCollectMerged(SpaceId id, List<Area> areas, List<PageRun> merged)
+    public bool TryCollectMerged(SpaceId id, List<Area> areas, List<PageRun> merged, out bool unchanged)
     {
         merged.Clear();
+        unchanged = _spaces[id.Value].IsIdle;
+        if (unchanged)
+            return true;
         foreach ((ulong start, ulong end) in Spans(areas, AreaKind.Merged))
         {
             _regions.Clear();
@@ -182,13 +191,15 @@ internal sealed class LiveMachine : IMachine, IDisposable
     {
         LiveSpace space = _spaces[id.Value];
         outcomes.Fill(PageOutcome.Gone);
-        // The advice and protection of every mapping are looked at now, right before the threads are held: what is replaced must look the same.
-        if (!Refresh(space))
+        // The advice of every mapping is looked at now, right before the threads are held: what is replaced must look the same. (Protection and
+        // locks the move itself compares.) A look that is only just past serves again: one costs as much as a program has mappings.
+        if (Stopwatch.GetElapsedTime(space.Map.ReadAt) > LookIsFresh && !Refresh(space))
             return;
         PlanExecution execution = new(space, MapCountLimit());
         execution.Run(plan, outcomes);
-        // Our own exchanges split and join mappings: list them again at the next visit.
-        space.LastListing = (int.MaxValue, "");
+        space.AreasFromMap = true;
+        if (execution.Unmerged)
+            space.Look = default;
     }
 
     /// <summary>Gives a process its own copy of everything back.</summary>
@@ -250,19 +261,6 @@ internal sealed class LiveMachine : IMachine, IDisposable
     }
 
     private static bool Refresh(LiveSpace space) => space.Map.TryRefresh(space.Session.BaseAddress, space.Session.EndAddress);
-
-    private static string AddressSpaceSize(int pid)
-    {
-        try
-        {
-            string statm = File.ReadAllText($"/proc/{pid}/statm");
-            return statm[..statm.IndexOf(' ', StringComparison.Ordinal)];
-        }
-        catch (IOException)
-        {
-            return "";
-        }
-    }
 
     /// <summary>A tenth of the limit, and at least a thousand mappings, stay the program's: its own mmap must never fail because of us.</summary>
     private static int MapCountLimit()

@@ -19,6 +19,9 @@ internal sealed class LiveSpace : IDisposable
     private readonly WorldStop _world = new();
     private readonly int[] _agentThreads;
 
+    /// <summary>What this machine takes for what was estimated: learned from hold to hold.</summary>
+    private double _pace = 1.5;
+
     public LiveSpace(SpaceId id, int pid, FileDescriptor pidfd, DomainId domain, FramePool pool, AgentSession session, Pagemap pagemap)
     {
         (Id, Pid, PidFd, Domain, Pool, Session, Pagemap) = (id, pid, pidfd, domain, pool, session, pagemap);
@@ -54,8 +57,20 @@ internal sealed class LiveSpace : IDisposable
     /// <summary>What holds merging back at the moment; empty when nothing does.</summary>
     public string Obstacle { get; set; } = "";
 
-    /// <summary>Visits since the mappings were read last, and the size of the address space then.</summary>
-    public (int Visits, string Size) LastListing { get; set; } = (int.MaxValue, "");
+    /// <summary>The process as the last visit found it.</summary>
+    public Look Look { get; set; }
+
+    /// <summary>Nothing has happened in it since the visit before.</summary>
+    public bool IsIdle { get; set; }
+
+    /// <summary>Visits since its page tables were scanned, and since its mappings were read.</summary>
+    public int VisitsSinceScan { get; set; }
+
+    /// <inheritdoc cref="VisitsSinceScan"/>
+    public int VisitsSinceListing { get; set; }
+
+    /// <summary>Our own merges have changed the segments since the areas were listed.</summary>
+    public bool AreasFromMap { get; set; }
 
     /// <summary>Runs operations with the program's threads held, some milliseconds at a time.</summary>
     /// <param name="operations">All that is to be done; each comes back with its outcome.</param>
@@ -76,7 +91,7 @@ internal sealed class LiveSpace : IDisposable
                 continue;
             }
 
-            int count = CountWithin(operations[done..], _world.AllSlept ? LongHold : budget);
+            int count = CountWithin(operations[done..], (_world.AllSlept ? LongHold : budget).TotalMicroseconds / _pace, out double estimate);
             bool alive;
             long held;
             try
@@ -89,6 +104,7 @@ internal sealed class LiveSpace : IDisposable
                 _world.Release();
             }
 
+            _pace = Math.Clamp(0.5 * _pace + 0.5 * _pace * held / 1000 / Math.Max(estimate * _pace, 100), 0.5, 20);
             Stops++;
             StallNsMax = Math.Max(StallNsMax, held);
             if (!alive)
@@ -117,9 +133,9 @@ internal sealed class LiveSpace : IDisposable
     }
 
     /// <summary>How many operations fit into a hold: measured costs are some 12 µs an operation and 0.8 µs a page; unmerging copies, 2 µs a page.</summary>
-    private static int CountWithin(Span<AgentOperation> operations, TimeSpan budget)
+    private static int CountWithin(Span<AgentOperation> operations, double budget, out double estimate)
     {
-        double left = budget.TotalMicroseconds;
+        double left = budget;
         int count = 0;
         while (count < operations.Length && count < AgentSession.MaxOperations && (count == 0 || left > 0))
         {
@@ -128,6 +144,7 @@ internal sealed class LiveSpace : IDisposable
             count++;
         }
 
+        estimate = budget - left;
         return count;
     }
 }

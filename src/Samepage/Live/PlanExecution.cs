@@ -12,6 +12,10 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
     private const ulong Page = 4096;
     private readonly List<AgentOperation> _operations = [];
     private readonly List<int> _firstOutcomes = [];
+    private readonly List<(ulong Start, ulong End)> _merged = [];
+
+    /// <summary>Something was unmerged: the mappings must be read again.</summary>
+    public bool Unmerged { get; private set; }
 
     public void Run(List<PlannedRun> plan, Span<PageOutcome> outcomes)
     {
@@ -30,6 +34,9 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
                 outcomes.Slice(_firstOutcomes[i], Pages(_operations[i])).Fill(PageOutcome.Deferred);
             Settle(tried, outcomes);
         }
+
+        _merged.Sort();
+        space.Map.NoteMerged(_merged);
     }
 
     private static int Pages(in AgentOperation operation) => (int)(operation.Length / Page);
@@ -95,6 +102,9 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
             AgentOperation operation = _operations[i];
             int first = _firstOutcomes[i], pages = Pages(operation), done = (int)Math.Min(operation.Done / Page, (ulong)pages);
             outcomes.Slice(first, done).Clear(); // PageOutcome.Done
+            Unmerged |= operation.Kind == OperationKind.Unmerge;
+            if (operation.Kind == OperationKind.Merge && done > 0)
+                _merged.Add((operation.Address, operation.Address + (ulong)done * Page));
             if (done == pages)
                 continue;
             PageOutcome outcome = (Errno)operation.Error switch

@@ -1,0 +1,286 @@
+using Samepage.Engine;
+
+namespace Samepage.EngineTests.Harness;
+
+/// <summary>A machine in plain arrays, deterministic: what the engine asks for is done to simulated pages, and every step that would harm a real
+/// program, such as writing a frame that somebody maps, throws.</summary>
+internal sealed class FakeMachine : IMachine
+{
+    private readonly Dictionary<int, FakeSpace> _spaces = [];
+    private readonly Dictionary<(int Domain, uint Frame), byte[]> _frames = [];
+    private readonly Dictionary<(int Domain, uint Frame), int> _users = [];
+    private readonly HashSet<(int Domain, uint Frame)> _everWritten = [];
+    private int _next;
+
+    public int PageSize => 64;
+
+    /// <summary>The plans carried out, a space with its runs each.</summary>
+    public List<(SpaceId Space, PlannedRun[] Runs)> Executed { get; } = [];
+
+    /// <summary>The frames given back.</summary>
+    public List<(DomainId Domain, FrameId First, int Count)> Freed { get; } = [];
+
+    /// <summary>Frames that a child forked unseen maps.</summary>
+    public HashSet<(int Domain, uint Frame)> MappedUnseen { get; } = [];
+
+    /// <summary>There is no memory for frames.</summary>
+    public bool OutOfMemory { get; set; }
+
+    /// <summary>Pages read by the engine.</summary>
+    public long PagesRead { get; private set; }
+
+    public FakeSpace NewSpace(int domain, int pages, ulong first = 0x1000)
+    {
+        FakeSpace space = new(new SpaceId(++_next), new DomainId(domain), first, pages);
+        _spaces.Add(space.Id.Value, space);
+        return space;
+    }
+
+    public long FramesHeld(int domain) => _frames.Keys.Count(key => key.Domain == domain);
+
+    public long FramesInUse(int domain) => _users.Count(pair => pair.Key.Domain == domain && pair.Value > 0);
+
+    public int UsersOf(int domain, uint frame) => _users.GetValueOrDefault((domain, frame));
+
+    /// <summary>The program writes: it gets its own copy, whatever it saw before.</summary>
+    public void Write(FakeSpace space, ulong page, byte value) => Write(space, page, Filled(value));
+
+    /// <inheritdoc cref="Write(FakeSpace, ulong, byte)"/>
+    public void Write(FakeSpace space, ulong page, byte[] content)
+    {
+        ref FakePage target = ref space[page];
+        if (!target.Exists)
+            throw new InvalidOperationException("the program has no page there");
+        LetGo(space, ref target);
+        (target.Own, target.ShowsZeroPage, target.SharedByFork, target.Written) = ((byte[])content.Clone(), false, false, true);
+    }
+
+    /// <summary>The program discards a page: it reads as zeros.</summary>
+    public void Discard(FakeSpace space, ulong page)
+    {
+        ref FakePage target = ref space[page];
+        LetGo(space, ref target);
+        (target.Own, target.ShowsZeroPage, target.SharedByFork, target.Written) = (null, false, false, false);
+    }
+
+    /// <summary>The program reads a page: one that is not there becomes the kernel's zero page.</summary>
+    public void Touch(FakeSpace space, ulong page)
+    {
+        ref FakePage target = ref space[page];
+        if (target.Exists && target.Own == null && !target.InFrame && !target.ShowsZeroPage)
+            (target.ShowsZeroPage, target.Written) = (true, true);
+    }
+
+    /// <summary>The program unmaps a page.</summary>
+    public void Unmap(FakeSpace space, ulong page)
+    {
+        Discard(space, page);
+        (space[page].Exists, space[page].Mapped, space.Changed) = (false, null, true);
+    }
+
+    /// <summary>The program maps a page where there was none.</summary>
+    public void Map(FakeSpace space, ulong page)
+    {
+        if (!space[page].Exists)
+            (space[page], space.Changed) = (new FakePage { Exists = true }, true);
+    }
+
+    /// <summary>The program ends.</summary>
+    public void End(FakeSpace space)
+    {
+        for (ulong page = space.First; page < space.First + (ulong)space.Pages.Length; page++)
+            Unmap(space, page);
+        space.Gone = true;
+    }
+
+    /// <summary>What the program sees in a page.</summary>
+    public ReadOnlySpan<byte> See(FakeSpace space, ulong page)
+    {
+        FakePage seen = space[page];
+        return seen.InFrame ? Frame(space.Domain, seen.Mapped!.Value) : seen.Own ?? new byte[PageSize];
+    }
+
+    public byte[] Filled(byte value)
+    {
+        byte[] content = new byte[PageSize];
+        content.AsSpan().Fill(value);
+        return content;
+    }
+
+    public bool TryListAreas(SpaceId space, List<Area> areas, out bool changed)
+    {
+        FakeSpace listed = _spaces[space.Value];
+        (changed, listed.Changed) = (listed.Changed, false);
+        areas.Clear();
+        for (int i = 0; i < listed.Pages.Length;)
+        {
+            FakePage page = listed.Pages[i];
+            int count = 1;
+            while (i + count < listed.Pages.Length && listed.Pages[i + count].Exists == page.Exists &&
+                listed.Pages[i + count].Mapped == (page.Mapped is uint frame ? frame + (uint)count : null))
+            {
+                count++;
+            }
+
+            if (page.Exists)
+                areas.Add(new Area(new PageRun(new PageNumber(listed.First + (ulong)i), count), page.Mapped == null ? AreaKind.Mergeable : AreaKind.Merged));
+            i += count;
+        }
+
+        return !listed.Gone;
+    }
+
+    public bool TryCollectWritten(SpaceId space, List<Area> areas, List<WrittenRun> written)
+    {
+        FakeSpace collected = _spaces[space.Value];
+        written.Clear();
+        foreach (ulong page in PagesOf(areas, AreaKind.Mergeable))
+        {
+            ref FakePage candidate = ref collected[page];
+            if (!candidate.Written || (candidate.Own == null && !candidate.ShowsZeroPage))
+                continue;
+            candidate.Written = false;
+            if (written.Count > 0 && written[^1].Range.End == page && written[^1].IsZeroPage == candidate.ShowsZeroPage)
+                written[^1] = written[^1] with { Range = written[^1].Range with { Count = written[^1].Range.Count + 1 } };
+            else
+                written.Add(new WrittenRun(new PageRun(new PageNumber(page), 1), candidate.ShowsZeroPage));
+        }
+
+        return !collected.Gone;
+    }
+
+    public bool TryCollectMerged(SpaceId space, List<Area> areas, List<PageRun> merged)
+    {
+        FakeSpace collected = _spaces[space.Value];
+        merged.Clear();
+        foreach (ulong page in PagesOf(areas, AreaKind.Merged))
+        {
+            if (!collected[page].InFrame)
+                continue;
+            if (merged.Count > 0 && merged[^1].End == page)
+                merged[^1] = merged[^1] with { Count = merged[^1].Count + 1 };
+            else
+                merged.Add(new PageRun(new PageNumber(page), 1));
+        }
+
+        return !collected.Gone;
+    }
+
+    public void Read(SpaceId space, PageRun range, Span<byte> content, Span<PageFact> facts)
+    {
+        FakeSpace read = _spaces[space.Value];
+        PagesRead += range.Count;
+        for (int i = 0; i < (int)range.Count; i++)
+        {
+            FakePage page = read[range.Start.Value + (ulong)i];
+            See(read, range.Start.Value + (ulong)i).CopyTo(content[(i * PageSize)..]);
+            facts[i] = page switch
+            {
+                { InFrame: true } => PageFact.SharedAlready,
+                { Own: null } => PageFact.Absent,
+                { SharedByFork: true } => PageFact.SharedAlready,
+                _ => PageFact.Own,
+            };
+        }
+    }
+
+    public bool TryWriteFrames(DomainId domain, FrameId first, ReadOnlySpan<byte> content)
+    {
+        if (OutOfMemory)
+            return false;
+        for (int i = 0; i < content.Length / PageSize; i++)
+        {
+            (int, uint) key = (domain.Value, first.Value + (uint)i);
+            if (!_everWritten.Add(key))
+                throw new InvalidOperationException($"frame {key} is written twice");
+            if (_users.GetValueOrDefault(key) > 0)
+                throw new InvalidOperationException($"frame {key} is written while mapped");
+            _frames[key] = content.Slice(i * PageSize, PageSize).ToArray();
+        }
+
+        return true;
+    }
+
+    public void Execute(SpaceId space, List<PlannedRun> plan, Span<PageOutcome> outcomes)
+    {
+        FakeSpace worked = _spaces[space.Value];
+        Executed.Add((space, [.. plan]));
+        int at = 0;
+        ulong end = 0;
+        foreach (PlannedRun run in plan)
+        {
+            if (run.Range.Start.Value < end)
+                throw new InvalidOperationException($"runs overlap, or do not rise, at page {run.Range.Start.Value}");
+            end = run.Range.End;
+            for (uint i = 0; i < run.Range.Count; i++)
+                outcomes[at++] = CarryOut(worked, run.Kind, run.Range.Start.Value + i, run.FirstFrame.Value + i);
+        }
+
+        if (at != outcomes.Length)
+            throw new InvalidOperationException($"a plan of {at} pages has room for {outcomes.Length} outcomes");
+    }
+
+    public bool IsUnmapped(DomainId domain, FrameId frame) =>
+        UsersOf(domain.Value, frame.Value) == 0 && !MappedUnseen.Contains((domain.Value, frame.Value));
+
+    public void FreeFrames(DomainId domain, FrameId first, int count)
+    {
+        Freed.Add((domain, first, count));
+        for (uint i = 0; i < count; i++)
+        {
+            if (!IsUnmapped(domain, new FrameId(first.Value + i)))
+                throw new InvalidOperationException($"frame {first.Value + i} of domain {domain.Value} is freed while mapped");
+            _frames.Remove((domain.Value, first.Value + i));
+        }
+    }
+
+    private static IEnumerable<ulong> PagesOf(List<Area> areas, AreaKind kind)
+    {
+        foreach (Area area in areas)
+        {
+            for (ulong page = area.Range.Start.Value; area.Kind == kind && page < area.Range.End; page++)
+                yield return page;
+        }
+    }
+
+    private PageOutcome CarryOut(FakeSpace space, PlanKind kind, ulong page, uint frame)
+    {
+        if (space.Force?.Invoke(kind, page) is { } forced)
+            return forced;
+        ref FakePage target = ref space[page];
+        if (kind == PlanKind.Unmerge)
+        {
+            if (target.Mapped == null)
+                return PageOutcome.Gone;
+            byte[]? content = target.InFrame ? See(space, page).ToArray() : target.Own;
+            LetGo(space, ref target);
+            (target.Own, target.Mapped, target.Written, space.Changed) = (content, null, content != null, true);
+            return PageOutcome.Done;
+        }
+
+        if (!target.Exists || target.Own == null || target.Mapped != null)
+            return PageOutcome.Gone;
+        if (kind == PlanKind.MakeZero)
+        {
+            if (target.Own.AsSpan().ContainsAnyExcept((byte)0))
+                return PageOutcome.Differs;
+            (target.Own, target.Written) = (null, false);
+            return PageOutcome.Done;
+        }
+
+        if (!target.Own.AsSpan().SequenceEqual(Frame(space.Domain, frame)))
+            return PageOutcome.Differs;
+        (target.Own, target.Mapped, target.InFrame, target.Written, space.Changed) = (null, frame, true, false, true);
+        _users[(space.Domain.Value, frame)] = UsersOf(space.Domain.Value, frame) + 1;
+        return PageOutcome.Done;
+    }
+
+    private byte[] Frame(DomainId domain, uint frame) => _frames.GetValueOrDefault((domain.Value, frame)) ?? new byte[PageSize];
+
+    private void LetGo(FakeSpace space, ref FakePage page)
+    {
+        if (page.InFrame)
+            _users[(space.Domain.Value, page.Mapped!.Value)]--;
+        page.InFrame = false;
+    }
+}

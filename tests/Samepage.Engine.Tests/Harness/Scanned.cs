@@ -1,0 +1,55 @@
+using Samepage.Engine;
+
+namespace Samepage.EngineTests.Harness;
+
+/// <summary>An engine on a fake machine, with the spaces that it was given.</summary>
+internal sealed class Scanned : IDisposable
+{
+    public FakeMachine Machine { get; } = new();
+
+    public ScanEngine Engine { get; }
+
+    public List<FakeSpace> Spaces { get; } = [];
+
+    public Scanned() => Engine = new ScanEngine(Machine);
+
+    /// <summary>A space that the engine knows; its pages are filled with the values given.</summary>
+    public FakeSpace Space(int domain, params byte[] values)
+    {
+        FakeSpace space = Machine.NewSpace(domain, values.Length);
+        for (int i = 0; i < values.Length; i++)
+            Machine.Write(space, space.First + (ulong)i, values[i]);
+        return Take(space);
+    }
+
+    /// <summary>Lets the engine know a space.</summary>
+    public FakeSpace Take(FakeSpace space)
+    {
+        Engine.Add(space.Id, space.Domain);
+        Spaces.Add(space);
+        return space;
+    }
+
+    /// <summary>Visits every space, and ends the pass.</summary>
+    public void Pass(int times = 1)
+    {
+        for (int i = 0; i < times; i++)
+        {
+            foreach (FakeSpace space in Spaces)
+                Assert.True(Engine.Visit(space.Id));
+            Engine.EndPass();
+        }
+    }
+
+    public void Remove(FakeSpace space)
+    {
+        Engine.Remove(space.Id);
+        Spaces.Remove(space);
+    }
+
+    public SpaceCountsView Counts(FakeSpace space) => new(Engine.FiguresOf(space.Id).Counts);
+
+    public DomainFigures Domain(int domain) => Engine.FiguresOf(new DomainId(domain));
+
+    public void Dispose() => Engine.Dispose();
+}

@@ -1,0 +1,47 @@
+using Samepage.Agent.X64;
+
+namespace Samepage.LinuxTests;
+
+/// <summary>Which system calls are left alone; that the numbers are right is asked of a compiler in <see cref="AbiTests"/>.</summary>
+public sealed class CallTableTests
+{
+    private static readonly ulong[] NoArguments = new ulong[6];
+
+    [Theory]
+    [InlineData(1, "write")]
+    [InlineData(46, "sendmsg")]
+    [InlineData(40, "sendfile")]
+    [InlineData(208, "io_getevents")]
+    [InlineData(42, "connect")]
+    [InlineData(3, "close")]
+    public void CallsThatMayEndHalfDoneAreKnownByName(int number, string name)
+    {
+        Assert.True(CallTable.MayReturnHalfDone(number, NoArguments));
+        Assert.Equal(name, CallTable.Name(number));
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(7)]
+    [InlineData(35)]
+    [InlineData(202)]
+    [InlineData(232)]
+    public void ReadPollSleepFutexAndEpollMayBeInterrupted(int number)
+    {
+        Assert.False(CallTable.MayReturnHalfDone(number, [.. Enumerable.Repeat(ulong.MaxValue, 6)]));
+        Assert.Equal(number != 232, CallTable.RestartsByItself(number));
+        Assert.Equal($"call {number}", CallTable.Name(number));
+    }
+
+    [Theory]
+    [InlineData(45, 3, 0x100)]
+    [InlineData(47, 2, 0x100)]
+    [InlineData(426, 1, 1)]
+    public void SomeCallsDependOnTheirArguments(int number, int argument, ulong value)
+    {
+        ulong[] arguments = new ulong[6];
+        Assert.False(CallTable.MayReturnHalfDone(number, arguments));
+        arguments[argument] = value;
+        Assert.True(CallTable.MayReturnHalfDone(number, arguments));
+    }
+}

@@ -1,0 +1,108 @@
+using Samepage.Linux;
+using Samepage.Linux.Frames;
+using Samepage.Linux.Interop;
+using Samepage.Linux.ProcFs;
+
+namespace Samepage.LinuxTests;
+
+/// <summary>Frames and page tables of the kernel that runs.</summary>
+public sealed unsafe class FramePoolTests
+{
+    private const int Page = 4096;
+
+    [Fact]
+    public void FramesAreWrittenReadAndPunched()
+    {
+        using FramePool pool = Create();
+        Assert.True(pool.TryWrite(3, Filled(7, 2 * Page)));
+        Assert.Equal(Filled(7, 2 * Page), Read(pool, 3, 2));
+        Assert.Equal(Filled(0, Page), Read(pool, 2, 1));
+        pool.Punch(3, 1);
+        Assert.Equal(Filled(0, Page), Read(pool, 3, 1));
+        Assert.Equal(Filled(7, Page), Read(pool, 4, 1));
+    }
+
+    [Fact]
+    public void TargetsCannotWriteFrames()
+    {
+        using FramePool pool = Create();
+        byte value = 1;
+        Assert.Equal(-1, LibC.pwrite(pool.Readable.Number, &value, 1, 0));
+        Assert.Equal(-1, (nint)LibC.mmap(null, Page, LibC.PROT_READ | LibC.PROT_WRITE, LibC.MAP_SHARED, pool.Readable.Number, 0));
+    }
+
+    [Fact]
+    public void C11_AFrameIsUnmappedOnlyWhenNobodyMapsIt()
+    {
+        using FramePool pool = Create();
+        Assert.True(pool.TryWrite(5, Filled(7, Page)));
+        Assert.True(pool.IsUnmapped(5));
+        byte* mapped = Map(pool.Readable, 5, 1);
+        Assert.Equal(7, Volatile.Read(ref *mapped));
+        Assert.False(pool.IsUnmapped(5));
+        List<Mapping> mappings = [];
+        Assert.True(Mapping.TryReadAll("/proc/self/maps", mappings));
+        Mapping own = mappings.Single(mapping => mapping.Start <= (ulong)mapped && (ulong)mapped < mapping.End);
+        Assert.Equal((pool.Device, pool.Inode, 5ul * Page), (own.Device, own.Inode, own.Offset));
+        Assert.Equal(0, LibC.munmap(mapped, Page));
+        Assert.True(pool.IsUnmapped(5));
+    }
+
+    [Fact]
+    public void E1_BrokenAndMissingPagesAreNotListedAsFrames()
+    {
+        using FileDescriptor file = new(LibC.memfd_create("samepage-test", LibC.MFD_CLOEXEC));
+        Assert.Equal(0, LibC.ftruncate(file.Number, 8 * Page));
+        foreach (int written in new[] { 0, 1, 2, 5 })
+        {
+            byte value = 7;
+            Assert.Equal(1, LibC.pwrite(file.Number, &value, 1, written * Page));
+        }
+
+        byte* mapped = (byte*)LibC.mmap(null, 8 * Page, LibC.PROT_READ | LibC.PROT_WRITE, LibC.MAP_PRIVATE, file.Number, 0);
+        Assert.NotEqual(-1, (nint)mapped);
+        foreach (int touched in new[] { 0, 1, 2, 5 })
+            Assert.Equal(7, Volatile.Read(ref mapped[touched * Page]));
+        Volatile.Write(ref mapped[Page], 8);
+        using Pagemap pagemap = Pagemap.TryOpen(Environment.ProcessId)!;
+        List<PageRegion> regions = [];
+        Errno errno = pagemap.CollectFilePages((ulong)mapped, (ulong)mapped + 8 * Page, regions);
+        Assert.SkipWhen(errno == Errno.ENOTTY, "needs PAGEMAP_SCAN: Linux 6.7 or later");
+        Assert.Equal(Errno.None, errno);
+        Assert.Equal([(0, 1), (2, 3), (5, 6)], regions.Select(region => ((int)((region.Start - (ulong)mapped) / Page), (int)((region.End - (ulong)mapped) / Page))));
+        ulong[] words = new ulong[8];
+        Assert.Equal(8, pagemap.ReadWords((ulong)mapped, words));
+        Assert.Equal([true, true, true, false, false, true, false, false], words.Select(word => (word & Pagemap.Present) != 0));
+        Assert.Equal([true, false, true, false, false, true, false, false], words.Select(word => (word & Pagemap.FilePage) != 0));
+        Assert.NotEqual(0ul, words[1] & Pagemap.Exclusive);
+        Assert.Equal(0, LibC.munmap(mapped, 8 * Page));
+    }
+
+    private static FramePool Create()
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "needs root: a pool of frames is a mount of its own");
+        return FramePool.Create();
+    }
+
+    private static byte* Map(FileDescriptor file, uint frame, int count)
+    {
+        void* mapped = LibC.mmap(null, (nuint)(count * Page), LibC.PROT_READ, LibC.MAP_SHARED, file.Number, (long)frame * Page);
+        Assert.NotEqual(-1, (nint)mapped);
+        return (byte*)mapped;
+    }
+
+    private static byte[] Read(FramePool pool, uint frame, int count)
+    {
+        byte[] content = new byte[count * Page];
+        fixed (byte* buffer = content)
+            Assert.Equal(content.Length, LibC.pread(pool.Readable.Number, buffer, (nuint)content.Length, (long)frame * Page));
+        return content;
+    }
+
+    private static byte[] Filled(byte value, int length)
+    {
+        byte[] content = new byte[length];
+        content.AsSpan().Fill(value);
+        return content;
+    }
+}

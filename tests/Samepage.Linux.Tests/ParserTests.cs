@@ -1,0 +1,107 @@
+using Samepage.Linux.ProcFs;
+
+namespace Samepage.LinuxTests;
+
+/// <summary>The texts of /proc.</summary>
+public sealed class ParserTests
+{
+    private const string Smaps = """
+        55d0c0a3b000-55d0c0a5c000 rw-p 00000000 00:00 0                          [heap]
+        Size:                132 kB
+        KernelPageSize:        4 kB
+        Rss:                  12 kB
+        AnonHugePages:         0 kB
+        VmFlags: rd wr mr mw me ac sd 
+        7f2b80000000-7f2b80400000 rw-p 00000000 00:00 0 
+        Size:               4096 kB
+        AnonHugePages:      2048 kB
+        THPeligible:           1
+        VmFlags: rd wr mr mw me nr hg uw
+        7f2b9c1d5000-7f2b9c1fd000 r-xp 00028000 fe:01 131587                     /usr/lib/a name with blanks (deleted)
+        Size:                160 kB
+        VmFlags: rd ex mr mw me 
+        7f2b9d000000-7f2b9d001000 r--s 00003000 103:1f 18446744073709551615 /dev/shm/frames
+        VmFlags: rd mr me ms sd 
+        ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]
+        VmFlags: ex 
+        """;
+
+    [Fact]
+    public void SmapsAreRead()
+    {
+        List<Mapping> mappings = [];
+        Assert.True(Mapping.TryParse(new StringReader(Smaps), mappings));
+        Assert.Equal(5, mappings.Count);
+        Assert.Equal(new Mapping(0x55d0c0a3b000, 0x55d0c0a5c000, true, true, false, false, 0, 0, 0, "[heap]", "rd wr mr mw me ac sd ", 0), mappings[0]);
+        Assert.Equal((0x400000ul, "", 2048ul * 1024), (mappings[1].Length, mappings[1].Name, mappings[1].AnonymousHugeBytes));
+        Assert.True(mappings[1].Has("uw"));
+        Assert.False(mappings[1].Has("sd"));
+        Assert.Equal((true, false, true, false), (mappings[2].Readable, mappings[2].Writable, mappings[2].Executable, mappings[2].Shared));
+        Assert.Equal((0x28000ul, (0xfeul << 32) | 1, 131587ul), (mappings[2].Offset, mappings[2].Device, mappings[2].Inode));
+        Assert.Equal("/usr/lib/a name with blanks (deleted)", mappings[2].Name);
+        Assert.Equal((true, (0x103ul << 32) | 0x1f, ulong.MaxValue, "/dev/shm/frames"), (mappings[3].Shared, mappings[3].Device, mappings[3].Inode, mappings[3].Name));
+        Assert.Equal((0xffffffffff600000, false, "[vsyscall]"), (mappings[4].Start, mappings[4].Readable, mappings[4].Name));
+    }
+
+    [Fact]
+    public void AnEmptyTextIsAProcessThatIsGone()
+    {
+        List<Mapping> mappings = [];
+        Assert.False(Mapping.TryParse(new StringReader(""), mappings));
+        Assert.False(Mapping.TryReadAll("/proc/0/smaps", mappings));
+        Assert.Null(ProcessStatus.TryRead("/proc/0/status"));
+    }
+
+    [Fact]
+    public void OwnMapsAndSmapsAreRead()
+    {
+        List<Mapping> mappings = [];
+        Assert.True(Mapping.TryReadAll("/proc/self/smaps", mappings));
+        Assert.Contains(mappings, mapping => mapping is { Name: "[stack]", Writable: true } && mapping.Has("gd"));
+        Assert.All(mappings, mapping => Assert.True(mapping.End > mapping.Start && mapping.Flags.EndsWith(' ')));
+    }
+
+    [Fact]
+    public void AStatusIsRead()
+    {
+        ProcessStatus status = ProcessStatus.Parse("""
+            Name:	tab	and: colon
+            Umask:	0022
+            State:	t (tracing stop)
+            Tgid:	4321
+            Pid:	4322
+            TracerPid:	99
+            Uid:	1000	1001	1002	1003
+            Gid:	5	6	7	8
+            VmSize:	    2104 kB
+            SigPnd:	0000000000000000
+            ShdPnd:	0000000000000200
+            SigBlk:	0000000000000000
+            CapEff:	000001ffffffffff
+            Seccomp:	2
+            Seccomp_filters:	1
+            """);
+        Assert.Equal(("tab\tand: colon", 't', 4321, 99), (status.Name, status.State, status.ThreadGroup, status.Tracer));
+        Assert.Equal(((1000, 1001, 1002, 1003), (5, 6, 7, 8)), (status.Uids, status.Gids));
+        Assert.Equal((2, true, true, 0x1ffffffffffUL), (status.Seccomp, status.HasMemory, status.PendingUnblocked, status.Capabilities));
+    }
+
+    [Theory]
+    [InlineData("0", "0", "0", false)]
+    [InlineData("200", "0", "200", false)]
+    [InlineData("200", "0", "100", true)]
+    [InlineData("0", "200", "200", false)]
+    [InlineData("0", "8000000000000000", "0", true)]
+    public void APendingSignalCountsUnlessItIsBlocked(string own, string shared, string blocked, bool pending)
+    {
+        ProcessStatus status = ProcessStatus.Parse($"Name:\tx\nState:\tZ (zombie)\nSigPnd:\t{own}\nShdPnd:\t{shared}\nSigBlk:\t{blocked}\n");
+        Assert.Equal((pending, false, 'Z'), (status.PendingUnblocked, status.HasMemory, status.State));
+    }
+
+    [Fact]
+    public void TheOwnStatusIsRead()
+    {
+        ProcessStatus status = ProcessStatus.TryRead("/proc/self/status")!;
+        Assert.Equal((Environment.ProcessId, true), (status.ThreadGroup, status.HasMemory));
+    }
+}
