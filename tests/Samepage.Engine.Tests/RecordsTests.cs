@@ -49,9 +49,10 @@ public sealed class RecordsTests
             return _collected = true;
         }
 
-        public bool TryCollectMerged(SpaceId space, List<Area> areas, List<PageRun> merged)
+        public bool TryCollectMerged(SpaceId space, List<Area> areas, List<PageRun> merged, out bool unchanged)
         {
             merged.Clear();
+            unchanged = false;
             return true;
         }
 

@@ -149,8 +149,9 @@ internal sealed class FakeMachine : IMachine
         return !collected.Gone;
     }
 
-    public bool TryCollectMerged(SpaceId space, List<Area> areas, List<PageRun> merged)
+    public bool TryCollectMerged(SpaceId space, List<Area> areas, List<PageRun> merged, out bool unchanged)
     {
+        unchanged = false;
         FakeSpace collected = _spaces[space.Value];
         merged.Clear();
         foreach (ulong page in PagesOf(areas, AreaKind.Merged))

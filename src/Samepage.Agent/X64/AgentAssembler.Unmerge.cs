@@ -1,0 +1,288 @@
+using Iced.Intel;
+using Samepage.Linux.Interop;
+using static Iced.Intel.AssemblerRegisters;
+
+namespace Samepage.Agent.X64;
+
+/// <summary>Gives a mapping of frames its own memory back, so that it joins its neighbours as the one area that it was.</summary>
+internal sealed partial class AgentAssembler
+{
+    /// <remarks>Steps, for the part of the range that one mapping of the pool covers; its protection is asked of the kernel now:
+    /// 1. Write-protect it on M: whoever writes waits.
+    /// 2. Copy its pages to D. A page that the program discarded is missing; the warden answers that fault with zeros.
+    /// 3. Make V, fresh memory of the same protection and advice, register it on M with MISSING, and mremap it over the range:
+    ///    the registration goes along, so whoever touches the range waits.
+    /// 4. Fill in the pages that are not all zero.
+    /// 5. Unregister, which lets the memory join its neighbours as one area again; wake everybody; drop D.
+    /// V must never be touched before step 3: only memory without pages takes its new place as its own, and joins its neighbours there.
+    /// Without the daemon no thread is held. A program that unmaps, or maps over, this very range between the question and step 3 could then
+    /// have that undone; the window is some microseconds in the milliseconds behind our death, and step 3 asks once more right before.
+    /// </remarks>
+    private void Unmerge()
+    {
+        Label refused = c.CreateLabel(), fail = c.CreateLabel(), next = c.CreateLabel(), copied = c.CreateLabel(), zero = c.CreateLabel();
+        Label fill = c.CreateLabel(), skip = c.CreateLabel(), filled = c.CreateLabel(), retry = c.CreateLabel(), readable = c.CreateLabel(), fits = c.CreateLabel();
+        Label unprotect = c.CreateLabel(), dropV = c.CreateLabel(), done = c.CreateLabel();
+        At(ref _unmerge);
+        Enter();
+        c.mov(Word(AgentLayout.LowNeighbour), 0);
+        c.mov(Word(AgentLayout.HighNeighbour), 0);
+        Query(r13, 0);
+        c.test(rax, rax);
+        c.jnz(refused);
+        CompareQueriedInode();
+        c.mov(eax, -Enoent);
+        c.movsxd(rax, eax);
+        c.jne(refused);
+        c.mov(rcx, __qword_ptr[r12 + AgentLayout.QueryStruct + 32]);
+        c.sub(rcx, r13);
+        c.cmp(r14, rcx);
+        c.cmova(r14, rcx);
+        c.mov(r15, __qword_ptr[r12 + AgentLayout.QueryStruct + 40]); // r15 = protection: PROCMAP's bits are PROT's
+        c.and(r15d, 7);
+
+        OnRange(AgentLayout.M, LibC.UFFDIO_WRITEPROTECT, r13, r14, 1);
+        c.test(rax, rax);
+        c.jnz(refused);
+        MapAnonymous(LibC.PROT_READ | LibC.PROT_WRITE);
+        c.cmp(rax, -4096);
+        c.ja(unprotect);
+        c.mov(rbp, rax); // rbp = D
+        c.test(r15d, LibC.PROT_READ);
+        c.jnz(readable);
+        c.mov(rdi, r13);
+        c.mov(rsi, r14);
+        c.mov(edx, LibC.PROT_READ);
+        Sys(SYS_mprotect);
+        At(ref readable);
+
+        for (int word = 0; word < 8; word++)
+            c.mov(__qword_ptr[r12 + AgentLayout.NonZero + 8 * word], 0);
+        c.xor(r9d, r9d);
+        At(ref next);
+        c.cmp(r9, r14);
+        c.je(copied);
+        c.lea(rsi, __[r13 + r9]);
+        c.call(_zeroTest);
+        c.je(zero);
+        c.mov(rax, r9);
+        c.shr(rax, 12);
+        c.bts(__qword_ptr[r12 + AgentLayout.NonZero], rax);
+        c.lea(rsi, __[r13 + r9]);
+        c.lea(rdi, __[rbp + r9]);
+        c.mov(ecx, 512);
+        c.rep.movsq();
+        At(ref zero);
+        c.add(r9, 4096);
+        c.jmp(next);
+
+        At(ref copied);
+        // V stands between two guard pages, so that it joins nothing where it is made: an area that has joined another keeps its old place's numbering.
+        c.add(r14, 8192);
+        MapAnonymous(LibC.PROT_NONE);
+        c.sub(r14, 8192);
+        c.cmp(rax, -4096);
+        c.ja(fail);
+        c.lea(r9, __[rax + 4096]); // r9 = V
+        c.mov(rdi, r9);
+        c.mov(rsi, r14);
+        c.mov(rdx, r15);
+        Sys(SYS_mprotect);
+        c.test(rax, rax);
+        c.jnz(dropV);
+        for (int bit = 0; bit < 3; bit++)
+        {
+            Label without = c.CreateLabel();
+            c.test(__dword_ptr[rbx + 4], 1 << bit);
+            c.jz(without);
+            c.mov(rdi, r9);
+            c.mov(rsi, r14);
+            c.mov(edx, Advice[bit]);
+            Sys(SYS_madvise);
+            At(ref without);
+        }
+
+        OnRange(AgentLayout.M, LibC.UFFDIO_REGISTER, r9, r14, (int)LibC.UFFDIO_REGISTER_MODE_MISSING);
+        c.test(rax, rax);
+        c.jnz(dropV);
+        RegisterNeighbours();
+        Query(r13, 0);
+        c.test(rax, rax);
+        c.jnz(dropV);
+        CompareQueriedInode();
+        c.mov(eax, -Enoent);
+        c.movsxd(rax, eax);
+        c.jne(dropV);
+        c.mov(rdi, r9);
+        c.mov(rsi, r14);
+        c.mov(rdx, r14);
+        c.mov(r10d, 3);
+        c.mov(r8, r13);
+        Sys(SYS_mremap); // waits until the warden has read the event
+        c.cmp(rax, r13);
+        c.jne(dropV);
+        c.lea(rdi, __[r9 - 4096]);
+        c.mov(esi, 4096);
+        Sys(SYS_munmap);
+        c.lea(rdi, __[r9 + r14]);
+        c.mov(esi, 4096);
+        Sys(SYS_munmap);
+
+        c.xor(r9d, r9d);
+        At(ref fill);
+        c.cmp(r9, r14);
+        c.je(filled);
+        c.mov(rax, r9);
+        c.shr(rax, 12);
+        c.bt(__qword_ptr[r12 + AgentLayout.NonZero], rax);
+        c.jnc(skip);
+        At(ref retry);
+        c.lea(rax, __[r13 + r9]);
+        c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct], rax);
+        c.lea(rax, __[rbp + r9]);
+        c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 8], rax);
+        c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 16], 4096);
+        c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 24], 0);
+        c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 32], 0);
+        c.mov(rdi, Word(AgentLayout.M));
+        c.mov(esi, unchecked((int)LibC.UFFDIO_COPY));
+        c.lea(rdx, __[r12 + AgentLayout.ExecutorStruct]);
+        Sys(SYS_ioctl);
+        // EAGAIN: an event is pending, and the warden is about to read it. ENOMEM: there is no other place for this page; wait for memory.
+        c.cmp(rax, -Eagain);
+        c.je(retry);
+        c.cmp(rax, -12);
+        c.je(retry);
+        At(ref skip);
+        c.add(r9, 4096);
+        c.jmp(fill);
+
+        At(ref filled);
+        UnregisterWithNeighbours();
+        c.mov(__qword_ptr[rbx + DoneAt], r14);
+        c.xor(eax, eax);
+        c.jmp(done);
+        At(ref dropV);
+        c.push(rax);
+        UnregisterNeighbour(AgentLayout.LowNeighbour);
+        UnregisterNeighbour(AgentLayout.HighNeighbour);
+        c.lea(rdi, __[r9 - 4096]);
+        c.lea(rsi, __[r14 + 8192]);
+        Sys(SYS_munmap);
+        c.pop(rax);
+        At(ref fail);
+        c.push(rax);
+        c.mov(rdi, r13);
+        c.mov(rsi, r14);
+        c.mov(rdx, r15);
+        Sys(SYS_mprotect);
+        OnRange(AgentLayout.M, LibC.UFFDIO_WRITEPROTECT, r13, r14, 0);
+        c.pop(rax);
+        At(ref done);
+        c.push(rax);
+        OnRange(AgentLayout.M, LibC.UFFDIO_WAKE, r13, r14);
+        c.mov(rdi, rbp);
+        c.mov(rsi, r14);
+        Sys(SYS_munmap);
+        c.pop(rax);
+        At(ref fits);
+        c.neg(rax);
+        c.mov(__qword_ptr[rbx + ErrorAt], rax);
+        Leave();
+        At(ref unprotect);
+        c.push(rax);
+        OnRange(AgentLayout.M, LibC.UFFDIO_WRITEPROTECT, r13, r14, 0);
+        OnRange(AgentLayout.M, LibC.UFFDIO_WAKE, r13, r14);
+        c.pop(rax);
+        At(ref refused);
+        c.jmp(fits);
+    }
+
+    /// <summary>Registers one page of plain memory on either side like V.</summary>
+    /// <remarks>Areas join only if they look the same when the first page is filled in: from then on they share one reverse map (anon_vma). So the
+    /// page next door is made to look like V for that moment, V joins it, and when both are unregistered they join what lies behind.</remarks>
+    private void RegisterNeighbours()
+    {
+        c.lea(rax, __[r13 - 4096]);
+        c.mov(Word(AgentLayout.LowNeighbour), rax);
+        RegisterNeighbour(AgentLayout.LowNeighbour);
+        c.lea(rax, __[r13 + r14]);
+        c.mov(Word(AgentLayout.HighNeighbour), rax);
+        RegisterNeighbour(AgentLayout.HighNeighbour);
+    }
+
+    private void RegisterNeighbour(int word)
+    {
+        Label not = c.CreateLabel(), registered = c.CreateLabel();
+        c.mov(rax, Word(word));
+        c.push(rax);
+        Query(rax, 0);
+        c.test(rax, rax);
+        c.pop(rax);
+        c.jnz(not);
+        c.cmp(__qword_ptr[r12 + AgentLayout.QueryStruct + 64], 0); // a file's, or a frame's
+        c.jne(not);
+        c.mov(rcx, __qword_ptr[r12 + AgentLayout.QueryStruct + 40]);
+        c.and(ecx, 15);
+        c.cmp(ecx, r15d);
+        c.jne(not);
+        Range(Word(AgentLayout.M), LibC.UFFDIO_REGISTER, () =>
+        {
+            c.mov(rdx, Word(word));
+            c.mov(r10d, 4096);
+            c.mov(r8d, (int)LibC.UFFDIO_REGISTER_MODE_MISSING);
+        });
+        c.test(rax, rax);
+        c.jz(registered);
+        At(ref not);
+        c.mov(Word(word), 0);
+        At(ref registered);
+    }
+
+    private void UnregisterNeighbour(int word)
+    {
+        Label none = c.CreateLabel();
+        c.cmp(Word(word), 0);
+        c.je(none);
+        Range(Word(AgentLayout.M), LibC.UFFDIO_UNREGISTER, () =>
+        {
+            c.mov(rdx, Word(word));
+            c.mov(r10d, 4096);
+            c.xor(r8d, r8d);
+        });
+        At(ref none);
+    }
+
+    /// <summary>Unregisters the range at r13, r14, and its neighbours with it, as one: they join.</summary>
+    private void UnregisterWithNeighbours()
+    {
+        Label low = c.CreateLabel(), high = c.CreateLabel();
+        Range(Word(AgentLayout.M), LibC.UFFDIO_UNREGISTER, () =>
+        {
+            c.mov(rdx, r13);
+            c.lea(r10, __[r13 + r14]);
+            c.cmp(Word(AgentLayout.LowNeighbour), 0);
+            c.je(low);
+            c.sub(rdx, 4096);
+            At(ref low);
+            c.cmp(Word(AgentLayout.HighNeighbour), 0);
+            c.je(high);
+            c.add(r10, 4096);
+            At(ref high);
+            c.sub(r10, rdx);
+            c.xor(r8d, r8d);
+        });
+    }
+
+    /// <summary>Maps r14 bytes of fresh memory wherever there is room. rax = address.</summary>
+    private void MapAnonymous(int protection)
+    {
+        c.xor(edi, edi);
+        c.mov(rsi, r14);
+        c.mov(edx, protection);
+        c.mov(r10d, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS);
+        c.mov(r8, -1);
+        c.xor(r9d, r9d);
+        Sys(SYS_mmap);
+    }
+}
