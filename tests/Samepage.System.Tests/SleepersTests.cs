@@ -8,7 +8,7 @@ public sealed class SleepersTests(SharedDaemon shared) : OnOneDaemon(shared)
     [Fact]
     public async Task NoSleepingCallIsInterruptedByAttachMergeOrDetach()
     {
-        await using LiveProgram sleepers = await LiveProgram.Target("sleepers", "20");
+        await using LiveProgram sleepers = await LiveProgram.Target("sleepers", "10");
         await using LiveProgram company = await LiveProgram.Target("common", "16");
         await Daemon.TakeInAndWait(sleepers, company);
         await Daemon.Merged(sleepers, 7000);
@@ -35,7 +35,7 @@ public sealed class SleepersTests(SharedDaemon shared) : OnOneDaemon(shared)
     [Fact]
     public async Task NoSleepingCallIsInterruptedWhenTheDaemonIsKilled()
     {
-        await using LiveProgram sleepers = await LiveProgram.Target("sleepers", "20");
+        await using LiveProgram sleepers = await LiveProgram.Target("sleepers", "10");
         var before = Trace.Of(sleepers);
         await using DaemonUnderTest doomed = await DaemonUnderTest.Start();
         await doomed.TakeIn(sleepers);

@@ -46,6 +46,30 @@ public sealed partial class StoppedTests(SharedDaemon shared) : OnOneDaemon(shar
             await program.Does("verify");
     }
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task AThreadThatCannotBeStoppedGoesOnWhenItsCallEnds(bool takenInBefore)
+    {
+        LiveProgram[] two = await LiveProgram.Targets(2, "forker");
+        await using var together = new Together(two);
+        if (takenInBefore)
+            await Daemon.TakeIn(two);
+        await two[0].Tell("vfork");
+        if (!takenInBefore)
+        {
+            await Until.True(() => ProcessView.Of(two[0].Pid).Standing.Contains("D (disk sleep)", StringComparison.Ordinal), 3, () => ProcessView.Of(two[0].Pid).Standing);
+            Called called = await Daemon.Cli("attach", $"{two[0].Pid}");
+            Assert.True(called.ExitCode is 0 or 1, $"{called}");
+        }
+
+        Assert.Equal("ok", await two[0].NextLine(20));
+        await Daemon.TakeIn(two);
+        await Daemon.Merged(two[0], 3000);
+        foreach (LiveProgram program in two)
+            await program.Does("write");
+    }
+
     private static bool IsStopped(LiveProgram program) =>
         File.ReadLines($"/proc/{program.Pid}/status").Any(line => line.StartsWith("State:\tT", StringComparison.Ordinal));
 

@@ -6,6 +6,7 @@
  *   `write`    new content into every page, read back
  *   `discard`  MADV_DONTNEED on all: every byte must read as zero then
  *   `exec`     child only: becomes /bin/true
+ *   `vfork`    sleeps four seconds in vfork, where no signal and no tracer can stop it; then verifies
  * A child whose parent is gone verifies, discards and writes by itself, and says `orphan ok` or `orphan bad`.
  */
 #include "target.h"
@@ -38,6 +39,12 @@ static const char *obey(const char *command)
         discarded = 1;
     } else if (!strcmp(command, "exec")) {
         execl("/bin/true", "true", (char *)NULL);
+    } else if (!strcmp(command, "vfork")) {
+        if (vfork() == 0) {
+            struct timespec rest = {4, 0};
+            nanosleep(&rest, NULL);
+            _exit(0);
+        }
     } else if (strcmp(command, "verify")) {
         return "unknown";
     }
