@@ -91,6 +91,8 @@ public sealed class AgentSession : IDisposable
             Ring(_executorSocket, AgentLayout.DoorbellRun | ((ulong)operations.Length << 32));
             for (int waited = 0; !AwaitAnswer(); waited++)
             {
+                if (thawed)
+                    KeepGoing(ref executor, ref warden);
                 if (waited == AnswersBeforeLetGo)
                     letGo();
                 if (waited == AnswersBeforeStuck)
@@ -211,7 +213,7 @@ public sealed class AgentSession : IDisposable
         while (Directory.Exists($"/proc/{Pid}/task/{ExecutorThread}") || Directory.Exists($"/proc/{Pid}/task/{WardenThread}"))
         {
             if (suspended)
-                _ = (executor.Poll(), warden.Poll());
+                KeepGoing(ref executor, ref warden);
             if (Stopwatch.GetElapsedTime(since) > TimeSpan.FromSeconds(5))
                 return false;
             Thread.Sleep(0);
@@ -244,6 +246,15 @@ public sealed class AgentSession : IDisposable
         }
 
         return thread.Continue() == Errno.None;
+    }
+
+    /// <summary>A thread that was seized out of a stop may come to a second one: it is set going again.</summary>
+    private static void KeepGoing(ref Tracee executor, ref Tracee warden)
+    {
+        if (executor.Poll() is StopKind.Held or StopKind.Suspended)
+            _ = executor.Continue();
+        if (warden.Poll() is StopKind.Held or StopKind.Suspended)
+            _ = warden.Continue();
     }
 
     private static void Freeze(ref Tracee thread)

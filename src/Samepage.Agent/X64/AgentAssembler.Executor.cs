@@ -20,6 +20,7 @@ internal sealed partial class AgentAssembler
         Label wait = c.CreateLabel(), restore = c.CreateLabel(), failed = c.CreateLabel(), exit = c.CreateLabel(), haveM = c.CreateLabel();
         Label run = c.CreateLabel(), next = c.CreateLabel(), answer = c.CreateLabel(), merge = c.CreateLabel(), zero = c.CreateLabel(), counted = c.CreateLabel();
         Label warden = c.CreateLabel(), query = c.CreateLabel(), beyond = c.CreateLabel(), forward = c.CreateLabel(), restored = c.CreateLabel();
+        Label again = c.CreateLabel(), whole = c.CreateLabel();
 
         At(ref _executorMain);
         c.cld();
@@ -124,7 +125,9 @@ internal sealed partial class AgentAssembler
         At(ref restore);
         c.mov(Word(AgentLayout.Orphaned), 1);
         c.mov(Word(AgentLayout.Unmerging), 1);
+        At(ref again);
         c.xor(r14d, r14d);
+        c.mov(Word(AgentLayout.Unrestored), 0);
         At(ref query);
         Query(r14, 32 | 16); // next file-backed mapping at or behind r14
         c.test(rax, rax);
@@ -150,6 +153,7 @@ internal sealed partial class AgentAssembler
         c.mov(r15, __qword_ptr[rbx + 40]);
         c.test(r15, r15);
         c.jnz(forward);
+        c.inc(Word(AgentLayout.Unrestored));
         c.mov(r15d, 4096);
         At(ref forward);
         c.add(r14, r15);
@@ -157,7 +161,17 @@ internal sealed partial class AgentAssembler
         At(ref beyond);
         c.mov(r14, r15);
         c.jmp(query);
+        // What could not be restored is tried again, for as long as it takes: to leave before would leave it unwatched, and a page discarded
+        // from it would show its frame again.
         At(ref restored);
+        c.cmp(Word(AgentLayout.Unrestored), 0);
+        c.je(whole);
+        c.xor(edi, edi);
+        c.xor(esi, esi);
+        c.mov(edx, 1);
+        Sys(SYS_poll);
+        c.jmp(again);
+        At(ref whole);
         c.mov(Word(AgentLayout.Unmerging), 0);
         c.mov(Word(AgentLayout.Restored), 1);
         c.lea(rdi, __[r12 + (AgentLayout.ScratchOffset - AgentLayout.DataOffset)]);

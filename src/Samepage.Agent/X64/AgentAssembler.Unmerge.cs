@@ -22,7 +22,7 @@ internal sealed partial class AgentAssembler
     {
         Label refused = c.CreateLabel(), fail = c.CreateLabel(), next = c.CreateLabel(), copied = c.CreateLabel(), zero = c.CreateLabel();
         Label fill = c.CreateLabel(), skip = c.CreateLabel(), filled = c.CreateLabel(), retry = c.CreateLabel(), readable = c.CreateLabel(), fits = c.CreateLabel();
-        Label unprotect = c.CreateLabel(), dropV = c.CreateLabel(), done = c.CreateLabel();
+        Label protect = c.CreateLabel(), unprotect = c.CreateLabel(), dropV = c.CreateLabel(), done = c.CreateLabel();
         At(ref _unmerge);
         Enter();
         c.mov(Word(AgentLayout.LowNeighbour), 0);
@@ -41,7 +41,10 @@ internal sealed partial class AgentAssembler
         c.mov(r15, __qword_ptr[r12 + AgentLayout.QueryStruct + 40]); // r15 = protection: PROCMAP's bits are PROT's
         c.and(r15d, 7);
 
+        At(ref protect);
         OnRange(AgentLayout.M, LibC.UFFDIO_WRITEPROTECT, r13, r14, 1);
+        c.cmp(rax, -Eagain); // an event is pending, and the warden is about to read it
+        c.je(protect);
         c.test(rax, rax);
         c.jnz(refused);
         MapAnonymous(LibC.PROT_READ | LibC.PROT_WRITE);
