@@ -3,8 +3,8 @@ using System.Runtime.InteropServices;
 using Samepage.Agent.Tracing;
 using Samepage.Linux;
 using Samepage.Linux.Interop;
-using Samepage.Linux.ProcFs;
 using Samepage.Linux.Processes;
+using Samepage.Linux.ProcFs;
 
 namespace Samepage.Agent;
 

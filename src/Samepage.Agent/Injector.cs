@@ -4,8 +4,8 @@ using Samepage.Agent.X64;
 using Samepage.Linux;
 using Samepage.Linux.Frames;
 using Samepage.Linux.Interop;
-using Samepage.Linux.ProcFs;
 using Samepage.Linux.Processes;
+using Samepage.Linux.ProcFs;
 using Samepage.Linux.Userfault;
 
 namespace Samepage.Agent;

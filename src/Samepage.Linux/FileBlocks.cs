@@ -1,9 +1,9 @@
-using System.Runtime.InteropServices;
+using static Samepage.Linux.Interop.FileCalls;
 
 namespace Samepage.Linux;
 
 /// <summary>The memory or disk space behind a file, by the kernel's count of its blocks: holes and punched-out frames do not count.</summary>
-public static unsafe partial class FileBlocks
+public static unsafe class FileBlocks
 {
     private const int AT_FDCWD = -100;
     private const uint STATX_INO_BLOCKS = 0x100 | 0x400;
@@ -20,26 +20,6 @@ public static unsafe partial class FileBlocks
         file = new FileIdentity(buffer.stx_dev_major, buffer.stx_dev_minor, buffer.stx_ino);
         bytes = (long)buffer.stx_blocks * BlockBytes;
         return found;
-    }
-
-    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
-    private static partial int statx(int dirfd, string pathname, int flags, uint mask, statx_buffer* buffer);
-
-    // struct statx of linux/stat.h; only the fields that are read.
-    [StructLayout(LayoutKind.Explicit, Size = 256)]
-    private struct statx_buffer
-    {
-        [FieldOffset(32)]
-        public ulong stx_ino;
-
-        [FieldOffset(48)]
-        public ulong stx_blocks;
-
-        [FieldOffset(136)]
-        public uint stx_dev_major;
-
-        [FieldOffset(140)]
-        public uint stx_dev_minor;
     }
 }
 

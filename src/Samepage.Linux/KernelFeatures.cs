@@ -1,5 +1,7 @@
 using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
+using static Samepage.Linux.Interop.FileCalls;
+using static Samepage.Linux.Interop.LibC;
 
 namespace Samepage.Linux;
 
@@ -19,7 +21,7 @@ public readonly record struct KernelProbe(bool Works, string Answer, bool NotPer
 /// A version number says what the upstream kernel of that number can do; distributions carry features back, containers
 /// take them away. So every feature is probed on this very process, and nothing outlives the probe.
 /// </remarks>
-public sealed unsafe partial class KernelFeatures
+public sealed unsafe class KernelFeatures
 {
     /// <summary>The first kernel that has all that merging needs: UFFDIO_MOVE (6.8), PIDFD_THREAD (6.9), PROCMAP_QUERY (6.11).</summary>
     public static readonly Version OldestVersion = new(6, 11);
@@ -264,35 +266,4 @@ public sealed unsafe partial class KernelFeatures
     }
 
     private static int pidfd_open(int pid, uint flags) => (int)syscall(434, pid, flags, 0, 0, 0);
-
-    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
-    private static partial SafeFileHandle open(string path, int flags);
-
-    [LibraryImport("libc", SetLastError = true)]
-    private static partial int ioctl(SafeFileHandle fd, nuint request, void* argument);
-
-    [LibraryImport("libc", SetLastError = true)]
-    private static partial long syscall(long number, long first, long second, long third, long fourth, long fifth);
-
-    private struct uffdio_api
-    {
-        public ulong api, features, ioctls;
-    }
-
-    private struct page_region
-    {
-        public ulong start, end, categories;
-    }
-
-    private struct pm_scan_arg
-    {
-        public ulong size, flags, start, end, walk_end, vec, vec_len, max_pages, category_inverted, category_mask, category_anyof_mask, return_mask;
-    }
-
-    private struct procmap_query
-    {
-        public ulong size, query_flags, query_addr, vma_start, vma_end, vma_flags, vma_page_size, vma_offset, inode;
-        public uint dev_major, dev_minor, vma_name_size, build_id_size;
-        public ulong vma_name_addr, build_id_addr;
-    }
 }

@@ -1,9 +1,9 @@
-using System.Runtime.InteropServices;
+using static Samepage.Linux.Interop.FileCalls;
 
 namespace Samepage.Linux;
 
 /// <summary>Asks a process to end in its own time, which <see cref="System.Diagnostics.Process"/> cannot.</summary>
-public static partial class ProcessSignal
+public static class ProcessSignal
 {
     private const int SIGTERM = 15;
 
@@ -14,7 +14,4 @@ public static partial class ProcessSignal
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(pid);
         return kill(pid, SIGTERM) == 0;
     }
-
-    [LibraryImport("libc", SetLastError = true)]
-    private static partial int kill(int pid, int signal);
 }

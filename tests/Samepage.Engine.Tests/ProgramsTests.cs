@@ -112,7 +112,8 @@ public sealed class ProgramsTests
         public void ComeToRest()
         {
             _forced.Clear();
-            _scanned.Pass(8);
+            // Two second looks at what fork shared (every 16 visits), and time to settle behind them.
+            _scanned.Pass(40);
         }
 
         public void CheckContents()

@@ -90,6 +90,8 @@ public sealed class AbiTests
     private static readonly Dictionary<string, string> Nested = new()
     {
         ["uffdio_register.start"] = "range.start",
+        ["uffdio_writeprotect.start"] = "range.start",
+        ["uffdio_writeprotect.len"] = "range.len",
         ["uffdio_register.len"] = "range.len",
         ["uffdio_zeropage.start"] = "range.start",
         ["uffdio_zeropage.len"] = "range.len",

@@ -57,16 +57,4 @@ public sealed class PinsTests(SharedDaemon shared) : OnOneDaemon(shared)
             File.Delete(file);
         }
     }
-
-    [Fact]
-    public async Task D2_PagesLentToAPipeShowLaterWrites()
-    {
-        LiveProgram[] two = await LiveProgram.Targets(2, "iopin");
-        await using var together = new Together(two);
-        await two[0].Does("splice");
-        await Daemon.TakeInAndWait(two);
-        await Daemon.Merged(two[0], 500);
-        await two[0].Does("spliced");
-        await two[1].Does("verify");
-    }
 }

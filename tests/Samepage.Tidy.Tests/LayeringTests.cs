@@ -52,5 +52,5 @@ public sealed class LayeringTests
         Assert.True(wrong.Length == 0, string.Join('\n', wrong.Distinct()));
     }
 
-    private static string NameOf(IType type) => type.Assembly.Name.Split(',')[0];
+    private static string NameOf(IType type) => type.Assembly?.Name.Split(',')[0] ?? "";
 }

@@ -6,8 +6,8 @@ using Samepage.Engine;
 using Samepage.Engine.Records;
 using Samepage.Linux;
 using Samepage.Linux.Frames;
-using Samepage.Linux.ProcFs;
 using Samepage.Linux.Processes;
+using Samepage.Linux.ProcFs;
 using Samepage.Live;
 
 namespace Samepage.Daemon;

@@ -4,8 +4,8 @@ using Samepage.Agent;
 using Samepage.Engine;
 using Samepage.Linux;
 using Samepage.Linux.Frames;
-using Samepage.Linux.ProcFs;
 using Samepage.Linux.Processes;
+using Samepage.Linux.ProcFs;
 using Samepage.Linux.Userfault;
 
 namespace Samepage.Live;

@@ -3,8 +3,8 @@ using System.Globalization;
 using Samepage.Agent;
 using Samepage.Engine;
 using Samepage.Linux;
-using Samepage.Linux.ProcFs;
 using Samepage.Linux.Processes;
+using Samepage.Linux.ProcFs;
 using Samepage.Linux.Userfault;
 
 namespace Samepage.Live;
