@@ -218,7 +218,9 @@ public sealed partial class ScanEngine : IDisposable
                 if (run < _merged.Count && _merged[run].Start.Value <= page)
                     continue;
                 Leave(space, record, state);
-                _records.SetState(record, PageState.Broken, space.Counts);
+                // Where there is no mapping of frames any more, what is there now is reported as written, if anything is.
+                bool inMapping = space.TryFindArea(page, out Area area) && area.Kind == AreaKind.Merged;
+                _records.SetState(record, inMapping ? PageState.Broken : PageState.None, space.Counts);
             }
         }
     }
@@ -276,7 +278,14 @@ public sealed partial class ScanEngine : IDisposable
             {
                 if (space.TryFindArea(first + (ulong)place, out Area area))
                 {
-                    place = (int)Math.Min(PageRecords.PagesPerSlab, area.Range.End - first);
+                    int behind = (int)Math.Min(PageRecords.PagesPerSlab, area.Range.End - first);
+                    for (; area.Kind == AreaKind.Mergeable && space.Counts.Broken > 0 && place < behind; place++)
+                    {
+                        if (_records.State(PageRef.At(slab, place)) == PageState.Broken)
+                            _records.SetState(PageRef.At(slab, place), PageState.None, space.Counts);
+                    }
+
+                    place = behind;
                     continue;
                 }
 
