@@ -26,6 +26,7 @@ internal static class AgentLayout
     public const int ZeroPageOffset = 0x39000;
     public const int ScratchOffset = DataOffset + 0x3A000;
     public const int ScratchBytes = 0x200000;
+    public const int RestoreBytes = 0x8000;
     public const int Size = ScratchOffset + ScratchBytes;
 
     // Words, as offsets from Data.
@@ -34,7 +35,7 @@ internal static class AgentLayout
     public const int DeviceFd = 0x38, PoolFd = 0x40, MapsFd = 0x48, T = 0x50, M = 0x58;
     public const int ScratchUsed = 0x60, Restored = 0x68, Orphaned = 0x70, ExecutorTid = 0x78, WardenTid = 0x80;
     public const int PoolDevice = 0x88, PoolInode = 0x90, Doorbell = 0x98, WardenDoorbell = 0xA0, InheritedM = 0xA8;
-    public const int AllSignals = 0xB0, LowNeighbour = 0x100, HighNeighbour = 0x108, Unmerging = 0x110, Unrestored = 0x118, NonZero = 0xC0;
+    public const int AllSignals = 0xB0, LowNeighbour = 0x100, HighNeighbour = 0x108, Unmerging = 0x110, Unrestored = 0x118, Identity = 0x120, NonZero = 0xC0;
     public const int ExecutorStruct = 0x140, WardenStruct = 0x1C0, QueryStruct = 0x200, WardenMessage = 0x280;
     public const int Message = 0x2C0, MessageVector = 0x300, MessageControl = 0x310, MessagePayload = 0x338, SocketPair = 0x340;
     public const int PollTable = 0x400;

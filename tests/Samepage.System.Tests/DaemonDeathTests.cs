@@ -49,7 +49,7 @@ public sealed class DaemonDeathTests
     public async Task KilledInTheMiddleOfAStormItHarmsNothing()
     {
         Needs.Root();
-        LiveProgram[] two = await StormTests.Storms("all", 0);
+        LiveProgram[] two = await StormTests.Storms("write", 0);
         await using var together = new Together(two);
         int[] threads = [.. two.Select(storm => ProcessView.Of(storm.Pid).Threads)];
         for (int round = 0; round < 4; round++)

@@ -141,7 +141,7 @@ internal sealed partial class AgentAssembler
         c.mov(__dword_ptr[rbx + 4], 0);
         c.mov(__qword_ptr[rbx + 8], r14);
         c.sub(r15, r14);
-        c.mov(ecx, AgentLayout.ScratchBytes);
+        c.mov(ecx, AgentLayout.RestoreBytes); // few pages: nobody holds the program, so each exchange is kept short
         c.cmp(r15, rcx);
         c.cmova(r15, rcx);
         c.mov(__qword_ptr[rbx + 16], r15);

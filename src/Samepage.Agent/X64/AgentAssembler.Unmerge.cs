@@ -40,6 +40,8 @@ internal sealed partial class AgentAssembler
         c.cmova(r14, rcx);
         c.mov(r15, __qword_ptr[r12 + AgentLayout.QueryStruct + 40]); // r15 = protection: PROCMAP's bits are PROT's
         c.and(r15d, 7);
+        QueriedIdentity();
+        c.mov(Word(AgentLayout.Identity), rax);
 
         At(ref protect);
         OnRange(AgentLayout.M, LibC.UFFDIO_WRITEPROTECT, r13, r14, 1);
@@ -59,22 +61,34 @@ internal sealed partial class AgentAssembler
         Sys(SYS_mprotect);
         At(ref readable);
 
+        // Through the kernel, not by reading: a program that nobody holds may take the memory away meanwhile, which is an answer here, not a fault.
+        c.mov(__qword_ptr[r12 + AgentLayout.MessageVector], rbp);
+        c.mov(__qword_ptr[r12 + AgentLayout.MessageVector + 8], r14);
+        c.mov(__qword_ptr[r12 + AgentLayout.MessageControl], r13);
+        c.mov(__qword_ptr[r12 + AgentLayout.MessageControl + 8], r14);
+        c.mov(rdi, Word(AgentLayout.ExecutorTid));
+        c.lea(rsi, __[r12 + AgentLayout.MessageVector]);
+        c.mov(edx, 1);
+        c.lea(r10, __[r12 + AgentLayout.MessageControl]);
+        c.mov(r8d, 1);
+        c.xor(r9d, r9d);
+        Sys(310); // process_vm_readv
+        c.cmp(rax, r14);
+        c.mov(eax, -14); // EFAULT
+        c.movsxd(rax, eax);
+        c.jne(fail);
         for (int word = 0; word < 8; word++)
             c.mov(__qword_ptr[r12 + AgentLayout.NonZero + 8 * word], 0);
         c.xor(r9d, r9d);
         At(ref next);
         c.cmp(r9, r14);
         c.je(copied);
-        c.lea(rsi, __[r13 + r9]);
+        c.lea(rsi, __[rbp + r9]);
         c.call(_zeroTest);
         c.je(zero);
         c.mov(rax, r9);
         c.shr(rax, 12);
         c.bts(__qword_ptr[r12 + AgentLayout.NonZero], rax);
-        c.lea(rsi, __[r13 + r9]);
-        c.lea(rdi, __[rbp + r9]);
-        c.mov(ecx, 512);
-        c.rep.movsq();
         At(ref zero);
         c.add(r9, 4096);
         c.jmp(next);
@@ -113,6 +127,15 @@ internal sealed partial class AgentAssembler
         c.test(rax, rax);
         c.jnz(dropV);
         CompareQueriedInode();
+        c.mov(eax, -Enoent);
+        c.movsxd(rax, eax);
+        c.jne(dropV);
+        c.mov(rcx, __qword_ptr[r12 + AgentLayout.QueryStruct + 40]);
+        c.and(ecx, 7);
+        c.cmp(ecx, r15d);
+        c.jne(dropV);
+        QueriedIdentity();
+        c.cmp(rax, Word(AgentLayout.Identity));
         c.mov(eax, -Enoent);
         c.movsxd(rax, eax);
         c.jne(dropV);
@@ -199,6 +222,13 @@ internal sealed partial class AgentAssembler
         c.pop(rax);
         At(ref refused);
         c.jmp(fits);
+    }
+
+    /// <summary>rax = where the file of the mapping last asked for would begin: the same for all parts of one mapping, however it is split.</summary>
+    private void QueriedIdentity()
+    {
+        c.mov(rax, __qword_ptr[r12 + AgentLayout.QueryStruct + 56]);
+        c.sub(rax, __qword_ptr[r12 + AgentLayout.QueryStruct + 24]);
     }
 
     /// <summary>Registers one page of plain memory on either side like V.</summary>

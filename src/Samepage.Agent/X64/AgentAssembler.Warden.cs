@@ -21,7 +21,7 @@ internal sealed partial class AgentAssembler
         Label loop = c.CreateLabel(), events = c.CreateLabel(), slot = c.CreateLabel(), nextSlot = c.CreateLabel(), read = c.CreateLabel();
         Label orphan = c.CreateLabel(), closeChild = c.CreateLabel(), minor = c.CreateLabel(), wake = c.CreateLabel(), fork = c.CreateLabel();
         Label find = c.CreateLabel(), found = c.CreateLabel(), forever = c.CreateLabel(), poll = c.CreateLabel(), exit = c.CreateLabel(), sweep = c.CreateLabel();
-        Label sweepNext = c.CreateLabel(), swept = c.CreateLabel(), alive = c.CreateLabel(), sleep = c.CreateLabel();
+        Label sweepNext = c.CreateLabel(), swept = c.CreateLabel(), alive = c.CreateLabel(), sleep = c.CreateLabel(), notMinor = c.CreateLabel();
 
         At(ref _wardenMain);
         c.mov(r12, _base + AgentLayout.DataOffset);
@@ -83,7 +83,7 @@ internal sealed partial class AgentAssembler
         c.cmp(eax, LibC.UFFD_EVENT_PAGEFAULT);
         c.jne(read); // REMAP: to have read it is all
         c.test(__qword_ptr[r12 + AgentLayout.WardenMessage + 8], (int)LibC.UFFD_PAGEFAULT_FLAG_MINOR);
-        c.jz(read); // MISSING or WP: an unmerge is under way, and its end wakes the thread
+        c.jz(notMinor);
         At(ref minor);
         WardenRange(LibC.UFFDIO_ZEROPAGE);
         c.test(rax, rax);
@@ -107,6 +107,15 @@ internal sealed partial class AgentAssembler
         // Otherwise, and for EAGAIN (an event is pending: read it first) and ENOENT: the thread tries again, and faults again if it must.
         At(ref wake);
         WardenRange(LibC.UFFDIO_WAKE);
+        c.jmp(read);
+
+        // MISSING or WP on M: an unmerge is under way, and its end wakes the thread. A child that was forked in the middle of one brought the
+        // protection along, and nothing will end it there but this.
+        At(ref notMinor);
+        c.lea(rax, __[r12 + AgentLayout.PollTable + 8]);
+        c.cmp(rbx, rax);
+        c.je(read);
+        WardenRange(LibC.UFFDIO_WRITEPROTECT);
         c.jmp(read);
 
         At(ref fork);
