@@ -12,6 +12,9 @@ internal readonly record struct AgentData(int Pid, ulong BaseAddress)
     /// <summary>A word; 0 when the process is gone.</summary>
     public ulong Word(int offset) => new RemoteMemory(Pid).TryReadWord(Data + (ulong)offset, out ulong word) ? word : 0;
 
+    public bool WriteWord(int offset, ulong word) =>
+        new RemoteMemory(Pid).Write(Data + (ulong)offset, MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in word))) == sizeof(ulong);
+
     public bool WriteOperations(ReadOnlySpan<AgentOperation> operations)
     {
         ReadOnlySpan<byte> bytes = MemoryMarshal.AsBytes(operations);

@@ -6,6 +6,7 @@ namespace Samepage.Agent;
 /// <remarks><code>
 ///   base       +---------------------------+
 ///              | code, r-x        16 KiB   |
+///              | gates, r-x        1 MiB   |  MaxHeld × 256 bytes, of which those ever used were touched
 ///   Data       +---------------------------+  rw-, from here to the end
 ///              | words (below)     4 KiB   |
 ///              | executor's stack 16 KiB   |
@@ -14,28 +15,34 @@ namespace Samepage.Agent;
 ///              | a page of zeros   4 KiB   |
 ///   Scratch    +---------------------------+
 ///              | scratch X         2 MiB   |  registered on T with MISSING: pages are moved here to be compared
+///   Tables     +---------------------------+
+///              | gates' tables     1 MiB   |  MaxHeld × 256 bytes: registers and mask of each held thread
 ///   base+Size  +---------------------------+
 /// </code>The whole of it is MADV_DONTFORK and MADV_DONTDUMP: children inherit nothing of ours, and what lies in X stays exclusive.</remarks>
 internal static class AgentLayout
 {
     public const int CodeBytes = 0x4000;
-    public const int DataOffset = CodeBytes;
-    public const int ResumeStackTop = 0x1000, ExecutorStackTop = 0x5000, WardenStackTop = 0x9000;
+
+    /// <summary>Threads that can be held at a time.</summary>
+    public const int MaxHeld = 4096;
+    public const int GateBytes = 256, GateOffset = CodeBytes, TableMask = 216;
+    public const int DataOffset = GateOffset + MaxHeld * GateBytes;
+    public const int WordsBytes = 0x1000, ExecutorStackTop = 0x5000, WardenStackTop = 0x9000;
     public const int OperationsOffset = 0x9000;
     public const int MaxOperations = 4096;
     public const int ZeroPageOffset = 0x39000;
     public const int ScratchOffset = DataOffset + 0x3A000;
     public const int ScratchBytes = 0x200000;
-    public const int RestoreBytes = 0x8000;
-    public const int Size = ScratchOffset + ScratchBytes;
+    public const int TablesOffset = ScratchOffset + ScratchBytes;
+    public const int Size = TablesOffset + MaxHeld * GateBytes;
 
     // Words, as offsets from Data.
-    public const int OldMask = 0x00, State = 0x10;
+    public const int Cookie = 0x00, GateUsed = 0x08, State = 0x10;
     public const int ExecutorFar = 0x18, ExecutorNear = 0x20, WardenFar = 0x28, WardenNear = 0x30;
     public const int DeviceFd = 0x38, PoolFd = 0x40, MapsFd = 0x48, T = 0x50, M = 0x58;
-    public const int ScratchUsed = 0x60, Restored = 0x68, Orphaned = 0x70, ExecutorTid = 0x78, WardenTid = 0x80;
+    public const int ScratchUsed = 0x60, Gate = 0x68, Orphaned = 0x70, ExecutorTid = 0x78, WardenTid = 0x80;
     public const int PoolDevice = 0x88, PoolInode = 0x90, Doorbell = 0x98, WardenDoorbell = 0xA0, InheritedM = 0xA8;
-    public const int AllSignals = 0xB0, LowNeighbour = 0x100, HighNeighbour = 0x108, Unmerging = 0x110, Unrestored = 0x118, Identity = 0x120, NonZero = 0xC0;
+    public const int AllSignals = 0xB0, LowNeighbour = 0x100, HighNeighbour = 0x108, Unmerging = 0x110, Identity = 0x120, NonZero = 0xC0;
     public const int ExecutorStruct = 0x140, WardenStruct = 0x1C0, QueryStruct = 0x200, WardenMessage = 0x280;
     public const int Message = 0x2C0, MessageVector = 0x300, MessageControl = 0x310, MessagePayload = 0x338, SocketPair = 0x340;
     public const int PollTable = 0x400;
@@ -44,7 +51,7 @@ internal static class AgentLayout
     public const int MaxChildren = 256;
 
     // States that the daemon waits for; a negative value is an errno.
-    public const long StateSockets = 1, StateReady = 2;
+    public const long StateSockets = 1, StateReady = 2, StateOrphaned = 3;
 
     // What the doorbells say.
     public const ulong DoorbellRun = 1, DoorbellLeave = 2, DoorbellCloseChild = 0x100;

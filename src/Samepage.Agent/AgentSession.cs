@@ -20,13 +20,19 @@ public sealed class AgentSession : IDisposable
     private const int AnswersBeforeLetGo = 4, AnswersBeforeStuck = 40; // quarters of a second
     private readonly AgentData _data;
     private readonly FileDescriptor _executorSocket, _wardenSocket;
+    private readonly ulong _cookie;
 
     internal AgentSession(int pid, ulong baseAddress, int executor, FileDescriptor tracking, FileDescriptor merged,
         FileDescriptor executorSocket, FileDescriptor wardenSocket)
     {
         (Pid, BaseAddress, ExecutorThread, T, M) = (pid, baseAddress, executor, tracking, merged);
         (_data, _executorSocket, _wardenSocket) = (new AgentData(pid, baseAddress), executorSocket, wardenSocket);
+        Gate = new Gate(_data);
+        _cookie = _data.Word(AgentLayout.Cookie);
     }
+
+    /// <summary>Where the program's threads go if we die while they are held.</summary>
+    internal Gate Gate { get; }
 
     /// <summary>The agent did not answer in time once: nothing more is asked of it.</summary>
     public bool IsStuck { get; private set; }
@@ -48,7 +54,8 @@ public sealed class AgentSession : IDisposable
 
     /// <summary>Takes a process in; see <see cref="Injector.Attach"/>.</summary>
     /// <inheritdoc cref="Injector.Attach"/>
-    public static AgentSession Attach(int pid, Samepage.Linux.Frames.FramePool pool, FileDescriptor? inheritedM) => Injector.Attach(pid, pool, inheritedM);
+    public static AgentSession Attach(int pid, Samepage.Linux.Frames.FramePool pool, FileDescriptor? inheritedM, Action<AgentPlace> planted) =>
+        Injector.Attach(pid, pool, inheritedM, planted);
 
     /// <summary>Where the agent's mapping lies; <see cref="AgentLayout.Size"/> bytes.</summary>
     public ulong BaseAddress { get; }
@@ -65,7 +72,7 @@ public sealed class AgentSession : IDisposable
     /// <summary>The userfaultfd on mappings of frames.</summary>
     public FileDescriptor M { get; }
 
-    /// <summary>The last step of attaching: the agent clones its warden and answers.</summary>
+    /// <summary>The last step of attaching or taking over: the agent answers, and has a warden.</summary>
     /// <exception cref="SyscallException">It could not.</exception>
     internal void Begin()
     {
@@ -219,7 +226,7 @@ public sealed class AgentSession : IDisposable
             Thread.Sleep(0);
         }
 
-        return Injector.Uproot(Pid, BaseAddress);
+        return Injector.Uproot(Pid, BaseAddress, _cookie);
     }
 
     /// <inheritdoc/>
@@ -232,7 +239,7 @@ public sealed class AgentSession : IDisposable
     }
 
     /// <summary>Lets an agent thread of a stopped process run: it is seized out of the stop and continued; the parent's waitpid sees nothing.</summary>
-    private static bool Thaw(ref Tracee thread)
+    internal static bool Thaw(ref Tracee thread)
     {
         if (thread.Seize() != Errno.None)
             return false;
@@ -249,7 +256,7 @@ public sealed class AgentSession : IDisposable
     }
 
     /// <summary>A thread that was seized out of a stop may come to a second one: it is set going again.</summary>
-    private static void KeepGoing(ref Tracee executor, ref Tracee warden)
+    internal static void KeepGoing(ref Tracee executor, ref Tracee warden)
     {
         if (executor.Poll() is StopKind.Held or StopKind.Suspended)
             _ = executor.Continue();
@@ -257,7 +264,7 @@ public sealed class AgentSession : IDisposable
             _ = warden.Continue();
     }
 
-    private static void Freeze(ref Tracee thread)
+    internal static void Freeze(ref Tracee thread)
     {
         _ = thread.Interrupt();
         long since = Stopwatch.GetTimestamp();

@@ -1,4 +1,6 @@
 using System.Diagnostics;
+using System.Runtime.InteropServices;
+using System.Security.Cryptography;
 using Samepage.Agent.Tracing;
 using Samepage.Agent.X64;
 using Samepage.Linux;
@@ -10,6 +12,13 @@ using Samepage.Linux.Userfault;
 
 namespace Samepage.Agent;
 
+/// <summary>Where an agent lies, for whoever is to find it when its daemon has died.</summary>
+/// <param name="Pid">The process.</param>
+/// <param name="StartTime">When the process started, as <see cref="StartTime"/> reads it: with the pid it names one process.</param>
+/// <param name="BaseAddress">The agent's mapping.</param>
+/// <param name="Cookie">A random word that stands in the mapping: an address space that exec put in its place does not have it.</param>
+public sealed record AgentPlace(int Pid, ulong StartTime, ulong BaseAddress, ulong Cookie);
+
 /// <summary>Brings the agent into a running process, and removes its last mapping afterwards.</summary>
 /// <remarks>All calls from the one OS thread that traces. The target's thread is held for well under a millisecond.</remarks>
 internal static class Injector
@@ -20,26 +29,31 @@ internal static class Injector
     /// <param name="pid">The process.</param>
     /// <param name="pool">The frames of its trust domain.</param>
     /// <param name="inheritedM">The M that came with fork, for a child of a process taken in; null otherwise.</param>
+    /// <param name="planted">Called before the agent first runs: what it writes down finds the agent even if we die right then.</param>
     /// <exception cref="AttachException">It cannot be taken in, and why. Nothing of ours is left in it.</exception>
-    public static AgentSession Attach(int pid, FramePool pool, FileDescriptor? inheritedM)
+    public static AgentSession Attach(int pid, FramePool pool, FileDescriptor? inheritedM, Action<AgentPlace> planted)
     {
         ulong baseAddress = 0;
+        ulong cookie = BitConverter.ToUInt64(RandomNumberGenerator.GetBytes(8));
         try
         {
-            baseAddress = Plant(pid, pool);
+            baseAddress = Plant(pid, pool, cookie, planted);
             return Connect(pid, baseAddress, pool, inheritedM);
         }
         catch (SyscallException refused)
         {
             if (baseAddress != 0)
-                Uproot(pid, baseAddress);
+                Uproot(pid, baseAddress, cookie);
             throw new AttachException(refused.Message, refused.Errno is Errno.EPERM or Errno.EACCES);
         }
     }
 
     /// <summary>Unmaps the agent's mapping once its threads are gone.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="baseAddress">The mapping.</param>
+    /// <param name="cookie">What stands in it: where that is not found, exec has put another address space in its place, and nothing is unmapped.</param>
     /// <returns>False when the process could not be held within some seconds; the mapping is then left, and harmless.</returns>
-    public static bool Uproot(int pid, ulong baseAddress)
+    public static bool Uproot(int pid, ulong baseAddress, ulong cookie)
     {
         long since = Stopwatch.GetTimestamp();
         do
@@ -49,11 +63,12 @@ internal static class Injector
                 Tracee thread = Borrow(pid);
                 try
                 {
+                    if (new AgentData(pid, baseAddress).Word(AgentLayout.Cookie) != cookie)
+                        return true;
                     ulong mask = thread.SignalMask();
                     LibC.user_regs_struct saved = thread.Registers();
                     thread.SetSignalMask(ulong.MaxValue);
                     _ = RemoteCall(thread, pid, saved, AgentAssembler.SYS_munmap, baseAddress, AgentLayout.Size, 0, 0, 0, 0);
-                    thread.SetRegisters(saved);
                     thread.SetSignalMask(mask);
                     return true;
                 }
@@ -73,7 +88,7 @@ internal static class Injector
         return false;
     }
 
-    private static ulong Plant(int pid, FramePool pool)
+    private static ulong Plant(int pid, FramePool pool, ulong cookie, Action<AgentPlace> planted)
     {
         Tracee thread = Borrow(pid);
         try
@@ -96,7 +111,7 @@ internal static class Injector
                 if (readWrite != 0)
                     throw new SyscallException("mprotect", $"the agent's mapping in process {pid}", (Errno)(-(long)readWrite));
                 ulong device = ((pool.Device & 0xFFFFFFFF) << 32) | (pool.Device >> 32);
-                new RemoteMemory(pid).ForceWrite(place, AgentAssembler.Assemble(place, Resumed(saved), device, pool.Inode));
+                Write(new AgentData(pid, place), AgentAssembler.Assemble(place, device, pool.Inode), thread.Resumption(saved), mask, cookie, planted);
                 next.rip = place;
                 next.orig_rax = ulong.MaxValue;
                 return place;
@@ -117,6 +132,22 @@ internal static class Injector
         {
             thread.Release();
         }
+    }
+
+    /// <summary>Writes the agent's code, and gate 0 with its table: through that the borrowed thread goes back.</summary>
+    private static void Write(AgentData data, byte[] code, LibC.user_regs_struct resume, ulong mask, ulong cookie, Action<AgentPlace> planted)
+    {
+        RemoteMemory memory = new(data.Pid);
+        AgentPlace place = new(data.Pid, StartTime.TryRead(data.Pid, out ulong start) ? start : 0, data.BaseAddress, cookie);
+        byte[] table = new byte[AgentLayout.GateBytes];
+        MemoryMarshal.Write(table, resume);
+        MemoryMarshal.Write(table.AsSpan(AgentLayout.TableMask), mask);
+        ulong tables = data.BaseAddress + AgentLayout.TablesOffset;
+        if (!data.WriteWord(AgentLayout.Cookie, place.Cookie) || memory.Write(tables, table) != table.Length)
+            throw new SyscallException("process_vm_writev", $"{table.Length} bytes of process {data.Pid} at 0x{tables:x}", Errno.EFAULT);
+        memory.ForceWrite(data.BaseAddress, code);
+        memory.ForceWrite(data.BaseAddress + AgentLayout.GateOffset, AgentAssembler.AssembleGate());
+        planted(place);
     }
 
     private static AgentSession Connect(int pid, ulong baseAddress, FramePool pool, FileDescriptor? inheritedM)
@@ -209,38 +240,19 @@ internal static class Injector
         throw new AttachException(kind == StopKind.Gone ? "no such process" : "the process is stopped (SIGSTOP)");
     }
 
-    /// <summary>The registers with which the thread goes on: an interrupted call begins again, as the kernel would have it.</summary>
-    private static LibC.user_regs_struct Resumed(LibC.user_regs_struct registers)
-    {
-        if ((long)registers.orig_rax < 0)
-            return registers;
-        switch ((long)registers.rax)
-        {
-            case -512 or -513 or -514: // ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND
-                registers.rax = registers.orig_rax;
-                registers.rip -= 2;
-                break;
-            case -516: // ERESTART_RESTARTBLOCK: restart_syscall(2) knows what is left of the time
-                registers.rax = 219;
-                registers.rip -= 2;
-                break;
-            default:
-                break;
-        }
-
-        return registers;
-    }
-
-    /// <summary>Makes one system call in the held thread, at a system call instruction that the program itself has.</summary>
+    /// <summary>Makes one system call in the held thread, at a system call instruction that the program itself has, and puts its registers back at once.</summary>
     private static ulong RemoteCall(
-        Tracee thread, int pid, LibC.user_regs_struct registers, int number, ulong a, ulong b, ulong c, ulong d, ulong e, ulong f)
+        Tracee thread, int pid, LibC.user_regs_struct saved, int number, ulong a, ulong b, ulong c, ulong d, ulong e, ulong f)
     {
+        LibC.user_regs_struct registers = saved;
         registers.rip = FindSystemCall(pid, registers);
         (registers.rax, registers.orig_rax) = ((ulong)number, ulong.MaxValue);
         (registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9) = (a, b, c, d, e, f);
         thread.SetRegisters(registers);
         thread.Step();
-        return thread.Registers().rax;
+        ulong result = thread.Registers().rax;
+        thread.SetRegisters(saved);
+        return result;
     }
 
     private static ulong FindSystemCall(int pid, in LibC.user_regs_struct registers)

@@ -8,4 +8,5 @@ return await CommandLine.RunAsync(args,
     DoctorCommand.Create(),
     DemoCommand.Create(),
     DaemonCommand.Create(),
+    RecoverCommand.Create(),
 ]);

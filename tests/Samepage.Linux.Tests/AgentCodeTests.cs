@@ -16,19 +16,20 @@ public sealed class AgentCodeTests
     [InlineData(0x7fff_ffff_0000ul)]
     public void TheCodeFitsItsPlaceAndIsTheSameEachTime(ulong address)
     {
-        byte[] code = AgentAssembler.Assemble(address, Registers(), 0x1_0000_0002, 42);
+        byte[] code = AgentAssembler.Assemble(address, 0x1_0000_0002, 42);
         Assert.InRange(code.Length, 1000, AgentLayout.CodeBytes);
-        Assert.Equal(code, AgentAssembler.Assemble(address, Registers(), 0x1_0000_0002, 42));
+        Assert.Equal(code, AgentAssembler.Assemble(address, 0x1_0000_0002, 42));
     }
 
     [Fact]
-    public void TheCodeCarriesTheRegistersThatTheBorrowedThreadGoesOnWith()
+    public void AGateFitsItsPlaceAndItsTableIsWhatPtraceGives()
     {
-        LibC.user_regs_struct registers = Registers();
-        ulong[] table = [registers.rax, registers.rbx, registers.rcx, registers.rdx, registers.rsi, registers.rdi, registers.rbp, registers.r8, registers.r9,
-            registers.r10, registers.r11, registers.r12, registers.r13, registers.r14, registers.r15, registers.rsp, registers.rip, registers.eflags];
-        byte[] code = AgentAssembler.Assemble(Base, registers, 1, 2);
-        Assert.True(code.AsSpan().IndexOf(MemoryMarshal.AsBytes<ulong>(table)) > 0);
+        Assert.InRange(AgentAssembler.AssembleGate().Length, 100, AgentLayout.GateBytes);
+        Assert.Equal(AgentLayout.TableMask, Marshal.SizeOf<LibC.user_regs_struct>());
+        Assert.Equal(128, (int)Marshal.OffsetOf<LibC.user_regs_struct>(nameof(LibC.user_regs_struct.rip)));
+        Assert.Equal(144, (int)Marshal.OffsetOf<LibC.user_regs_struct>(nameof(LibC.user_regs_struct.eflags)));
+        Assert.Equal(152, (int)Marshal.OffsetOf<LibC.user_regs_struct>(nameof(LibC.user_regs_struct.rsp)));
+        Assert.InRange(AgentLayout.TableMask + 8, 0, AgentLayout.GateBytes);
     }
 
     [Fact]
@@ -37,14 +38,10 @@ public sealed class AgentCodeTests
         Assert.Equal(48, Marshal.SizeOf<AgentOperation>());
         Assert.Equal(AgentLayout.ZeroPageOffset, AgentLayout.OperationsOffset + AgentLayout.MaxOperations * 48);
         Assert.Equal(AgentLayout.ScratchOffset, AgentLayout.DataOffset + AgentLayout.ZeroPageOffset + 4096);
-        Assert.InRange(AgentLayout.PollTable + 16 + AgentLayout.MaxChildren * 8, 0, AgentLayout.ResumeStackTop);
+        Assert.InRange(AgentLayout.PollTable + 16 + AgentLayout.MaxChildren * 8, 0, AgentLayout.WordsBytes);
         Assert.Equal(0, AgentLayout.ScratchOffset % 4096);
+        Assert.Equal(0, AgentLayout.DataOffset % 4096);
+        Assert.Equal(AgentLayout.Size, AgentLayout.TablesOffset + AgentLayout.MaxHeld * AgentLayout.GateBytes);
         Assert.InRange(AgentLayout.WardenStackTop, AgentLayout.ExecutorStackTop + 1, AgentLayout.OperationsOffset);
-    }
-
-    private static LibC.user_regs_struct Registers()
-    {
-        ulong[] values = [.. Enumerable.Range(1, 27).Select(i => 0xA5A5_0000_0000_0000 + (ulong)i)];
-        return MemoryMarshal.Cast<ulong, LibC.user_regs_struct>(values)[0];
     }
 }

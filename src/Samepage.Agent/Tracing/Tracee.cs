@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using Samepage.Linux;
 using Samepage.Linux.Interop;
+using Samepage.Linux.Processes;
 using Samepage.Linux.ProcFs;
 
 namespace Samepage.Agent.Tracing;
@@ -132,10 +133,58 @@ internal struct Tracee(int processId, int threadId)
         SetRegisters(registers);
     }
 
-    private readonly unsafe bool TryRegisters(out LibC.user_regs_struct registers)
+    /// <summary>Its registers.</summary>
+    /// <returns>False when it has ended.</returns>
+    public readonly unsafe bool TryRegisters(out LibC.user_regs_struct registers)
     {
         fixed (LibC.user_regs_struct* pointer = &registers)
             return Call(LibC.PTRACE_GETREGS, threadId, 0, (nuint)pointer) == Errno.None;
+    }
+
+    /// <summary>Where it goes on if it is set free with registers that the kernel does not know for its own: an interrupted call begins again, as
+    /// the kernel would have it, and a restartable sequence, rseq(2), goes to its abort, as after any preemption.</summary>
+    /// <remarks>A call that a signal is to end with EINTR begins again behind the signal's handler: as if the signal had come right before the call.</remarks>
+    public readonly LibC.user_regs_struct Resumption(LibC.user_regs_struct registers)
+    {
+        const ulong RestartSyscall = 219; // knows what is left of the time
+        if ((long)registers.orig_rax < 0)
+        {
+            registers.rip = OutOfSequence(registers.rip);
+            return registers;
+        }
+
+        switch ((long)registers.rax)
+        {
+            case -512 or -513 or -514: // ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND
+                registers.rax = registers.orig_rax;
+                registers.rip -= 2;
+                break;
+            case -516: // ERESTART_RESTARTBLOCK
+                registers.rax = RestartSyscall;
+                registers.rip -= 2;
+                break;
+            default:
+                break;
+        }
+
+        registers.orig_rax = ulong.MaxValue;
+        return registers;
+    }
+
+    /// <summary>The abort handler where the thread stands inside a restartable sequence; the instruction itself otherwise.</summary>
+    private readonly unsafe ulong OutOfSequence(ulong instruction)
+    {
+        LibC.ptrace_rseq_configuration configuration;
+        RemoteMemory memory = new(processId);
+        if (LibC.ptrace(LibC.PTRACE_GET_RSEQ_CONFIGURATION, threadId, (void*)sizeof(LibC.ptrace_rseq_configuration), &configuration) <= 0 ||
+            configuration.rseq_abi_pointer == 0 || !memory.TryReadWord(configuration.rseq_abi_pointer + 8, out ulong sequence) || sequence == 0)
+        {
+            return instruction;
+        }
+
+        // struct rseq_cs: version and flags, start, length, abort.
+        return memory.TryReadWord(sequence + 8, out ulong start) && memory.TryReadWord(sequence + 16, out ulong length) &&
+            memory.TryReadWord(sequence + 24, out ulong abort) && instruction - start < length ? abort : instruction;
     }
 
     private readonly void Check(string request, Errno errno)

@@ -30,8 +30,8 @@ public enum HoldOutcome
 /// or by hand where the kernel would answer EINTR (<see cref="Tracee.Poll"/>). A call that could come back half done, such as a write that
 /// waits for room, is never interrupted: the batch is put off. A thread that cannot be stopped (a parent inside vfork, whose child shares
 /// its memory) puts the batch off as well.</para>
-/// <para>Our death lets every thread go: the kernel detaches them. One OS thread must make all calls. Between <see cref="TryHold"/> and
-/// <see cref="Release"/> nothing may be done that takes long.</para>
+/// <para>Our death lets every thread go: the kernel detaches them. Each then waits at a <see cref="Gate"/> until the agent has ended what it was about.
+/// One OS thread must make all calls. Between <see cref="TryHold"/> and <see cref="Release"/> nothing may be done that takes long.</para>
 /// </remarks>
 public sealed class WorldStop
 {
@@ -39,6 +39,7 @@ public sealed class WorldStop
     private readonly List<int> _listed = [];
     private readonly Dictionary<int, int> _indexes = [];
     private Tracee[] _threads = new Tracee[16];
+    private Gate? _gate;
     private int _count;
     private long _since;
 
@@ -55,12 +56,13 @@ public sealed class WorldStop
     public long HeldNanoseconds => (long)Stopwatch.GetElapsedTime(_since).TotalNanoseconds;
 
     /// <summary>Holds all threads but the agent's.</summary>
-    /// <param name="pid">The process.</param>
-    /// <param name="agentThreads">Threads to leave running: the agent's.</param>
+    /// <param name="session">The agent in the process; its threads are left running.</param>
     /// <param name="why">What stood in the way; empty when held.</param>
-    public HoldOutcome TryHold(int pid, ReadOnlySpan<int> agentThreads, out string why)
+    public HoldOutcome TryHold(AgentSession session, out string why)
     {
-        (ProcessId, Suspended, AllSlept, _count, _since, why) = (pid, false, true, 0, Stopwatch.GetTimestamp(), "");
+        (ProcessId, Suspended, AllSlept, _count, _since, why) = (session.Pid, false, true, 0, Stopwatch.GetTimestamp(), "");
+        ReadOnlySpan<int> agentThreads = [session.ExecutorThread, session.WardenThread];
+        _gate = session.Gate;
         _indexes.Clear();
         HoldOutcome outcome;
         do
@@ -70,7 +72,7 @@ public sealed class WorldStop
             if (outcome == HoldOutcome.Held)
                 outcome = Await(ref why);
             if (outcome == HoldOutcome.Held && _count == before)
-                return _count > 0 ? HoldOutcome.Held : Fail(HoldOutcome.Gone);
+                return _count == 0 ? Fail(HoldOutcome.Gone) : _gate.TryClose(_threads.AsSpan(0, _count), out why) ? HoldOutcome.Held : Fail(HoldOutcome.Busy);
         }
         while (outcome == HoldOutcome.Held);
         return Fail(outcome);
@@ -79,6 +81,7 @@ public sealed class WorldStop
     /// <summary>Lets every thread go on.</summary>
     public void Release()
     {
+        _gate?.Open(_threads.AsSpan(0, _count));
         for (int i = 0; i < _count; i++)
             _threads[i].Release();
         _count = 0;

@@ -4,7 +4,7 @@ using static Iced.Intel.AssemblerRegisters;
 
 namespace Samepage.Agent.X64;
 
-/// <summary>The executor: sets the agent up, then carries out batches of operations, and restores everything when the daemon is gone.</summary>
+/// <summary>The executor: sets the agent up, then carries out batches of operations for a daemon, and waits for another when that is gone.</summary>
 internal sealed partial class AgentAssembler
 {
     /// <remarks>Steps:
@@ -14,13 +14,14 @@ internal sealed partial class AgentAssembler
     /// 4. Make T, and M where none was inherited. Say so: the daemon takes copies and shakes hands on them.
     /// 5. On the daemon's word, clone the warden, which shares this descriptor table.
     /// 6. Wait for a doorbell; end of file means that the daemon is gone.
+    /// 7. Then open the gates, and make new sockets for whoever takes over: 6 again. Nothing is given back meanwhile, because that
+    ///    wants the program's threads held, and nothing need be: the warden answers every fault, so all is as right as before.
     /// </remarks>
     private void ExecutorMain()
     {
-        Label wait = c.CreateLabel(), restore = c.CreateLabel(), failed = c.CreateLabel(), exit = c.CreateLabel(), haveM = c.CreateLabel();
+        Label wait = c.CreateLabel(), orphaned = c.CreateLabel(), failed = c.CreateLabel(), exit = c.CreateLabel(), haveM = c.CreateLabel();
         Label run = c.CreateLabel(), next = c.CreateLabel(), answer = c.CreateLabel(), merge = c.CreateLabel(), zero = c.CreateLabel(), counted = c.CreateLabel();
-        Label warden = c.CreateLabel(), query = c.CreateLabel(), beyond = c.CreateLabel(), forward = c.CreateLabel(), restored = c.CreateLabel();
-        Label again = c.CreateLabel(), whole = c.CreateLabel();
+        Label warden = c.CreateLabel(), unnoticed = c.CreateLabel(), sockets = c.CreateLabel(), made = c.CreateLabel(), later = c.CreateLabel();
 
         At(ref _executorMain);
         c.cld();
@@ -39,8 +40,8 @@ internal sealed partial class AgentAssembler
         c.cmp(rax, 8);
         c.jne(exit);
         // The daemon has taken its ends: with these copies closed, its death is an end of file.
-        CloseFar(AgentLayout.ExecutorFar);
-        CloseFar(AgentLayout.WardenFar);
+        Close(AgentLayout.ExecutorFar);
+        Close(AgentLayout.WardenFar);
         NewUserfaultfd(AgentLayout.T, failed);
         c.cmp(Word(AgentLayout.InheritedM), 0);
         c.jne(haveM);
@@ -75,7 +76,7 @@ internal sealed partial class AgentAssembler
         At(ref wait);
         ReadDoorbell();
         c.cmp(rax, 8);
-        c.jne(restore);
+        c.jne(orphaned);
         c.mov(rax, Word(AgentLayout.Doorbell));
         c.cmp(eax, (int)AgentLayout.DoorbellLeave);
         c.je(exit);
@@ -120,70 +121,41 @@ internal sealed partial class AgentAssembler
         Sys(SYS_madvise);
         c.jmp(wait);
 
-        // The daemon is gone. Every mapping of the pool, wherever the program has moved or split it, is found by asking for it: there is no
-        // table that could be stale. Until all are restored the warden serves their faults.
-        At(ref restore);
-        c.mov(Word(AgentLayout.Orphaned), 1);
-        c.mov(Word(AgentLayout.Unmerging), 1);
-        At(ref again);
-        c.xor(r14d, r14d);
-        c.mov(Word(AgentLayout.Unrestored), 0);
-        At(ref query);
-        Query(r14, 32 | 16); // next file-backed mapping at or behind r14
-        c.test(rax, rax);
-        c.jnz(restored);
-        c.mov(r14, __qword_ptr[r12 + AgentLayout.QueryStruct + 24]); // vma_start
-        c.mov(r15, __qword_ptr[r12 + AgentLayout.QueryStruct + 32]); // vma_end
-        CompareQueriedInode();
-        c.jne(beyond);
-        c.lea(rbx, __[r12 + AgentLayout.OperationsOffset]);
-        c.mov(__dword_ptr[rbx], (int)OperationKind.Unmerge);
-        c.mov(__dword_ptr[rbx + 4], 0);
-        c.mov(__qword_ptr[rbx + 8], r14);
-        c.sub(r15, r14);
-        c.mov(ecx, AgentLayout.RestoreBytes); // few pages: nobody holds the program, so each exchange is kept short
-        c.cmp(r15, rcx);
-        c.cmova(r15, rcx);
-        c.mov(__qword_ptr[rbx + 16], r15);
-        c.mov(__qword_ptr[rbx + 32], 0);
-        c.mov(__qword_ptr[rbx + 40], 0);
-        c.push(r14);
-        c.call(_unmerge);
-        c.pop(r14);
-        c.mov(r15, __qword_ptr[rbx + 40]);
-        c.test(r15, r15);
-        c.jnz(forward);
-        c.inc(Word(AgentLayout.Unrestored));
-        c.mov(r15d, 4096);
-        At(ref forward);
-        c.add(r14, r15);
-        c.jmp(query);
-        At(ref beyond);
-        c.mov(r14, r15);
-        c.jmp(query);
-        // What could not be restored is tried again, for as long as it takes: to leave before would leave it unwatched, and a page discarded
-        // from it would show its frame again.
-        At(ref restored);
-        c.cmp(Word(AgentLayout.Unrestored), 0);
-        c.je(whole);
-        c.xor(edi, edi);
-        c.xor(esi, esi);
-        c.mov(edx, 1);
-        Sys(SYS_poll);
-        c.jmp(again);
-        At(ref whole);
-        c.mov(Word(AgentLayout.Unmerging), 0);
-        c.mov(Word(AgentLayout.Restored), 1);
-        c.lea(rdi, __[r12 + (AgentLayout.ScratchOffset - AgentLayout.DataOffset)]);
-        c.mov(esi, AgentLayout.ScratchBytes);
-        Sys(SYS_munmap);
+        // The daemon is gone. Its socket to the warden ended in the same moment; both must have noticed before there can be new ones.
+        At(ref orphaned);
+        OpenGates();
+        At(ref unnoticed);
+        Pause(1);
+        c.cmp(Word(AgentLayout.Orphaned), 0);
+        c.je(unnoticed);
+        Close(AgentLayout.ExecutorNear);
+        Close(AgentLayout.WardenNear);
+        c.jmp(sockets);
+        At(ref later); // no memory at the moment
+        Pause(100);
+        At(ref sockets);
+        SocketPair(AgentLayout.ExecutorFar, AgentLayout.ExecutorNear, later);
+        SocketPair(AgentLayout.WardenFar, AgentLayout.WardenNear, later);
+        c.mov(__qword_ptr[r12 + AgentLayout.State], (int)AgentLayout.StateOrphaned);
+        // The far ends are in this table too, so the wait ends only by a word from whoever has taken copies of them.
+        At(ref made);
+        ReadDoorbell();
+        c.cmp(rax, 8);
+        c.jne(made);
+        Close(AgentLayout.ExecutorFar);
+        Close(AgentLayout.WardenFar);
+        c.mov(rax, Word(AgentLayout.WardenNear));
+        c.mov(__dword_ptr[r12 + AgentLayout.PollTable], eax);
+        c.mov(Word(AgentLayout.Orphaned), 0);
+        c.mov(__qword_ptr[r12 + AgentLayout.State], (int)AgentLayout.StateReady);
+        Answer();
+        c.jmp(wait);
 
         At(ref exit);
         c.xor(edi, edi);
         Sys(SYS_exit);
         At(ref failed);
         c.mov(Word(AgentLayout.State), rax);
-        c.mov(Word(AgentLayout.Restored), 1);
         c.jmp(exit);
         At(ref warden);
         c.jmp(_wardenMain);
@@ -223,10 +195,18 @@ internal sealed partial class AgentAssembler
         c.mov(Word(near), rax);
     }
 
-    private void CloseFar(int word)
+    private void Close(int word)
     {
         c.mov(rdi, Word(word));
         Sys(3);
+    }
+
+    private void Pause(int milliseconds)
+    {
+        c.xor(edi, edi);
+        c.xor(esi, esi);
+        c.mov(edx, milliseconds);
+        Sys(SYS_poll);
     }
 
     /// <summary>recvmsg(2): three or four descriptors, in the order device, pool, maps, inherited M. rax = bytes.</summary>

@@ -21,7 +21,7 @@ internal sealed partial class AgentAssembler
         Label loop = c.CreateLabel(), events = c.CreateLabel(), slot = c.CreateLabel(), nextSlot = c.CreateLabel(), read = c.CreateLabel();
         Label orphan = c.CreateLabel(), closeChild = c.CreateLabel(), minor = c.CreateLabel(), wake = c.CreateLabel(), fork = c.CreateLabel();
         Label find = c.CreateLabel(), found = c.CreateLabel(), forever = c.CreateLabel(), poll = c.CreateLabel(), exit = c.CreateLabel(), sweep = c.CreateLabel();
-        Label sweepNext = c.CreateLabel(), swept = c.CreateLabel(), alive = c.CreateLabel(), sleep = c.CreateLabel(), notMinor = c.CreateLabel();
+        Label swept = c.CreateLabel(), sleep = c.CreateLabel(), notMinor = c.CreateLabel();
 
         At(ref _wardenMain);
         c.mov(r12, _base + AgentLayout.DataOffset);
@@ -39,7 +39,7 @@ internal sealed partial class AgentAssembler
         c.mov(edx, -1);
         c.cmp(Word(AgentLayout.Orphaned), 0);
         c.je(poll);
-        c.mov(edx, 20);
+        c.mov(edx, 100);
         At(ref poll);
         Sys(SYS_poll);
 
@@ -148,30 +148,22 @@ internal sealed partial class AgentAssembler
         c.cmp(Word(AgentLayout.Orphaned), 0);
         c.je(loop);
 
-        // Orphaned: close what belongs to dead children; leave when all is restored and no child needs a watch.
-        At(ref sweep);
+        // Orphaned: nobody else closes what belongs to dead children.
         c.lea(rbx, __[r12 + Children]);
         c.mov(ebp, AgentLayout.MaxChildren);
-        c.xor(r13d, r13d);
-        At(ref sweepNext);
+        At(ref sweep);
         c.cmp(__dword_ptr[rbx], 0);
         c.jl(swept);
         c.mov(__qword_ptr[r12 + AgentLayout.WardenMessage + 16], 4096);
         WardenRange(LibC.UFFDIO_ZEROPAGE);
         c.cmp(rax, -Esrch);
-        c.jne(alive);
+        c.jne(swept);
         c.call(closeChild);
-        c.jmp(swept);
-        At(ref alive);
-        c.inc(r13d);
         At(ref swept);
         c.add(rbx, 8);
         c.dec(ebp);
-        c.jnz(sweepNext);
-        c.cmp(Word(AgentLayout.Restored), 0);
-        c.je(loop);
-        c.test(r13d, r13d);
-        c.jnz(loop);
+        c.jnz(sweep);
+        c.jmp(loop);
         At(ref exit);
         c.xor(edi, edi);
         Sys(SYS_exit);

@@ -19,13 +19,14 @@ public sealed unsafe class FramePool : IDisposable
 {
     private const int FsConfigSetFlag = 0, FsConfigSetString = 1, FsConfigCreate = 6;
     private const long MaxBytes = 1L << 42;
-    private readonly FileDescriptor _writable;
+    private readonly FileDescriptor? _writable;
     private readonly FileDescriptor _kpagecount;
 
-    private FramePool(FileDescriptor writable, FileDescriptor readable, ulong device, ulong inode)
+    private FramePool(FileDescriptor? writable, FileDescriptor readable)
     {
-        (_writable, Readable, Device, Inode) = (writable, readable, device, inode);
+        (_writable, Readable) = (writable, readable);
         _kpagecount = FileDescriptor.Open("/proc/kpagecount");
+        (Device, Inode) = Identify(readable);
     }
 
     /// <summary>The read-only descriptor that targets get.</summary>
@@ -53,34 +54,25 @@ public sealed unsafe class FramePool : IDisposable
         if (LibC.ftruncate(writable.Number, MaxBytes) != 0)
             throw Failed("ftruncate", "the frame pool");
         FileDescriptor readable = FileDescriptor.Open($"/proc/self/fd/{writable.Number}");
-        void* probe = LibC.mmap(null, 4096, LibC.PROT_READ, LibC.MAP_SHARED, readable.Number, 0);
-        if ((nint)probe == -1)
-            throw Failed("mmap", "the frame pool");
-        try
-        {
-            List<Mapping> mappings = [];
-            Mapping.TryReadAll("/proc/self/maps", mappings);
-            Mapping own = mappings.Find(mapping => mapping.Start == (ulong)probe);
-            return new FramePool(writable, readable, own.Device, own.Inode);
-        }
-        finally
-        {
-            _ = LibC.munmap(probe, 4096);
-        }
+        return new FramePool(writable, readable);
     }
+
+    /// <summary>The pool of a daemon that has died, by a descriptor that one of its targets has: nothing can be written or freed.</summary>
+    /// <exception cref="SyscallException">It is no file that can be mapped.</exception>
+    public static FramePool Adopt(FileDescriptor readable) => new(null, readable);
 
     /// <summary>Writes neighbouring frames.</summary>
     /// <returns>False when there is no memory: nothing may then be merged into these frames.</returns>
     public bool TryWrite(uint firstFrame, ReadOnlySpan<byte> content)
     {
         fixed (byte* bytes = content)
-            return LibC.pwrite(_writable.Number, bytes, (nuint)content.Length, (long)firstFrame * 4096) == content.Length;
+            return _writable is not null && LibC.pwrite(_writable.Number, bytes, (nuint)content.Length, (long)firstFrame * 4096) == content.Length;
     }
 
     /// <summary>Gives the memory of neighbouring frames back. They read as zeros from now on.</summary>
     public void Punch(uint firstFrame, int count)
     {
-        if (LibC.fallocate(_writable.Number, LibC.FALLOC_FL_PUNCH_HOLE | LibC.FALLOC_FL_KEEP_SIZE, (long)firstFrame * 4096, (long)count * 4096) != 0)
+        if (_writable is not null && LibC.fallocate(_writable.Number, LibC.FALLOC_FL_PUNCH_HOLE | LibC.FALLOC_FL_KEEP_SIZE, (long)firstFrame * 4096, (long)count * 4096) != 0)
             throw Failed("fallocate", $"frames {firstFrame}+{count}");
     }
 
@@ -109,9 +101,28 @@ public sealed unsafe class FramePool : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        _writable.Dispose();
+        _writable?.Dispose();
         Readable.Dispose();
         _kpagecount.Dispose();
+    }
+
+    /// <summary>Device and inode as the kernel shows them in maps, which is how mappings are told from others: stat(2) may show others.</summary>
+    private static (ulong Device, ulong Inode) Identify(FileDescriptor readable)
+    {
+        void* probe = LibC.mmap(null, 4096, LibC.PROT_READ, LibC.MAP_SHARED, readable.Number, 0);
+        if ((nint)probe == -1)
+            throw Failed("mmap", "the frame pool");
+        try
+        {
+            List<Mapping> mappings = [];
+            Mapping.TryReadAll("/proc/self/maps", mappings);
+            Mapping own = mappings.Find(mapping => mapping.Start == (ulong)probe);
+            return (own.Device, own.Inode);
+        }
+        finally
+        {
+            _ = LibC.munmap(probe, 4096);
+        }
     }
 
     private static void Configure(FileDescriptor context, int command, string? key, string? value)

@@ -70,6 +70,9 @@ internal static unsafe partial class LibC
     public static partial nint sendmsg(int socket, msghdr* message, int flags);
 
     [LibraryImport("libc", SetLastError = true)]
+    public static partial int shutdown(int socket, int how);
+
+    [LibraryImport("libc", SetLastError = true)]
     public static partial nint ptrace(nint request, int pid, void* addr, void* data);
 
     [LibraryImport("libc", SetLastError = true)]

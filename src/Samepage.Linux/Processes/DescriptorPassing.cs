@@ -6,7 +6,7 @@ namespace Samepage.Linux.Processes;
 /// <summary>SCM_RIGHTS, unix(7): gives descriptors to the other end of a socket.</summary>
 public static class DescriptorPassing
 {
-    private const int SolSocket = 1, ScmRights = 1, MsgNoSignal = 0x4000;
+    private const int SolSocket = 1, ScmRights = 1, MsgNoSignal = 0x4000, ShutReadWrite = 2;
 
     /// <exception cref="SyscallException">The system refused; ECONNRESET or EPIPE where the peer is gone.</exception>
     public static unsafe void Send(FileDescriptor socket, ulong word, ReadOnlySpan<int> descriptors)
@@ -28,4 +28,7 @@ public static class DescriptorPassing
         if (LibC.sendmsg(socket.Number, &message, MsgNoSignal) != 8)
             throw new SyscallException("sendmsg", "descriptors to the agent", (Errno)Marshal.GetLastPInvokeError());
     }
+
+    /// <summary>Ends a connection for both sides, whoever else holds its descriptors: shutdown(2).</summary>
+    public static void End(FileDescriptor socket) => _ = LibC.shutdown(socket.Number, ShutReadWrite);
 }

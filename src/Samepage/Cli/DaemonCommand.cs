@@ -12,7 +12,8 @@ internal static class DaemonCommand
         by 'samepage attach'.
 
         SIGTERM or Ctrl-C gives every process back, then ends with 0. If it is killed, the
-        processes go on with the right content, and their memory becomes private again.
+        processes go on with the right content, and a guardian that it started gives them back
+        ('samepage recover').
 
         Examples:
           samepage daemon

@@ -13,7 +13,7 @@ using Samepage.Live;
 namespace Samepage.Daemon;
 
 /// <summary>Takes processes in and gives them back, visits them in turn, and knows the figures. All on the scanner's thread.</summary>
-internal sealed class Coordinator(ILogger logger) : IDisposable
+internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDisposable
 {
     private const int MaxParticipants = 4096;
     private readonly LiveMachine _machine = new();
@@ -22,6 +22,9 @@ internal sealed class Coordinator(ILogger logger) : IDisposable
     private readonly Dictionary<string, DomainId> _domains = [];
     private ScanEngine? _engine;
     private int _nextSpace;
+
+    /// <summary>Memory of processes that serve this one, counted as a cost; bytes.</summary>
+    public long CompanionBytes { get; init; }
 
     private ScanEngine Engine => _engine ??= new ScanEngine(_machine);
 
@@ -65,6 +68,33 @@ internal sealed class Coordinator(ILogger logger) : IDisposable
         else
             logger.LogInformation("skipped process {Pid} ({Name}): {Reason}", pid, name, reason);
         return Outcome(participant);
+    }
+
+    /// <summary>Takes over a process whose daemon has died, so that it can be given back.</summary>
+    /// <param name="record">What that daemon wrote down. All records that a coordinator is given must be of one pool.</param>
+    /// <param name="why">What stood in the way.</param>
+    public AdoptionOutcome Adopt(AgentRecord record, out string why)
+    {
+        AdoptionOutcome outcome = Adoption.TryAdopt(record.Place, out AgentSession? session, out FramePool? pool, out why);
+        if (outcome != AdoptionOutcome.Adopted)
+            return outcome;
+        int pid = record.Place.Pid;
+        if (!PidFd.TryOpen(pid, out FileDescriptor? pidfd, out _) || Pagemap.TryOpen(pid) is not { } pagemap)
+        {
+            session!.Dispose();
+            pool!.Dispose();
+            return AdoptionOutcome.NotYet;
+        }
+
+        DomainId domain = DomainOf(record.Domain);
+        if (_machine.HasPool(domain))
+            pool!.Dispose();
+        else
+            _machine.Adopt(domain, pool!);
+        Participant participant = new(pid) { Name = ProcessStatus.TryRead($"/proc/{pid}/status")?.Name ?? "", Domain = record.Domain };
+        _participants[pid] = participant;
+        Enter(participant, new LiveSpace(new SpaceId(_nextSpace++), pid, pidfd!, domain, _machine.PoolOf(domain), session!, pagemap));
+        return outcome;
     }
 
     /// <summary>Gives a process back. Returns when no trace is left in it.</summary>
@@ -179,7 +209,7 @@ internal sealed class Coordinator(ILogger logger) : IDisposable
         long metadata = Engine.MetadataBytes;
         ProcessReport[] processes = [.. _participants.Values.OrderBy(p => p.Pid).Select(p => Describe(p, framePerUser, tracked == 0 ? 0 : (double)metadata / tracked))];
         long rss = Environment.WorkingSet;
-        long profit = (users - held + zeroed) * page - rss - agents;
+        long profit = (users - held + zeroed) * page - rss - agents - CompanionBytes;
         return new StatusReport(1, Engine.FullScans, Engine.PagesScanned, frames, users - frames, unique, changing, zeroed, (int)page, profit,
             new DaemonReport(Environment.ProcessId, rss, metadata, held * page), [.. domains], processes);
     }
@@ -217,15 +247,35 @@ internal sealed class Coordinator(ILogger logger) : IDisposable
         int pid = participant.Pid;
         if (!PidFd.TryOpen(pid, out FileDescriptor? pidfd, out Errno errno))
             throw new SyscallException("pidfd_open", $"process {pid}", errno);
-        if (!_domains.TryGetValue(participant.Domain, out DomainId domain))
-            _domains.Add(participant.Domain, domain = new DomainId(_domains.Count));
+        DomainId domain = DomainOf(participant.Domain);
         FramePool pool = _machine.PoolOf(domain);
         Pagemap pagemap = Pagemap.TryOpen(pid) ?? throw new AttachException($"not permitted: /proc/{pid}/pagemap cannot be read", permission: true);
-        AgentSession session = AgentSession.Attach(pid, pool, inheritedM);
-        SpaceId id = new(_nextSpace++);
-        _machine.Add(new LiveSpace(id, pid, pidfd!, domain, pool, session, pagemap));
-        Engine.Add(id, domain);
-        participant.Space = id;
+        AgentSession session;
+        try
+        {
+            session = AgentSession.Attach(pid, pool, inheritedM, place => records.Write(new AgentRecord(place, pool.Inode, participant.Domain)));
+        }
+        catch (AttachException)
+        {
+            records.Remove(pid);
+            throw;
+        }
+
+        Enter(participant, new LiveSpace(new SpaceId(_nextSpace++), pid, pidfd!, domain, pool, session, pagemap));
+    }
+
+    private void Enter(Participant participant, LiveSpace space)
+    {
+        _machine.Add(space);
+        Engine.Add(space.Id, space.Domain);
+        participant.Space = space.Id;
+    }
+
+    private DomainId DomainOf(string name)
+    {
+        if (!_domains.TryGetValue(name, out DomainId domain))
+            _domains.Add(name, domain = new DomainId(_domains.Count));
+        return domain;
     }
 
     /// <summary>Takes children in that have settled, with the descriptor that they inherited: from then on they have a warden of their own.</summary>
@@ -295,6 +345,7 @@ internal sealed class Coordinator(ILogger logger) : IDisposable
         logger.LogInformation("left process {Pid} ({Name}): {Why}", participant.Pid, participant.Name, why);
         Engine.Remove(id);
         _machine.Remove(id);
+        records.Remove(participant.Pid);
         participant.Space = null;
     }
 

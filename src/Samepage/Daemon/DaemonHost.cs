@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net.Sockets;
 using System.Text.Json.Serialization.Metadata;
 using Samepage.Api;
@@ -8,6 +9,7 @@ namespace Samepage.Daemon;
 internal static class DaemonHost
 {
     private const int MaxPids = 4096;
+    private static readonly TimeSpan RecoveryBound = TimeSpan.FromSeconds(30), LockBound = TimeSpan.FromSeconds(60);
 
     /// <summary>Where state and socket lie: <c>SAMEPAGE_RUN_DIR</c>, by default <c>/run/samepage</c>.</summary>
     public static string RunDirectory => Environment.GetEnvironmentVariable("SAMEPAGE_RUN_DIR") is { Length: > 0 } given ? given : "/run/samepage";
@@ -19,13 +21,23 @@ internal static class DaemonHost
     /// <returns>0 when everybody was given back; 1 when the daemon could not serve; 3 when it is not permitted to.</returns>
     public static async Task<int> RunAsync(CancellationToken cancellation)
     {
+        FileStream? held;
         try
         {
             Directory.CreateDirectory(RunDirectory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
-            if (await IsServedAsync(cancellation))
+            for (long since = Stopwatch.GetTimestamp(); (held = TryLock()) is null; await Task.Delay(20, cancellation))
             {
-                await Console.Error.WriteLineAsync($"samepage: a daemon serves {SocketPath} already; stop it first, or set SAMEPAGE_RUN_DIR");
-                return 1;
+                if (await IsServedAsync(cancellation))
+                {
+                    await Console.Error.WriteLineAsync($"samepage: a daemon serves {SocketPath} already; stop it first, or set SAMEPAGE_RUN_DIR");
+                    return 1;
+                }
+
+                if (Stopwatch.GetElapsedTime(since) > LockBound)
+                {
+                    await Console.Error.WriteLineAsync($"samepage: {RunDirectory} is in use by another samepage process, which recovers what a daemon that died had left; try again later");
+                    return 1;
+                }
             }
 
             File.Delete(SocketPath);
@@ -36,7 +48,12 @@ internal static class DaemonHost
             return refused is UnauthorizedAccessException ? 3 : 1;
         }
 
+        using FileStream mine = held;
         await using WebApplication application = Build();
+        ILogger logger = application.Services.GetRequiredService<ILogger<ScannerService>>();
+        if (await Recovery.RunAsync(RunDirectory, RecoveryBound, logger) is > 0 and int left)
+            logger.LogError("{Count} processes of a daemon that died could not be given back: they stay merged, and right; see samepage recover --help", left);
+        Guardian guardian = application.Services.GetRequiredService<Guardian>();
         ScannerService scanner = application.Services.GetRequiredService<ScannerService>();
         scanner.Start();
         await application.StartAsync(cancellation);
@@ -44,9 +61,63 @@ internal static class DaemonHost
         Console.Out.WriteLine("ready");
         await Console.Out.FlushAsync(cancellation);
         await application.WaitForShutdownAsync(cancellation);
-        await scanner.StopAsync();
+        if (await scanner.StopAsync())
+            guardian.AllIsWell();
         File.Delete(SocketPath);
         return Environment.ExitCode;
+    }
+
+    /// <summary>Gives back what a daemon that died has left: <c>samepage recover</c>.</summary>
+    /// <returns>0 when nothing is left; 1 when something is, or a daemon serves; 3 when it is not permitted.</returns>
+    public static async Task<int> RecoverAsync(TimeSpan bound)
+    {
+        try
+        {
+            if (!Directory.Exists(RunDirectory))
+                return 0;
+            using FileStream? held = TryLock();
+            if (held is null)
+            {
+                await Console.Error.WriteLineAsync($"samepage: a daemon serves in {RunDirectory}, or another recovery is under way; nothing was done");
+                return 1;
+            }
+
+            using ILoggerFactory loggers = LoggerFactory.Create(Log);
+            int left = await Recovery.RunAsync(RunDirectory, bound, loggers.CreateLogger("samepage.recover"));
+            if (left > 0)
+                await Console.Error.WriteLineAsync($"samepage: {left} processes could not be given back in {bound.TotalSeconds:F0} s; they stay merged, and right; try again");
+            return left == 0 ? 0 : 1;
+        }
+        catch (UnauthorizedAccessException refused)
+        {
+            await Console.Error.WriteLineAsync($"samepage: cannot use {RunDirectory}: {refused.Message} Run it as root.");
+            return 3;
+        }
+    }
+
+    /// <summary>The lock of whoever serves in, or recovers, the run directory: flock(2), which death gives up.</summary>
+    private static FileStream? TryLock()
+    {
+        try
+        {
+            return new FileStream(Path.Combine(RunDirectory, "lock"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1, FileOptions.None);
+        }
+        catch (IOException busy) when (busy.GetType() == typeof(IOException))
+        {
+            return null;
+        }
+    }
+
+    private static void Log(ILoggingBuilder logging)
+    {
+        logging.ClearProviders();
+        logging.AddSimpleConsole(options =>
+        {
+            options.SingleLine = true;
+            options.TimestampFormat = "HH:mm:ss.fff ";
+        });
+        logging.AddFilter("Microsoft", LogLevel.Warning);
+        logging.Services.Configure<Microsoft.Extensions.Logging.Console.ConsoleLoggerOptions>(options => options.LogToStandardErrorThreshold = LogLevel.Trace);
     }
 
     private static async Task<bool> IsServedAsync(CancellationToken cancellation)
@@ -66,15 +137,9 @@ internal static class DaemonHost
     private static WebApplication Build()
     {
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
-        builder.Logging.ClearProviders();
-        builder.Logging.AddSimpleConsole(options =>
-        {
-            options.SingleLine = true;
-            options.TimestampFormat = "HH:mm:ss.fff ";
-        });
-        builder.Logging.AddFilter("Microsoft", LogLevel.Warning);
-        builder.Services.Configure<Microsoft.Extensions.Logging.Console.ConsoleLoggerOptions>(options => options.LogToStandardErrorThreshold = LogLevel.Trace);
+        Log(builder.Logging);
         builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = TimeSpan.FromMinutes(5));
+        builder.Services.AddSingleton<Guardian>();
         builder.Services.AddSingleton<ScannerService>();
         builder.Services.ConfigureHttpJsonOptions(options => options.SerializerOptions.TypeInfoResolverChain.Insert(0, ApiJson.Default));
         builder.WebHost.ConfigureKestrel(options => options.ListenUnixSocket(SocketPath));

@@ -7,11 +7,11 @@ namespace Samepage.Daemon;
 
 /// <summary>The scanner's thread: passes over all processes, and the requests that come in between. Everything that touches a target runs here.</summary>
 /// <remarks>Requests are served between two visits. <see cref="Status"/> is the figures of the last moment between visits, and can be read by any thread.</remarks>
-internal sealed class ScannerService(ILogger<ScannerService> logger, IHostApplicationLifetime lifetime) : IDisposable
+internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian guardian, IHostApplicationLifetime lifetime) : IDisposable
 {
     private static readonly TimeSpan BusyPause = TimeSpan.FromMilliseconds(50), IdlePause = TimeSpan.FromSeconds(1);
     private readonly BlockingCollection<Action<Coordinator>> _requests = [];
-    private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly TaskCompletionSource<bool> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private volatile StatusReport? _status;
     private volatile bool _stopping;
 
@@ -41,7 +41,8 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, IHostApplic
     }
 
     /// <summary>Gives everybody back, then ends the thread.</summary>
-    public Task StopAsync()
+    /// <returns>Whether everybody was given back.</returns>
+    public Task<bool> StopAsync()
     {
         _stopping = true;
         _requests.Add(static _ => { });
@@ -56,22 +57,25 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, IHostApplic
         try
         {
             Scheduling.BeNice(5);
-            using Coordinator coordinator = new(logger);
+            using Coordinator coordinator = new(logger, new AgentRecords(DaemonHost.RunDirectory)) { CompanionBytes = guardian.ResidentBytes };
             _status = coordinator.Report();
             while (!_stopping)
                 Pass(coordinator);
+            bool all = true;
             foreach (int pid in coordinator.Pids())
             {
-                if (coordinator.Detach(pid) is { Done: false } left)
-                    logger.LogError("process {Pid} is left as it is: {Reason}", pid, left.Reason);
+                if (coordinator.Detach(pid) is not { Done: false } left)
+                    continue;
+                logger.LogError("process {Pid} is left as it is, and given back later by the guardian: {Reason}", pid, left.Reason);
+                all = false;
             }
 
-            _ended.SetResult();
+            _ended.SetResult(all);
         }
         catch (Exception failed)
         {
-            // Targets restore themselves when this process ends: better than going on with a state that nobody understands.
-            logger.LogCritical(failed, "the scanner failed; the daemon ends, and every process restores its own memory");
+            // The guardian gives everybody back when this process ends: better than going on with a state that nobody understands.
+            logger.LogCritical(failed, "the scanner failed; the daemon ends, and its guardian gives every process back");
             _ended.SetException(failed);
             Environment.ExitCode = 1;
             lifetime.StopApplication();

@@ -41,6 +41,12 @@ internal sealed class LiveMachine : IMachine, IDisposable
         return pool;
     }
 
+    /// <summary>Takes over the pool of a daemon that has died, for a domain that has none. Nothing new can be merged in that domain.</summary>
+    public void Adopt(DomainId domain, FramePool pool) => _pools.Add(domain.Value, pool);
+
+    /// <summary>Whether a domain has a pool.</summary>
+    public bool HasPool(DomainId domain) => _pools.ContainsKey(domain.Value);
+
     /// <summary>True when a mapping is of one of our pools: in a process that was not taken in, it came by fork.</summary>
     public FramePool? PoolOf(in Mapping mapping)
     {

@@ -17,7 +17,6 @@ internal sealed class LiveSpace : IDisposable
 {
     private static readonly TimeSpan ShortHold = TimeSpan.FromMilliseconds(2), LongHold = TimeSpan.FromMilliseconds(8);
     private readonly WorldStop _world = new();
-    private readonly int[] _agentThreads;
 
     /// <summary>What this machine takes for what was estimated: learned from hold to hold.</summary>
     private double _pace = 1.5;
@@ -26,7 +25,6 @@ internal sealed class LiveSpace : IDisposable
     {
         (Id, Pid, PidFd, Domain, Pool, Session, Pagemap) = (id, pid, pidfd, domain, pool, session, pagemap);
         Map = new AddressSpaceMap(pid, pool);
-        _agentThreads = [session.ExecutorThread, session.WardenThread];
     }
 
     public SpaceId Id { get; }
@@ -81,7 +79,7 @@ internal sealed class LiveSpace : IDisposable
         TimeSpan budget = ShortHold;
         while (done < operations.Length)
         {
-            HoldOutcome outcome = _world.TryHold(Pid, _agentThreads, out string why);
+            HoldOutcome outcome = _world.TryHold(Session, out string why);
             Obstacle = why;
             if (outcome != HoldOutcome.Held)
             {

@@ -12,8 +12,11 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
     private readonly LiveProgram _process;
     private readonly HttpClient _http;
 
-    private DaemonUnderTest(string runFolder, LiveProgram process)
+    private readonly bool _keep;
+
+    private DaemonUnderTest(string runFolder, LiveProgram process, bool keep)
     {
+        _keep = keep;
         RunFolder = runFolder;
         _process = process;
         string socket = Path.Combine(runFolder, "samepage.sock");
@@ -37,14 +40,16 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
 
     public string Log => _process.Errors;
 
-    public static async Task<DaemonUnderTest> Start(string? runFolder = null)
+    /// <param name="runFolder">Where it keeps its state; a new folder by default.</param>
+    /// <param name="keep">The folder outlives this daemon.</param>
+    public static async Task<DaemonUnderTest> Start(string? runFolder = null, bool keep = false)
     {
         Needs.Root();
         runFolder ??= Directory.CreateTempSubdirectory("samepage-test-").FullName;
         var environment = new Dictionary<string, string> { ["SAMEPAGE_RUN_DIR"] = runFolder };
         LiveProgram process = LiveProgram.StartIn("/", environment, "dotnet", Repository.Program, "daemon");
-        await process.Ready(30);
-        return new DaemonUnderTest(runFolder, process);
+        await process.Ready(60);
+        return new DaemonUnderTest(runFolder, process, keep);
     }
 
     public async Task<WireStatus> Status() => WireStatus.Parse(await _http.GetStringAsync("/v1/status"));
@@ -85,6 +90,14 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
         await _process.Ends(10);
     }
 
+    /// <summary>Kills the process that waits for the daemon's death.</summary>
+    public void KillGuardian()
+    {
+        int guardian = int.Parse(File.ReadAllText($"/proc/{Pid}/task/{Pid}/children").Split(' ')[0], System.Globalization.CultureInfo.InvariantCulture);
+        Assert.Contains("samepage-guardian", File.ReadAllText($"/proc/{guardian}/cmdline"), StringComparison.Ordinal);
+        Assert.Equal(0, kill(guardian, SIGKILL));
+    }
+
     /// <returns>The exit code.</returns>
     public async Task<int> Terminate(int seconds = 60)
     {
@@ -102,7 +115,7 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
         }
 
         await _process.DisposeAsync();
-        if (Directory.Exists(RunFolder))
+        if (!_keep && Directory.Exists(RunFolder))
             Directory.Delete(RunFolder, recursive: true);
     }
 

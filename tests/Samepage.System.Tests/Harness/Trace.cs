@@ -6,9 +6,6 @@ internal sealed class Trace
     /// <summary>Room for page tables that are not charged back, and for what the program itself touched meanwhile.</summary>
     private const long PssSlackBytes = 1 << 20;
 
-    /// <summary>After the daemon's death nobody can unmap the code and the stack with which the last of our threads came to its end.</summary>
-    private const long RemnantBytesMax = 256 << 10;
-
     private readonly ProcessView _view;
     private readonly int _threads;
     private readonly string[] _descriptors;
@@ -32,8 +29,7 @@ internal sealed class Trace
 
     /// <returns>What is left of us in the process; empty when nothing is.</returns>
     /// <param name="memoryGrewBack">It takes as much memory as before.</param>
-    /// <param name="killed">The daemon was killed, and could not clean up after its agent.</param>
-    public string Left(bool memoryGrewBack = true, bool killed = false)
+    public string Left(bool memoryGrewBack = true)
     {
         long mapped = _view.MappedBytes - _mappedBytes;
         var left = new List<string>();
@@ -43,7 +39,7 @@ internal sealed class Trace
             left.Add($"descriptors {string.Join("; ", _view.Descriptors.Except(_descriptors))}");
         if (_view.MappedNames.Except(_names).ToArray() is { Length: > 0 } names)
             left.Add($"mappings of {string.Join("; ", names)}");
-        if (mapped < 0 || mapped > (killed ? RemnantBytesMax : 0))
+        if (mapped != 0)
             left.Add($"{mapped} more bytes mapped than the {_mappedBytes} before");
         if (_view.WatchedAreas is > 0 and var watched)
             left.Add($"{watched} areas watched by a userfaultfd");
@@ -56,7 +52,7 @@ internal sealed class Trace
 
     /// <summary>After the daemon was killed: waits until nothing is left, within a bound.</summary>
     public Task GoneAfterDeath(int seconds, bool memoryGrewBack = true) =>
-        Until.True(() => Left(memoryGrewBack, killed: true).Length == 0, seconds, () => Left(memoryGrewBack, killed: true));
+        Until.True(() => Left(memoryGrewBack).Length == 0, seconds, () => Left(memoryGrewBack));
 
     /// <summary>Nothing is left now.</summary>
     public void IsGone(bool memoryGrewBack = true)

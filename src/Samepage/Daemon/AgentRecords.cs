@@ -1,0 +1,68 @@
+using System.Globalization;
+using Samepage.Agent;
+
+namespace Samepage.Daemon;
+
+/// <summary>What is written down of a process that is taken in.</summary>
+/// <param name="Place">Where its agent lies.</param>
+/// <param name="PoolInode">The frame pool that it maps: those of one pool are given back together.</param>
+/// <param name="Domain">Its trust domain.</param>
+internal sealed record AgentRecord(AgentPlace Place, ulong PoolInode, string Domain);
+
+/// <summary>The agents of a daemon as files, one a process, for whoever comes after it: they say where to look, and are never believed without a look.</summary>
+/// <remarks><code>
+///   SAMEPAGE_RUN_DIR/agents/PID    START BASE COOKIE INODE DOMAIN    decimal, hexadecimal, hexadecimal, decimal, text
+/// </code>A file that is not whole was being written when its daemon died, and its agent had not begun to run.</remarks>
+internal sealed class AgentRecords(string runDirectory)
+{
+    private readonly string _folder = Path.Combine(runDirectory, "agents");
+
+    public void Write(AgentRecord record)
+    {
+        Directory.CreateDirectory(_folder, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        AgentPlace place = record.Place;
+        File.WriteAllText(PathOf(place.Pid), string.Create(CultureInfo.InvariantCulture,
+            $"{place.StartTime} {place.BaseAddress:x} {place.Cookie:x} {record.PoolInode} {record.Domain}\n"));
+    }
+
+    public void Remove(int pid)
+    {
+        if (Directory.Exists(_folder))
+            File.Delete(PathOf(pid));
+    }
+
+    public List<AgentRecord> ReadAll()
+    {
+        List<AgentRecord> records = [];
+        if (!Directory.Exists(_folder))
+            return records;
+        foreach (string path in Directory.EnumerateFiles(_folder).Order(StringComparer.Ordinal))
+        {
+            if (TryParse(Path.GetFileName(path), File.ReadAllText(path), out AgentRecord? record))
+                records.Add(record!);
+            else
+                File.Delete(path);
+        }
+
+        return records;
+    }
+
+    internal static bool TryParse(string name, string text, out AgentRecord? record)
+    {
+        record = null;
+        string[] fields = text.TrimEnd('\n').Split(' ', 5);
+        if (!text.EndsWith('\n') || fields.Length != 5 || !int.TryParse(name, NumberStyles.None, CultureInfo.InvariantCulture, out int pid) || pid <= 0 ||
+            !ulong.TryParse(fields[0], NumberStyles.None, CultureInfo.InvariantCulture, out ulong start) ||
+            !ulong.TryParse(fields[1], NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ulong at) ||
+            !ulong.TryParse(fields[2], NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ulong cookie) ||
+            !ulong.TryParse(fields[3], NumberStyles.None, CultureInfo.InvariantCulture, out ulong inode))
+        {
+            return false;
+        }
+
+        record = new AgentRecord(new AgentPlace(pid, start, at, cookie), inode, fields[4]);
+        return true;
+    }
+
+    private string PathOf(int pid) => Path.Combine(_folder, pid.ToString(CultureInfo.InvariantCulture));
+}

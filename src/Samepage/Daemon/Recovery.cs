@@ -1,0 +1,90 @@
+using System.Diagnostics;
+using Samepage.Agent;
+using Samepage.Agent.Tracing;
+using Samepage.Api;
+
+namespace Samepage.Daemon;
+
+/// <summary>Gives back what a daemon that died has left: by <c>samepage recover</c>, which the daemon's guardian starts, and by every daemon before it serves.</summary>
+/// <remarks>Until this has run, processes go on as they are: merged, and right, for their wardens need nobody. It holds their threads as the daemon
+/// did, and may itself be killed at any moment, and begun again.</remarks>
+internal static class Recovery
+{
+    private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(20);
+
+    /// <summary>Goes on until nothing is left, or the time is over.</summary>
+    /// <param name="runDirectory">Where the dead daemon kept its state; the caller holds its lock.</param>
+    /// <param name="bound">How long to try what cannot be done at once.</param>
+    /// <param name="logger">Is told of each process.</param>
+    /// <returns>Processes that could not be given back; they stay merged, and right.</returns>
+    public static Task<int> RunAsync(string runDirectory, TimeSpan bound, ILogger logger)
+    {
+        TaskCompletionSource<int> ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        // ptrace(2) belongs to one thread.
+        new Thread(() =>
+        {
+            try
+            {
+                ended.SetResult(Run(new AgentRecords(runDirectory), bound, logger));
+            }
+            catch (Exception failed)
+            {
+                ended.SetException(failed);
+            }
+        })
+        { Name = "recovery" }.Start();
+        return ended.Task;
+    }
+
+    private static int Run(AgentRecords records, TimeSpan bound, ILogger logger)
+    {
+        Dictionary<ulong, Coordinator> coordinators = [];
+        HashSet<int> adopted = [];
+        try
+        {
+            long since = Stopwatch.GetTimestamp();
+            for (; ; )
+            {
+                List<AgentRecord> left = records.ReadAll();
+                foreach (AgentRecord record in left)
+                {
+                    if (!coordinators.TryGetValue(record.PoolInode, out Coordinator? coordinator))
+                        coordinators.Add(record.PoolInode, coordinator = new Coordinator(logger, records));
+                    Give(record, coordinator, adopted, records, logger);
+                }
+
+                WorldStop.LookAfterLingering();
+                if (left.Count == 0 || Stopwatch.GetElapsedTime(since) > bound)
+                    return left.Count;
+                Thread.Sleep(Pause);
+            }
+        }
+        finally
+        {
+            foreach (Coordinator coordinator in coordinators.Values)
+                coordinator.Dispose();
+        }
+    }
+
+    private static void Give(AgentRecord record, Coordinator coordinator, HashSet<int> adopted, AgentRecords records, ILogger logger)
+    {
+        int pid = record.Place.Pid;
+        if (!adopted.Contains(pid) && !coordinator.Pids().Contains(pid))
+        {
+            AdoptionOutcome outcome = coordinator.Adopt(record, out string why);
+            if (outcome == AdoptionOutcome.NothingLeft)
+                records.Remove(pid);
+            if (outcome == AdoptionOutcome.NotYet && logger.IsEnabled(LogLevel.Debug))
+                logger.LogDebug("process {Pid}: {Why}", pid, why);
+            if (outcome != AdoptionOutcome.Adopted)
+                return;
+            adopted.Add(pid);
+        }
+
+        ProcessOutcome back = coordinator.Detach(pid);
+        if (back.Done)
+            logger.LogInformation("gave back process {Pid}, which a daemon that died had left", pid);
+        else
+            logger.LogDebug("process {Pid}: {Why}", pid, back.Reason);
+    }
+}
