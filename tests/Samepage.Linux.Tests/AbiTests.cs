@@ -34,6 +34,7 @@ public sealed class AbiTests
         #include <linux/ioctl.h>
         #include <linux/types.h>
         #include <linux/userfaultfd.h>
+        #define ptrace_rseq_configuration __ptrace_rseq_configuration /* glibc's name for the kernel's structure */
 
         """;
 

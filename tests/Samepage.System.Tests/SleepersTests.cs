@@ -32,15 +32,25 @@ public sealed class SleepersTests(SharedDaemon shared) : OnOneDaemon(shared)
         Assert.Equal(0, await sleepers.Ends());
     }
 
-    [Fact]
-    public async Task NoSleepingCallIsInterruptedWhenTheDaemonIsKilled()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task NoSleepingCallIsInterruptedWhenTheDaemonIsKilled(bool whileItHoldsThem)
     {
-        await using LiveProgram sleepers = await LiveProgram.Target("sleepers", "10");
+        await using LiveProgram sleepers = await LiveProgram.Target("sleepers", "20");
         var before = Trace.Of(sleepers);
         await using DaemonUnderTest doomed = await DaemonUnderTest.Start();
-        await doomed.TakeIn(sleepers);
-        await doomed.Merged(sleepers, 500);
-        await doomed.Kill9();
+        if (whileItHoldsThem)
+        {
+            await doomed.Kill9WhileItHolds(sleepers);
+        }
+        else
+        {
+            await doomed.TakeIn(sleepers);
+            await doomed.Merged(sleepers, 500);
+            await doomed.Kill9();
+        }
+
         await before.GoneAfterDeath(20, memoryGrewBack: false);
         await NobodyReturned(sleepers, "the daemon's death");
         string woken = await sleepers.Ask("wake", 120);

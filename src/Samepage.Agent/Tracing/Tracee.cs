@@ -121,7 +121,7 @@ internal struct Tracee(int processId, int threadId)
             throw new SyscallException("waitpid", $"thread {threadId} ended", Errno.ESRCH);
     }
 
-    private readonly void BeginAgain()
+    private readonly unsafe void BeginAgain()
     {
         if (!TryRegisters(out LibC.user_regs_struct registers) || (long)registers.orig_rax < 0 || (long)registers.rax != -(long)Errno.EINTR)
             return;
@@ -130,7 +130,7 @@ internal struct Tracee(int processId, int threadId)
         registers.rax = registers.orig_rax;
         registers.rip -= 2;
         registers.orig_rax = ulong.MaxValue;
-        SetRegisters(registers);
+        _ = Call(LibC.PTRACE_SETREGS, threadId, 0, (nuint)(&registers)); // ESRCH: it was killed meanwhile
     }
 
     /// <summary>Its registers.</summary>

@@ -15,8 +15,7 @@ internal sealed partial class AgentAssembler
     /// 4. Fill in the pages that are not all zero.
     /// 5. Unregister, which lets the memory join its neighbours as one area again; wake everybody; drop D.
     /// V must never be touched before step 3: only memory without pages takes its new place as its own, and joins its neighbours there.
-    /// Without the daemon no thread is held. A program that unmaps, or maps over, this very range between the question and step 3 could then
-    /// have that undone; the window is some microseconds in the milliseconds behind our death, and step 3 asks once more right before.
+    /// A batch that takes longer than a second lets the program's threads go (see AgentSession.Run): so step 3 asks once more right before.
     /// </remarks>
     private void Unmerge()
     {
@@ -61,7 +60,7 @@ internal sealed partial class AgentAssembler
         Sys(SYS_mprotect);
         At(ref readable);
 
-        // Through the kernel, not by reading: a program that nobody holds may take the memory away meanwhile, which is an answer here, not a fault.
+        // Through the kernel, not by reading: a program that was let go may take the memory away meanwhile, which is an answer here, not a fault.
         c.mov(__qword_ptr[r12 + AgentLayout.MessageVector], rbp);
         c.mov(__qword_ptr[r12 + AgentLayout.MessageVector + 8], r14);
         c.mov(__qword_ptr[r12 + AgentLayout.MessageControl], r13);

@@ -255,10 +255,10 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
         {
             session = AgentSession.Attach(pid, pool, inheritedM, place => records.Write(new AgentRecord(place, pool.Inode, participant.Domain)));
         }
-        catch (AttachException)
+        catch (Exception refused) when (refused is AttachException or IOException or UnauthorizedAccessException)
         {
             records.Remove(pid);
-            throw;
+            throw refused as AttachException ?? new AttachException($"its agent cannot be written down under {DaemonHost.RunDirectory}: {refused.Message}");
         }
 
         Enter(participant, new LiveSpace(new SpaceId(_nextSpace++), pid, pidfd!, domain, pool, session, pagemap));

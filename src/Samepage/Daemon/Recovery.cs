@@ -2,6 +2,7 @@ using System.Diagnostics;
 using Samepage.Agent;
 using Samepage.Agent.Tracing;
 using Samepage.Api;
+using Samepage.Linux;
 
 namespace Samepage.Daemon;
 
@@ -81,10 +82,18 @@ internal static class Recovery
             adopted.Add(pid);
         }
 
-        ProcessOutcome back = coordinator.Detach(pid);
-        if (back.Done)
-            logger.LogInformation("gave back process {Pid}, which a daemon that died had left", pid);
-        else
-            logger.LogDebug("process {Pid}: {Why}", pid, back.Reason);
+        try
+        {
+            ProcessOutcome back = coordinator.Detach(pid);
+            if (back.Done)
+                logger.LogInformation("gave back process {Pid}, which a daemon that died had left", pid);
+            else
+                logger.LogDebug("process {Pid}: {Why}", pid, back.Reason);
+        }
+        catch (SyscallException failed)
+        {
+            // It was killed at this moment, most likely: the next round sees.
+            logger.LogDebug("process {Pid}: {Why}", pid, failed.Message);
+        }
     }
 }

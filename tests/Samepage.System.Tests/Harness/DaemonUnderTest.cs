@@ -8,6 +8,8 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
 {
     private const int SIGTERM = 15;
     private const int SIGKILL = 9;
+    private const int SIGSTOP = 19;
+    private const int SIGCONT = 18;
 
     private readonly LiveProgram _process;
     private readonly HttpClient _http;
@@ -89,6 +91,39 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
         Assert.Equal(0, kill(Pid, SIGKILL));
         await _process.Ends(10);
     }
+
+    /// <summary>Takes programs in, and kills the daemon at a moment at which it holds all threads of one of them.</summary>
+    public async Task Kill9WhileItHolds(params LiveProgram[] programs)
+    {
+        int[] threads = [.. programs.Select(program => ProcessView.Of(program.Pid).Threads)];
+        Task taken = TakeIn(programs);
+        await Until.True(() => IsCaught(programs, threads), 60, () => $"the daemon was never seen to hold the threads of a program\n{Tail}");
+        await Kill9();
+        await taken.ContinueWith(static _ => { }, TaskScheduler.Default); // its command line lost the daemon
+    }
+
+    /// <summary>Looks for a while; when all threads of a program but the agent's are held, and still are once the daemon is stopped, it is left like that.</summary>
+    private bool IsCaught(LiveProgram[] programs, int[] threads)
+    {
+        for (int look = 0; look < 500; look++)
+        {
+            for (int i = 0; i < programs.Length; i++)
+            {
+                if (!IsHeld(programs[i], threads[i]))
+                    continue;
+                Assert.Equal(0, kill(Pid, SIGSTOP));
+                while (ProcessView.Of(Pid).ThreadStates.Any(state => state != 'T'))
+                    Thread.Yield();
+                if (IsHeld(programs[i], threads[i]))
+                    return true;
+                Assert.Equal(0, kill(Pid, SIGCONT));
+            }
+        }
+
+        return false;
+    }
+
+    private static bool IsHeld(LiveProgram program, int threads) => ProcessView.Of(program.Pid).ThreadStates.Count(state => state == 't') == threads;
 
     /// <summary>Kills the process that waits for the daemon's death.</summary>
     public void KillGuardian()

@@ -40,6 +40,23 @@ internal sealed class ProcessView
 
     public long SharedBytes => RollUp("Shared_Clean:") + RollUp("Shared_Dirty:");
 
+    /// <summary>The state letter of each thread that there is at this moment: t is held by a tracer, T is stopped by a signal.</summary>
+    public string ThreadStates
+    {
+        get
+        {
+            try
+            {
+                return string.Concat(Directory.GetDirectories($"{_folder}/task").Select(task =>
+                    File.ReadLines($"{task}/status").First(line => line.StartsWith("State:", StringComparison.Ordinal))[7]));
+            }
+            catch (IOException)
+            {
+                return ""; // a thread ended meanwhile
+            }
+        }
+    }
+
     /// <summary>State and kernel function of each thread: for messages about somebody who does not answer.</summary>
     public string Standing
     {
