@@ -5,8 +5,7 @@ namespace Samepage.Agent;
 /// <summary>Where things lie in the one mapping that the agent owns in a target. The same for every processor.</summary>
 /// <remarks><code>
 ///   base       +---------------------------+
-///              | code, r-x        16 KiB   |
-///              | gates, r-x        1 MiB   |  MaxHeld × 256 bytes, of which those ever used were touched
+///              | code, r-x        16 KiB   |  the gate in its last 256 bytes
 ///   Data       +---------------------------+  rw-, from here to the end
 ///              | words (below)     4 KiB   |
 ///              | executor's stack 16 KiB   |
@@ -15,26 +14,27 @@ namespace Samepage.Agent;
 ///              | a page of zeros   4 KiB   |
 ///   Scratch    +---------------------------+
 ///              | scratch X         2 MiB   |  registered on T with MISSING: pages are moved here to be compared
-///   Tables     +---------------------------+
-///              | gates' tables     1 MiB   |  MaxHeld × 256 bytes: registers and mask of each held thread
+///   Frames     +---------------------------+
+///              | signal frames     8 MiB   |  MaxHeld × 4 KiB, touched for as many threads as were ever held at a time
 ///   base+Size  +---------------------------+
 /// </code>The whole of it is MADV_DONTFORK and MADV_DONTDUMP: children inherit nothing of ours, and what lies in X stays exclusive.</remarks>
 internal static class AgentLayout
 {
     public const int CodeBytes = 0x4000;
 
-    /// <summary>Threads that can be held at a time.</summary>
-    public const int MaxHeld = 4096;
-    public const int GateBytes = 256, GateOffset = CodeBytes, TableMask = 216;
-    public const int DataOffset = GateOffset + MaxHeld * GateBytes;
+    public const int GateBytes = 0x100, GateOffset = CodeBytes - GateBytes;
+    public const int DataOffset = CodeBytes;
     public const int WordsBytes = 0x1000, ExecutorStackTop = 0x5000, WardenStackTop = 0x9000;
     public const int OperationsOffset = 0x9000;
     public const int MaxOperations = 4096;
     public const int ZeroPageOffset = 0x39000;
     public const int ScratchOffset = DataOffset + 0x3A000;
     public const int ScratchBytes = 0x200000;
-    public const int TablesOffset = ScratchOffset + ScratchBytes;
-    public const int Size = TablesOffset + MaxHeld * GateBytes;
+
+    /// <summary>Signal frames: threads that can be held at a time, and those that the holder before left to be passed.</summary>
+    public const int MaxHeld = 2048;
+    public const int FramesOffset = ScratchOffset + ScratchBytes, FrameBytes = 0x1000;
+    public const int Size = FramesOffset + MaxHeld * FrameBytes;
 
     // Words, as offsets from Data.
     public const int Cookie = 0x00, GateUsed = 0x08, State = 0x10;

@@ -31,6 +31,9 @@ public sealed class AgentSession : IDisposable
         _cookie = _data.Word(AgentLayout.Cookie);
     }
 
+    /// <summary>Bytes of the agent's mapping that signal frames of held threads have touched.</summary>
+    public long FrameBytes => Gate.ResidentBytes;
+
     /// <summary>Where the program's threads go if we die while they are held.</summary>
     internal Gate Gate { get; }
 

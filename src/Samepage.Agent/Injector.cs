@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using Samepage.Agent.Tracing;
 using Samepage.Agent.X64;
@@ -65,11 +64,7 @@ internal static class Injector
                 {
                     if (new AgentData(pid, baseAddress).Word(AgentLayout.Cookie) != cookie)
                         return true;
-                    ulong mask = thread.SignalMask();
-                    LibC.user_regs_struct saved = thread.Registers();
-                    thread.SetSignalMask(ulong.MaxValue);
-                    _ = RemoteCall(thread, pid, saved, AgentAssembler.SYS_munmap, baseAddress, AgentLayout.Size, 0, 0, 0, 0);
-                    thread.SetSignalMask(mask);
+                    _ = Call(thread, pid, thread.Registers(), thread.SignalMask(), AgentAssembler.SYS_munmap, baseAddress, AgentLayout.Size);
                     return true;
                 }
                 finally
@@ -97,35 +92,29 @@ internal static class Injector
             if (saved.cs != 0x33)
                 throw new AttachException("a 32-bit program; only 64-bit ones can be served");
             ulong mask = thread.SignalMask();
-            thread.SetSignalMask(ulong.MaxValue);
-            LibC.user_regs_struct next = saved;
             ulong place = 0;
             try
             {
-                place = RemoteCall(thread, pid, saved, AgentAssembler.SYS_mmap, 0, AgentLayout.Size,
+                place = Call(thread, pid, saved, mask, AgentAssembler.SYS_mmap, 0, AgentLayout.Size,
                     LibC.PROT_READ | LibC.PROT_EXEC, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | LibC.MAP_NORESERVE, ulong.MaxValue, 0);
                 if ((long)place is < 0 and > -4096)
                     throw new SyscallException("mmap", $"{AgentLayout.Size} bytes in process {pid}", (Errno)(-(long)place));
-                ulong readWrite = RemoteCall(thread, pid, saved, AgentAssembler.SYS_mprotect, place + AgentLayout.DataOffset,
-                    AgentLayout.Size - AgentLayout.DataOffset, LibC.PROT_READ | LibC.PROT_WRITE, 0, 0, 0);
+                ulong readWrite = Call(thread, pid, saved, mask, AgentAssembler.SYS_mprotect, place + AgentLayout.DataOffset,
+                    AgentLayout.Size - AgentLayout.DataOffset, LibC.PROT_READ | LibC.PROT_WRITE);
                 if (readWrite != 0)
                     throw new SyscallException("mprotect", $"the agent's mapping in process {pid}", (Errno)(-(long)readWrite));
                 ulong device = ((pool.Device & 0xFFFFFFFF) << 32) | (pool.Device >> 32);
-                Write(new AgentData(pid, place), AgentAssembler.Assemble(place, device, pool.Inode), thread.Resumption(saved), mask, cookie, planted);
-                next.rip = place;
-                next.orig_rax = ulong.MaxValue;
+                Write(new AgentData(pid, place), AgentAssembler.Assemble(place, device, pool.Inode), thread, saved, mask, cookie, planted);
+                // A signal that comes from here on finds the thread as it was, not in our code: the frame holds its mask.
+                thread.SetRegisters(saved with { rip = place, orig_rax = ulong.MaxValue });
+                thread.SetSignalMask(ulong.MaxValue);
                 return place;
             }
             catch
             {
                 if ((long)place is > 0 or < -4096)
-                    _ = RemoteCall(thread, pid, saved, AgentAssembler.SYS_munmap, place, AgentLayout.Size, 0, 0, 0, 0);
+                    _ = Call(thread, pid, saved, mask, AgentAssembler.SYS_munmap, place, AgentLayout.Size);
                 throw;
-            }
-            finally
-            {
-                thread.SetRegisters(next);
-                thread.SetSignalMask(mask);
             }
         }
         finally
@@ -134,17 +123,17 @@ internal static class Injector
         }
     }
 
-    /// <summary>Writes the agent's code, and gate 0 with its table: through that the borrowed thread goes back.</summary>
-    private static void Write(AgentData data, byte[] code, LibC.user_regs_struct resume, ulong mask, ulong cookie, Action<AgentPlace> planted)
+    /// <summary>Writes the agent's code, and signal frame 0: with that the borrowed thread goes back.</summary>
+    private static void Write(AgentData data, byte[] code, in Tracee thread, LibC.user_regs_struct saved, ulong mask, ulong cookie, Action<AgentPlace> planted)
     {
         RemoteMemory memory = new(data.Pid);
         AgentPlace place = new(data.Pid, StartTime.TryRead(data.Pid, out ulong start) ? start : 0, data.BaseAddress, cookie);
-        byte[] table = new byte[AgentLayout.GateBytes];
-        MemoryMarshal.Write(table, resume);
-        MemoryMarshal.Write(table.AsSpan(AgentLayout.TableMask), mask);
-        ulong tables = data.BaseAddress + AgentLayout.TablesOffset;
-        if (!data.WriteWord(AgentLayout.Cookie, place.Cookie) || memory.Write(tables, table) != table.Length)
-            throw new SyscallException("process_vm_writev", $"{table.Length} bytes of process {data.Pid} at 0x{tables:x}", Errno.EFAULT);
+        byte[] frame = new byte[AgentLayout.FrameBytes];
+        ulong at = data.BaseAddress + AgentLayout.FramesOffset;
+        if (!SignalFrame.TryWrite(frame, at, thread.Resumption(saved), (long)saved.orig_rax >= 0, mask, thread.ExtendedState(new byte[16384])))
+            throw new AttachException($"thread {thread.ThreadId} has extended processor state (AMX tiles) that a signal frame cannot take");
+        if (!data.WriteWord(AgentLayout.Cookie, place.Cookie) || memory.Write(at, frame) != frame.Length)
+            throw new SyscallException("process_vm_writev", $"{frame.Length} bytes of process {data.Pid} at 0x{at:x}", Errno.EFAULT);
         memory.ForceWrite(data.BaseAddress, code);
         memory.ForceWrite(data.BaseAddress + AgentLayout.GateOffset, AgentAssembler.AssembleGate());
         planted(place);
@@ -234,25 +223,34 @@ internal static class Injector
             Thread.SpinWait(20);
         }
 
-        if (kind == StopKind.Held)
+        if (kind == StopKind.Held && !thread.HasFaulted)
             return thread;
         thread.Release();
-        throw new AttachException(kind == StopKind.Gone ? "no such process" : "the process is stopped (SIGSTOP)");
+        throw new AttachException(kind == StopKind.Held ? $"thread {chosen} is about to get a signal of its own doing; try again" : kind == StopKind.Gone ? "no such process" : "the process is stopped (SIGSTOP)");
     }
 
-    /// <summary>Makes one system call in the held thread, at a system call instruction that the program itself has, and puts its registers back at once.</summary>
-    private static ulong RemoteCall(
-        Tracee thread, int pid, LibC.user_regs_struct saved, int number, ulong a, ulong b, ulong c, ulong d, ulong e, ulong f)
+    /// <summary>Makes one system call in the held thread, at a system call instruction that the program itself has, and puts the thread back at once.</summary>
+    /// <remarks>Signals are blocked meanwhile: one that is pending would be delivered in place of the call. Our death in these some ten microseconds
+    /// is the one thing that would leave a thread with wrong registers.</remarks>
+    private static ulong Call(
+        Tracee thread, int pid, LibC.user_regs_struct saved, ulong mask, int number, ulong a, ulong b, ulong c = 0, ulong d = 0, ulong e = 0, ulong f = 0)
     {
         LibC.user_regs_struct registers = saved;
         registers.rip = FindSystemCall(pid, registers);
         (registers.rax, registers.orig_rax) = ((ulong)number, ulong.MaxValue);
         (registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9) = (a, b, c, d, e, f);
-        thread.SetRegisters(registers);
-        thread.Step();
-        ulong result = thread.Registers().rax;
-        thread.SetRegisters(saved);
-        return result;
+        try
+        {
+            thread.SetSignalMask(ulong.MaxValue);
+            thread.SetRegisters(registers);
+            thread.Step();
+            return thread.Registers().rax;
+        }
+        finally
+        {
+            thread.SetRegisters(saved);
+            thread.SetSignalMask(mask);
+        }
     }
 
     private static ulong FindSystemCall(int pid, in LibC.user_regs_struct registers)

@@ -30,6 +30,7 @@ public sealed class AbiTests
         #include <sys/uio.h>
         #include <sys/user.h>
         #include <sys/wait.h>
+        #include <linux/elf.h>
         #include <linux/fs.h>
         #include <linux/ioctl.h>
         #include <linux/types.h>

@@ -22,15 +22,7 @@ public sealed class AgentCodeTests
     }
 
     [Fact]
-    public void AGateFitsItsPlaceAndItsTableIsWhatPtraceGives()
-    {
-        Assert.InRange(AgentAssembler.AssembleGate().Length, 100, AgentLayout.GateBytes);
-        Assert.Equal(AgentLayout.TableMask, Marshal.SizeOf<LibC.user_regs_struct>());
-        Assert.Equal(128, (int)Marshal.OffsetOf<LibC.user_regs_struct>(nameof(LibC.user_regs_struct.rip)));
-        Assert.Equal(144, (int)Marshal.OffsetOf<LibC.user_regs_struct>(nameof(LibC.user_regs_struct.eflags)));
-        Assert.Equal(152, (int)Marshal.OffsetOf<LibC.user_regs_struct>(nameof(LibC.user_regs_struct.rsp)));
-        Assert.InRange(AgentLayout.TableMask + 8, 0, AgentLayout.GateBytes);
-    }
+    public void TheGateFitsItsPlace() => Assert.InRange(AgentAssembler.AssembleGate().Length, 50, AgentLayout.GateBytes);
 
     [Fact]
     public void ThePartsOfTheMappingDoNotOverlap()
@@ -41,7 +33,7 @@ public sealed class AgentCodeTests
         Assert.InRange(AgentLayout.PollTable + 16 + AgentLayout.MaxChildren * 8, 0, AgentLayout.WordsBytes);
         Assert.Equal(0, AgentLayout.ScratchOffset % 4096);
         Assert.Equal(0, AgentLayout.DataOffset % 4096);
-        Assert.Equal(AgentLayout.Size, AgentLayout.TablesOffset + AgentLayout.MaxHeld * AgentLayout.GateBytes);
+        Assert.Equal(AgentLayout.Size, AgentLayout.FramesOffset + AgentLayout.MaxHeld * AgentLayout.FrameBytes);
         Assert.InRange(AgentLayout.WardenStackTop, AgentLayout.ExecutorStackTop + 1, AgentLayout.OperationsOffset);
     }
 }

@@ -80,9 +80,12 @@ public sealed class ParserTests
             CapEff:	000001ffffffffff
             Seccomp:	2
             Seccomp_filters:	1
+            x86_Thread_features:	shstk wrss 
+            x86_Thread_features_locked:	
             """);
         Assert.Equal(("tab\tand: colon", 't', 4321, 99), (status.Name, status.State, status.ThreadGroup, status.Tracer));
         Assert.Equal(((1000, 1001, 1002, 1003), (5, 6, 7, 8)), (status.Uids, status.Gids));
+        Assert.True(status.ShadowStack);
         Assert.Equal((2, true, true, 0x1ffffffffffUL), (status.Seccomp, status.HasMemory, status.PendingUnblocked, status.Capabilities));
     }
 
@@ -95,6 +98,7 @@ public sealed class ParserTests
     public void APendingSignalCountsUnlessItIsBlocked(string own, string shared, string blocked, bool pending)
     {
         ProcessStatus status = ProcessStatus.Parse($"Name:\tx\nState:\tZ (zombie)\nSigPnd:\t{own}\nShdPnd:\t{shared}\nSigBlk:\t{blocked}\n");
+        Assert.False(status.ShadowStack);
         Assert.Equal((pending, false, 'Z'), (status.PendingUnblocked, status.HasMemory, status.State));
     }
 

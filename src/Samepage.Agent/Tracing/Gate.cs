@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using Samepage.Agent.X64;
 using Samepage.Linux;
 using Samepage.Linux.Interop;
@@ -6,32 +5,33 @@ using Samepage.Linux.Processes;
 
 namespace Samepage.Agent.Tracing;
 
-/// <summary>Makes a hold outlive its holder: puts each held thread before a gate in the agent's code, and back where it was.</summary>
+/// <summary>Makes a hold outlive its holder: puts each held thread before the gate in the agent's code, and back where it was.</summary>
 /// <remarks>
-/// <para>The kernel frees every held thread when its tracer dies. A thread that stands before a gate then waits there until the executor has ended its
+/// <para>The kernel frees every held thread when its tracer dies. A thread that stands before the gate then waits there until the executor has ended its
 /// batch (see <see cref="AgentAssembler"/>). Each moment at which we may die leaves the thread right:</para>
 /// <list type="number">
-/// <item>Its table is written first: registers and mask with which it goes on.</item>
-/// <item>Then its registers. Set free from here on it comes to the gate, which blocks signals itself, and restores both. A handler may
-/// run before that, but no batch is begun before every thread is at step 3.</item>
-/// <item>Then its mask: no handler can run at the gate.</item>
+/// <item>Its signal frame is written first: all of what it goes on with.</item>
+/// <item>Then its registers. Set free from here on it comes to the gate, which blocks signals itself, and takes the frame. A handler may run
+/// before that, on the program's own stack, but no batch is begun before every thread is at step 3.</item>
+/// <item>Then its mask: no handler can run before the gate.</item>
 /// <item>On release the mask comes back first, then the registers: in between it is as after step 2.</item>
 /// </list>
-/// <para>A gate is used again from hold to hold, for no thread passes it while the holder lives. Whoever takes over begins behind the gates of the
-/// one before, because a thread may still be on its way through one of those.</para>
+/// <para>A thread that is about to get a signal of its own doing (SIGSEGV …) is not put there: its handler is to see the instruction that did it, not
+/// the gate's. The hold is tried again, which is soon enough.</para>
+/// <para>A frame is used again from hold to hold, for no thread takes it while the holder lives. Whoever takes over begins behind the frames of the
+/// one before, because a thread may still be about to take one of those.</para>
 /// <para>The tracing thread alone uses this.</para>
 /// </remarks>
 internal sealed class Gate
 {
-    private const int Registers = 27 * 8;
     private readonly AgentData _data;
-    private readonly byte[] _code = AgentAssembler.AssembleGate();
     private readonly int _first;
     private readonly ulong _generation;
-    private int _coded, _used, _sent;
+    private readonly byte[] _state = new byte[16384];
+    private int _used, _sent;
     private LibC.user_regs_struct[] _saved = [];
     private ulong[] _masks = [];
-    private byte[] _tables = [];
+    private byte[] _frames = [];
 
     /// <param name="data">The agent.</param>
     public Gate(AgentData data)
@@ -39,14 +39,17 @@ internal sealed class Gate
         _data = data;
         _generation = data.Word(AgentLayout.Gate);
         _used = (int)data.Word(AgentLayout.GateUsed);
-        // Half of them are left to this holder at least; by the time that they come round again nobody can be in one.
-        _first = _coded = _used is > 0 and <= AgentLayout.MaxHeld / 2 ? _used : 1;
+        // Half of them are left to this holder at least; by the time that they come round again nobody is about to take one.
+        _first = _used is > 0 and <= AgentLayout.MaxHeld / 2 ? _used : 1;
     }
 
-    /// <summary>Puts threads before their gates.</summary>
+    /// <summary>Bytes of frames that were ever written in the target.</summary>
+    public long ResidentBytes => Math.Max(1, _used) * (long)AgentLayout.FrameBytes;
+
+    /// <summary>Puts threads before the gate.</summary>
     /// <param name="threads">All of the program's threads, held; those that ended meanwhile are passed over.</param>
     /// <param name="why">What stood in the way.</param>
-    /// <returns>False when not all could be put there: none is then, and none may be exchanged under.</returns>
+    /// <returns>False when not all could be put there: none is then, and nothing may be exchanged.</returns>
     public bool TryClose(ReadOnlySpan<Tracee> threads, out string why)
     {
         (why, _sent) = ("", 0);
@@ -57,23 +60,13 @@ internal sealed class Gate
         }
 
         if (_saved.Length < threads.Length)
-            (_saved, _masks, _tables) = (new LibC.user_regs_struct[threads.Length], new ulong[threads.Length], new byte[threads.Length * AgentLayout.GateBytes]);
+            (_saved, _masks, _frames) = (new LibC.user_regs_struct[threads.Length], new ulong[threads.Length], new byte[threads.Length * AgentLayout.FrameBytes]);
         try
         {
             for (int i = 0; i < threads.Length; i++)
             {
-                if (!threads[i].TryRegisters(out _saved[i]))
-                    continue;
-                if (_saved[i].rip >= _data.BaseAddress && _saved[i].rip < _data.BaseAddress + AgentLayout.DataOffset)
-                {
-                    why = $"thread {threads[i].ThreadId} is on its way out of an earlier hold";
+                if (!TryFrame(threads[i], i, out why))
                     return false;
-                }
-
-                _masks[i] = threads[i].SignalMask();
-                LibC.user_regs_struct table = threads[i].Resumption(_saved[i]);
-                MemoryMarshal.Write(_tables.AsSpan(i * AgentLayout.GateBytes, Registers), table);
-                MemoryMarshal.Write(_tables.AsSpan(i * AgentLayout.GateBytes + AgentLayout.TableMask), _masks[i]);
             }
 
             Write(threads.Length);
@@ -109,16 +102,33 @@ internal sealed class Gate
         _sent = 0;
     }
 
-    private ulong Place(int index) => _data.BaseAddress + AgentLayout.GateOffset + (ulong)(_first + index) * AgentLayout.GateBytes;
+    private bool TryFrame(in Tracee thread, int index, out string why)
+    {
+        why = "";
+        if (!thread.TryRegisters(out _saved[index]))
+            return true;
+        ref LibC.user_regs_struct registers = ref _saved[index];
+        if (registers.rip >= _data.BaseAddress && registers.rip < _data.BaseAddress + AgentLayout.CodeBytes)
+            why = $"thread {thread.ThreadId} is on its way out of an earlier hold";
+        else if (thread.HasFaulted)
+            why = $"thread {thread.ThreadId} is about to get a signal of its own doing";
+        else if (!SignalFrame.TryWrite(_frames.AsSpan(index * AgentLayout.FrameBytes, AgentLayout.FrameBytes), FrameAt(index), thread.Resumption(registers),
+            (long)registers.orig_rax >= 0, _masks[index] = thread.SignalMask(), thread.ExtendedState(_state)))
+            why = $"thread {thread.ThreadId} has extended processor state (AMX tiles) that a signal frame cannot take";
+        return why.Length == 0;
+    }
+
+    private ulong FrameAt(int index) => _data.BaseAddress + AgentLayout.FramesOffset + (ulong)(_first + index) * AgentLayout.FrameBytes;
 
     private void Send(in Tracee thread, int index)
     {
         if (thread.Kind == StopKind.Gone)
             return;
         LibC.user_regs_struct gated = _saved[index];
-        gated.rip = Place(index);
+        gated.rip = _data.BaseAddress + AgentLayout.GateOffset;
         gated.r12 = _data.BaseAddress + AgentLayout.DataOffset;
         gated.r13 = _generation;
+        gated.r14 = FrameAt(index);
         (gated.rax, gated.orig_rax) = (0, ulong.MaxValue);
         thread.SetRegisters(gated);
         thread.SetSignalMask(ulong.MaxValue);
@@ -126,19 +136,10 @@ internal sealed class Gate
 
     private void Write(int count)
     {
-        RemoteMemory memory = new(_data.Pid);
-        ReadOnlySpan<byte> tables = _tables.AsSpan(0, count * AgentLayout.GateBytes);
-        ulong place = _data.BaseAddress + AgentLayout.TablesOffset + (ulong)_first * AgentLayout.GateBytes;
-        if (memory.Write(place, tables) != tables.Length)
-            throw new SyscallException("process_vm_writev", $"{tables.Length} bytes of process {_data.Pid} at 0x{place:x}", Errno.EFAULT);
-        if (_first + count <= _coded)
-            return;
-        byte[] code = new byte[(_first + count - _coded) * AgentLayout.GateBytes];
-        for (int i = 0; i < code.Length; i += AgentLayout.GateBytes)
-            _code.CopyTo(code, i);
-        memory.ForceWrite(_data.BaseAddress + AgentLayout.GateOffset + (ulong)_coded * AgentLayout.GateBytes, code);
-        _coded = _first + count;
-        if (_coded > _used && !_data.WriteWord(AgentLayout.GateUsed, (ulong)(_used = _coded)))
+        ReadOnlySpan<byte> frames = _frames.AsSpan(0, count * AgentLayout.FrameBytes);
+        if (new RemoteMemory(_data.Pid).Write(FrameAt(0), frames) != frames.Length)
+            throw new SyscallException("process_vm_writev", $"{frames.Length} bytes of process {_data.Pid} at 0x{FrameAt(0):x}", Errno.EFAULT);
+        if (_first + count > _used && !_data.WriteWord(AgentLayout.GateUsed, (ulong)(_used = _first + count)))
             throw new SyscallException("process_vm_writev", $"a word of process {_data.Pid}", Errno.EFAULT);
     }
 }

@@ -141,6 +141,23 @@ internal struct Tracee(int processId, int threadId)
             return Call(LibC.PTRACE_GETREGS, threadId, 0, (nuint)pointer) == Errno.None;
     }
 
+    /// <summary>It is about to get a signal that its own instruction caused.</summary>
+    public readonly bool HasFaulted => _signal is LibC.SIGILL or LibC.SIGTRAP or LibC.SIGBUS or LibC.SIGFPE or LibC.SIGSEGV or LibC.SIGSYS;
+
+    /// <summary>Its vector and other extended registers, as XSAVE lays them out; it must stand still.</summary>
+    /// <param name="buffer">Room for them.</param>
+    /// <returns>The part of the buffer that they take.</returns>
+    /// <exception cref="SyscallException">It ended, or the processor has none.</exception>
+    public readonly unsafe ReadOnlySpan<byte> ExtendedState(Span<byte> buffer)
+    {
+        fixed (byte* bytes = buffer)
+        {
+            LibC.iovec place = new() { iov_base = (nuint)bytes, iov_len = (nuint)buffer.Length };
+            Check("PTRACE_GETREGSET", Call(LibC.PTRACE_GETREGSET, threadId, LibC.NT_X86_XSTATE, (nuint)(&place)));
+            return buffer[..(int)place.iov_len];
+        }
+    }
+
     /// <summary>Where it goes on if it is set free with registers that the kernel does not know for its own: an interrupted call begins again, as
     /// the kernel would have it, and a restartable sequence, rseq(2), goes to its abort, as after any preemption.</summary>
     /// <remarks>A call that a signal is to end with EINTR begins again behind the signal's handler: as if the signal had come right before the call.</remarks>

@@ -35,7 +35,7 @@ public enum HoldOutcome
 /// </remarks>
 public sealed class WorldStop
 {
-    private static readonly TimeSpan Bound = TimeSpan.FromMilliseconds(20);
+    private static readonly TimeSpan Bound = TimeSpan.FromMilliseconds(20), StopsAtOnce = TimeSpan.FromMicroseconds(200);
     private readonly List<int> _listed = [];
     private readonly Dictionary<int, int> _indexes = [];
     private Tracee[] _threads = new Tracee[16];
@@ -136,9 +136,14 @@ public sealed class WorldStop
 
             if (_count == _threads.Length)
                 Array.Resize(ref _threads, _count * 2);
+            _ = thread.Interrupt();
+            // A call that comes out with EINTR is begun again once it is seen to have stopped. Were we to die before that, the program would see
+            // the EINTR, so a sleeping thread is waited for at once: some ten microseconds.
+            long since = Stopwatch.GetTimestamp();
+            while (call.Blocked && thread.Poll() == StopKind.Running && Stopwatch.GetElapsedTime(since) < StopsAtOnce)
+                Thread.SpinWait(20);
             _indexes.Add(tid, _count);
             _threads[_count++] = thread;
-            _ = thread.Interrupt();
         }
 
         return HoldOutcome.Held;

@@ -5,10 +5,9 @@ namespace Samepage.Agent.X64;
 
 /// <summary>The first code that runs in the target, on a borrowed thread: prepares the mapping, clones the executor, puts the thread back.</summary>
 /// <remarks>
-/// The borrowed thread's registers lie in the table of gate 0, and it leaves through that gate, so it returns to where it was by itself: once
-/// it runs here the daemon has let go of it, and may die without harm to it. It uses no byte of the program's stack. Signals are blocked
-/// while the executor is cloned, so that the executor inherits a full mask, and until the gate; a handler that runs before or after finds
-/// an ordinary interrupted thread.
+/// What the borrowed thread was lies in signal frame 0, and it leaves through the gate, so it returns to where it was by itself: once it runs
+/// here the daemon has let go of it, and may die without harm to it. It uses no byte of the program's stack. Signals stay blocked from
+/// before the executor is cloned, which so inherits a full mask, until the thread is what it was.
 /// </remarks>
 internal sealed partial class AgentAssembler
 {
@@ -30,9 +29,9 @@ internal sealed partial class AgentAssembler
         assembler.Subroutines();
         using MemoryStream stream = new();
         assembler.c.Assemble(new StreamCodeWriter(stream), baseAddress);
-        return stream.Length <= AgentLayout.CodeBytes
+        return stream.Length <= AgentLayout.GateOffset
             ? stream.ToArray()
-            : throw new InvalidOperationException($"the agent's code has {stream.Length} bytes, its place {AgentLayout.CodeBytes}");
+            : throw new InvalidOperationException($"the agent's code has {stream.Length} bytes, its place {AgentLayout.GateOffset}");
     }
 
     private void Bootstrap(ulong poolDevice, ulong poolInode)
@@ -58,9 +57,10 @@ internal sealed partial class AgentAssembler
         c.test(rax, rax);
         c.jz(child);
         c.js(failed);
-        // No generation is open to itself, so the gate is passed at once.
+        // The gate is open to every generation but its own: it is passed at once.
         At(ref back);
         c.mov(r13, -1);
+        c.mov(r14, _base + AgentLayout.FramesOffset);
         c.mov(rax, _base + AgentLayout.GateOffset);
         c.jmp(rax);
         At(ref failed);

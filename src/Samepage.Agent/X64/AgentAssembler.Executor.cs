@@ -14,7 +14,7 @@ internal sealed partial class AgentAssembler
     /// 4. Make T, and M where none was inherited. Say so: the daemon takes copies and shakes hands on them.
     /// 5. On the daemon's word, clone the warden, which shares this descriptor table.
     /// 6. Wait for a doorbell; end of file means that the daemon is gone.
-    /// 7. Then open the gates, and make new sockets for whoever takes over: 6 again. Nothing is given back meanwhile, because that
+    /// 7. Then open the gate, and make new sockets for whoever takes over: 6 again. Nothing is given back meanwhile, because that
     ///    wants the program's threads held, and nothing need be: the warden answers every fault, so all is as right as before.
     /// </remarks>
     private void ExecutorMain()
@@ -123,7 +123,7 @@ internal sealed partial class AgentAssembler
 
         // The daemon is gone. Its socket to the warden ended in the same moment; both must have noticed before there can be new ones.
         At(ref orphaned);
-        OpenGates();
+        OpenGate();
         At(ref unnoticed);
         Pause(1);
         c.cmp(Word(AgentLayout.Orphaned), 0);

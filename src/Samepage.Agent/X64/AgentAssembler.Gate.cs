@@ -3,44 +3,37 @@ using static Iced.Intel.AssemblerRegisters;
 
 namespace Samepage.Agent.X64;
 
-/// <summary>A gate: where a held thread goes if whoever holds it dies.</summary>
+/// <summary>The gate: where a held thread goes if whoever holds it dies.</summary>
 /// <remarks>
 /// <para>The kernel lets every held thread go when its tracer dies, also in the middle of a batch of exchanges, which must not be seen half done.
-/// So each held thread is put before a gate of its own (see <see cref="Tracing.Gate"/>): set free, it waits there until the executor has
-/// ended the batch and noticed the death. Where the holder lives, it puts the thread back itself, and no instruction here is ever run.</para>
-/// <para>The code is the same for every gate: the table of a gate lies as far behind it as any other's. On entry r12 is the data base and r13d the
-/// generation at which the thread was held; the gate is open as soon as the word Gate differs. Signals are blocked until the thread is
-/// itself again but for its general registers, so that no handler runs in the middle of a batch, or on another stack than the program's. From
-/// then on mov and jmp alone are used: they change no flag. A system call leaves the flags as they were.</para>
+/// So each held thread is put before the gate (see <see cref="Tracing.Gate"/>): set free, it waits there until the executor has ended the batch
+/// and noticed the death. Where the holder lives, it puts the thread back itself, and no instruction here is ever run.</para>
+/// <para>On entry r12 is the data base, r13d the generation at which the thread was held, r14 its signal frame, and rsp the program's own. The gate is
+/// open as soon as the word Gate differs from r13d. A thread leaves by rt_sigreturn(2), as from a signal's handler: general, vector and mask
+/// registers and the signal mask are its own again in one step, so a signal that waited finds it as it was, and on the right stack.</para>
+/// <para>rt_sigreturn(2) makes the kernel forget what restart_syscall(2) would go on with, so a thread that slept in poll, nanosleep or a timed futex
+/// loads its registers here. It is in a system call, so rcx and r11 are nobody's; a signal that waited finds it short of six registers
+/// that are restored behind the handler, and the call then ends with EINTR, as it should.</para>
 /// </remarks>
 internal sealed partial class AgentAssembler
 {
-    private const int SIG_SETMASK = 2, SYS_futex = 202, FUTEX_WAIT_PRIVATE = 128, FUTEX_WAKE_PRIVATE = 129;
+    private const int SIG_SETMASK = 2, SYS_rt_sigreturn = 15, SYS_sigaltstack = 131, SYS_futex = 202, FUTEX_WAIT_PRIVATE = 128, FUTEX_WAKE_PRIVATE = 129;
 
-    // The table is a struct user_regs_struct, with the signal mask behind it.
-    private const int FlagsAt = 144, StackAt = 152, InstructionAt = 128;
-
-    private static readonly Register[] General =
-    [
-        Register.R15, Register.R14, Register.R13, Register.R12, Register.RBP, Register.RBX, Register.R11, Register.R10, Register.R9,
-        Register.R8, Register.RAX, Register.RCX, Register.RDX, Register.RSI, Register.RDI,
-    ];
-
-    /// <summary>Assembles the code of a gate; it serves at any of their places.</summary>
+    /// <summary>Assembles the gate's code, for <see cref="AgentLayout.GateOffset"/>; it is the same wherever it lies.</summary>
     public static byte[] AssembleGate()
     {
         AgentAssembler assembler = new(0);
         assembler.GateCode();
         using MemoryStream stream = new();
-        assembler.c.Assemble(new StreamCodeWriter(stream), AgentLayout.GateOffset);
+        assembler.c.Assemble(new StreamCodeWriter(stream), 0);
         return stream.Length <= AgentLayout.GateBytes
             ? stream.ToArray()
-            : throw new InvalidOperationException($"a gate's code has {stream.Length} bytes, its place {AgentLayout.GateBytes}");
+            : throw new InvalidOperationException($"the gate's code has {stream.Length} bytes, its place {AgentLayout.GateBytes}");
     }
 
     private void GateCode()
     {
-        Label wait = c.CreateLabel(), open = c.CreateLabel();
+        Label wait = c.CreateLabel(), open = c.CreateLabel(), sleeper = c.CreateLabel();
         BlockSignals();
         At(ref wait);
         c.mov(eax, __dword_ptr[r12 + AgentLayout.Gate]);
@@ -54,26 +47,31 @@ internal sealed partial class AgentAssembler
         c.jmp(wait);
 
         At(ref open);
-        c.AddInstruction(Instruction.Create(Code.Lea_r64_m, Register.RSP, Table(FlagsAt)));
-        c.popfq();
-        Load(Register.RSP, StackAt);
+        c.cmp(__qword_ptr[r14 + SignalFrame.SleeperAt], 0);
+        c.jne(sleeper);
+        // The frame says which alternate stack the thread has from here on: the one that it has.
+        c.xor(edi, edi);
+        c.lea(rsi, __[r14 + SignalFrame.AlternateStackAt]);
+        Sys(SYS_sigaltstack);
+        c.lea(rsp, __[r14 + 8]); // as behind the handler's return
+        Sys(SYS_rt_sigreturn);
+
+        At(ref sleeper);
+        foreach ((AssemblerRegister64 register, int at) in ((AssemblerRegister64, int)[])[(r8, 0), (r9, 8), (r12, 32), (r13, 40), (r15, 56), (rbp, 80), (rbx, 88), (rsp, 120)])
+            c.mov(register, __qword_ptr[r14 + SignalFrame.ContextAt + at]);
         c.mov(edi, SIG_SETMASK);
-        c.AddInstruction(Instruction.Create(Code.Lea_r64_m, Register.RSI, Table(AgentLayout.TableMask)));
-        c.mov(edx, 0);
+        c.lea(rsi, __[r14 + SignalFrame.MaskAt]);
+        c.xor(edx, edx);
         c.mov(r10d, 8);
         Sys(SYS_rt_sigprocmask);
-        for (int i = 0; i < General.Length; i++)
-            Load(General[i], 8 * i);
-        c.AddInstruction(Instruction.Create(Code.Jmp_rm64, Table(InstructionAt)));
+        c.mov(rcx, r14);
+        foreach ((AssemblerRegister64 register, int at) in ((AssemblerRegister64, int)[])[(r10, 16), (r14, 48), (rdi, 64), (rsi, 72), (rdx, 96), (rax, 104), (r11, 128)])
+            c.mov(register, __qword_ptr[rcx + SignalFrame.ContextAt + at]);
+        c.jmp(r11);
     }
 
-    private void Load(Register register, int offset) => c.AddInstruction(Instruction.Create(Code.Mov_r64_rm64, register, Table(offset)));
-
-    /// <summary>A word of the table, relative to the instruction: the same at every gate.</summary>
-    private static MemoryOperand Table(int offset) => new(Register.RIP, AgentLayout.TablesOffset + offset, 8);
-
-    /// <summary>Opens every gate of this generation.</summary>
-    private void OpenGates()
+    /// <summary>Opens the gate for all who were held so far.</summary>
+    private void OpenGate()
     {
         c.@lock.inc(__dword_ptr[r12 + AgentLayout.Gate]);
         c.lea(rdi, __[r12 + AgentLayout.Gate]);

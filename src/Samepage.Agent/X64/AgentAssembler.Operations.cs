@@ -15,7 +15,7 @@ namespace Samepage.Agent.X64;
 /// <item>What was moved lies where nobody else can reach it, so the comparison decides on what will be thrown away (D3).</item>
 /// <item>The mapping of the frames comes into place whole, by one mremap, with every page-table entry present: the comparison read them all.</item>
 /// </list>
-/// <para>Should the daemon die in the middle, the threads wait at their gates until the batch has ended: see AgentAssembler.Gate.</para>
+/// <para>Should the daemon die in the middle, the threads wait at the gate until the batch has ended: see AgentAssembler.Gate.</para>
 /// </remarks>
 internal sealed partial class AgentAssembler
 {

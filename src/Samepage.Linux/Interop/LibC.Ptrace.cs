@@ -6,11 +6,12 @@ namespace Samepage.Linux.Interop;
 internal static partial class LibC
 {
     public const int PTRACE_CONT = 7, PTRACE_SINGLESTEP = 9, PTRACE_GETREGS = 12, PTRACE_SETREGS = 13, PTRACE_DETACH = 17,
-        PTRACE_SEIZE = 0x4206, PTRACE_INTERRUPT = 0x4207, PTRACE_GETSIGMASK = 0x420A, PTRACE_SETSIGMASK = 0x420B, PTRACE_GET_RSEQ_CONFIGURATION = 0x420F;
+        PTRACE_GETREGSET = 0x4204, PTRACE_SEIZE = 0x4206, PTRACE_INTERRUPT = 0x4207, PTRACE_GETSIGMASK = 0x420A, PTRACE_SETSIGMASK = 0x420B, PTRACE_GET_RSEQ_CONFIGURATION = 0x420F;
 
     public const int PTRACE_EVENT_STOP = 128;
     public const int WNOHANG = 1, __WALL = 0x40000000;
-    public const int SIGSTOP = 19, SIGTRAP = 5, SIGTSTP = 20, SIGTTIN = 21, SIGTTOU = 22;
+    public const int SIGILL = 4, SIGTRAP = 5, SIGBUS = 7, SIGFPE = 8, SIGSEGV = 11, SIGSTOP = 19, SIGTSTP = 20, SIGTTIN = 21, SIGTTOU = 22, SIGSYS = 31;
+    public const int NT_X86_XSTATE = 0x202;
     public const int PIDFD_THREAD = O_EXCL;
 
     /// <summary><c>struct ptrace_rseq_configuration</c>, linux/ptrace.h.</summary>

@@ -13,9 +13,10 @@ namespace Samepage.Linux.ProcFs;
 /// <param name="HasMemory">It has an address space of its own: not a kernel thread, not a zombie.</param>
 /// <param name="PendingUnblocked">A signal is pending that it does not block.</param>
 /// <param name="Capabilities">The effective capabilities.</param>
+/// <param name="ShadowStack">Its return addresses are kept twice, the second time where the processor alone writes (CET).</param>
 public sealed record ProcessStatus(
     string Name, char State, int ThreadGroup, int Tracer, (int Real, int Effective, int Saved, int FileSystem) Uids,
-    (int Real, int Effective, int Saved, int FileSystem) Gids, int Seccomp, bool HasMemory, bool PendingUnblocked, ulong Capabilities)
+    (int Real, int Effective, int Saved, int FileSystem) Gids, int Seccomp, bool HasMemory, bool PendingUnblocked, ulong Capabilities, bool ShadowStack)
 {
     /// <summary>Reads a status file.</summary>
     /// <param name="path">Such as <c>/proc/1/status</c>.</param>
@@ -41,7 +42,7 @@ public sealed record ProcessStatus(
         char state = '?';
         int group = 0, tracer = 0, seccomp = 0;
         (int, int, int, int) uids = default, gids = default;
-        bool memory = false;
+        bool memory = false, shadowStack = false;
         ulong pending = 0, sharedPending = 0, blocked = 0, capabilities = 0;
         foreach (ReadOnlySpan<char> line in text.AsSpan().EnumerateLines())
         {
@@ -63,11 +64,12 @@ public sealed record ProcessStatus(
                 case "ShdPnd": sharedPending = Hex(value); break;
                 case "SigBlk": blocked = Hex(value); break;
                 case "CapEff": capabilities = Hex(value); break;
+                case "x86_Thread_features": shadowStack = value.Contains("shstk", StringComparison.Ordinal); break;
                 default: break;
             }
         }
 
-        return new ProcessStatus(name, state, group, tracer, uids, gids, seccomp, memory, ((pending | sharedPending) & ~blocked) != 0, capabilities);
+        return new ProcessStatus(name, state, group, tracer, uids, gids, seccomp, memory, ((pending | sharedPending) & ~blocked) != 0, capabilities, shadowStack);
     }
 
     private static int Number(ReadOnlySpan<char> value) => int.Parse(value, NumberStyles.Integer, CultureInfo.InvariantCulture);

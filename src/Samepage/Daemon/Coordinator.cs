@@ -203,7 +203,7 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
             changing += figures.Counts.Volatile;
             zeroed += figures.Counts.Zeroed;
             tracked += figures.Counts.Tracked;
-            agents += AgentCost.ResidentBytes;
+            agents += AgentCost.ResidentBytes + _machine[id].Session.FrameBytes;
         }
 
         long metadata = Engine.MetadataBytes;
@@ -230,7 +230,7 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
         LiveSpace space = _machine[id];
         SpaceCounts counts = figures.Counts;
         double saved = (counts.Merged * (1 - framePerUser) + counts.Zeroed) * _machine.PageSize;
-        long profit = (long)(saved - counts.Tracked * metadataPerPage) - AgentCost.ResidentBytes;
+        long profit = (long)(saved - counts.Tracked * metadataPerPage) - AgentCost.ResidentBytes - space.Session.FrameBytes;
         return new ProcessReport(participant.Pid, participant.Name, participant.Domain, State(participant),
             participant.Reason.Length > 0 ? participant.Reason : space.Obstacle, figures.Settled, counts.Tracked, counts.Merged, counts.Zeroed,
             counts.Volatile, profit, space.Stops, space.StallNsMax);

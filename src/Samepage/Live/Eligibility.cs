@@ -50,6 +50,8 @@ internal static class Eligibility
             return "mixed credentials: real, effective and saved user differ";
         if (status.Seccomp != 0)
             return "under a seccomp filter, which could kill it for a call of ours";
+        if (status.ShadowStack)
+            return "it has a shadow stack (CET): its threads cannot be held safely";
         if (status.Tracer != 0 && status.Tracer != Environment.ProcessId)
             return $"traced by process {status.Tracer}";
         return HoldsUserfaultfd(pid) ? "it uses userfaultfd itself" : null;

@@ -123,7 +123,8 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
         return false;
     }
 
-    private static bool IsHeld(LiveProgram program, int threads) => ProcessView.Of(program.Pid).ThreadStates.Count(state => state == 't') == threads;
+    /// <summary>As many threads as the program has are held, and stand before the gate: all signals are blocked in them.</summary>
+    private static bool IsHeld(LiveProgram program, int threads) => ProcessView.Of(program.Pid).HeldThreads == threads;
 
     /// <summary>Kills the process that waits for the daemon's death.</summary>
     public void KillGuardian()

@@ -57,6 +57,23 @@ internal sealed class ProcessView
         }
     }
 
+    /// <summary>Threads that a tracer holds with every signal blocked that can be: one before the gate is like that.</summary>
+    public int HeldThreads
+    {
+        get
+        {
+            try
+            {
+                return Directory.GetDirectories($"{_folder}/task").Count(task =>
+                    File.ReadAllText($"{task}/status") is var status && status.Contains("State:\tt", StringComparison.Ordinal) && status.Contains("SigBlk:\tfffffffffffbfeff", StringComparison.Ordinal));
+            }
+            catch (IOException)
+            {
+                return -1; // a thread ended meanwhile
+            }
+        }
+    }
+
     /// <summary>State and kernel function of each thread: for messages about somebody who does not answer.</summary>
     public string Standing
     {
