@@ -10,8 +10,9 @@ namespace Samepage.Agent;
 ///              | words (below)     4 KiB   |
 ///              | executor's stack 16 KiB   |
 ///              | warden's stack   16 KiB   |
-///              | operations      192 KiB   |  MaxOperations × 48 bytes
+///              | operations       96 KiB   |  MaxOperations × 48 bytes
 ///              | a page of zeros   4 KiB   |
+///              | copies to compare 64 KiB  |  CompareBytes each, of what was moved and of frames
 ///   Scratch    +---------------------------+
 ///              | scratch X         2 MiB   |  registered on T with MISSING: pages are moved here to be compared
 ///   Frames     +---------------------------+
@@ -26,9 +27,11 @@ internal static class AgentLayout
     public const int DataOffset = CodeBytes;
     public const int WordsBytes = 0x1000, ExecutorStackTop = 0x5000, WardenStackTop = 0x9000;
     public const int OperationsOffset = 0x9000;
-    public const int MaxOperations = 4096;
-    public const int ZeroPageOffset = 0x39000;
-    public const int ScratchOffset = DataOffset + 0x3A000;
+    public const int MaxOperations = 2048;
+    public const int ZeroPageOffset = 0x21000;
+    public const int MovedCopyOffset = 0x22000, FrameCopyOffset = MovedCopyOffset + CompareBytes;
+    public const int CompareBytes = 0x8000;
+    public const int ScratchOffset = DataOffset + FrameCopyOffset + CompareBytes;
     public const int ScratchBytes = 0x200000;
 
     /// <summary>Signal frames: threads that can be held at a time, and those that the holder before left to be passed.</summary>

@@ -29,7 +29,8 @@ public sealed class AgentCodeTests
     {
         Assert.Equal(48, Marshal.SizeOf<AgentOperation>());
         Assert.Equal(AgentLayout.ZeroPageOffset, AgentLayout.OperationsOffset + AgentLayout.MaxOperations * 48);
-        Assert.Equal(AgentLayout.ScratchOffset, AgentLayout.DataOffset + AgentLayout.ZeroPageOffset + 4096);
+        Assert.Equal(AgentLayout.MovedCopyOffset, AgentLayout.ZeroPageOffset + 4096);
+        Assert.Equal(AgentLayout.ScratchOffset, AgentLayout.DataOffset + AgentLayout.FrameCopyOffset + AgentLayout.CompareBytes);
         Assert.InRange(AgentLayout.PollTable + 16 + AgentLayout.MaxChildren * 8, 0, AgentLayout.WordsBytes);
         Assert.Equal(0, AgentLayout.ScratchOffset % 4096);
         Assert.Equal(0, AgentLayout.DataOffset % 4096);

@@ -13,7 +13,8 @@ namespace Samepage.Agent.X64;
 /// <item>From UFFDIO_MOVE on, the range is empty and registered with MISSING: whoever reaches for it waits until it is whole again.</item>
 /// <item>A page that a device or a registered buffer has pinned is not moved (EBUSY), and stays.</item>
 /// <item>What was moved lies where nobody else can reach it, so the comparison decides on what will be thrown away (D3).</item>
-/// <item>The mapping of the frames comes into place whole, by one mremap, with every page-table entry present: the comparison read them all.</item>
+/// <item>The mapping of the frames comes into place whole, by one mmap over the empty range, and every page-table entry is filled before it is
+/// watched: an entry that is missing later was discarded.</item>
 /// </list>
 /// <para>Should the daemon die in the middle, the threads wait at the gate until the batch has ended: see AgentAssembler.Gate.</para>
 /// </remarks>
@@ -132,16 +133,20 @@ internal sealed partial class AgentAssembler
     /// <remarks>Steps:
     /// 1. Register the run on T with MISSING and WP.
     /// 2. Move it to X: rbp bytes of it. Nobody can change them any more.
-    /// 3. Map the frames privately at a fresh place Y, and compare X with Y, page by page: r9 bytes are equal.
+    /// 3. Compare X with the frames, page by page: r9 bytes are equal.
     /// 4. Move what is not equal back.
-    /// 5. One mremap puts the equal part of Y in place of the run; register it on M.
+    /// 5. Map the frames privately in place of the equal part, which is empty; fill every page-table entry; register it on M.
     /// 6. Wake who waited.
     /// Any refusal on the way moves everything back; what is in X is dropped only behind step 5.
+    /// Neither X nor the frames are touched through page tables, and no filled mapping is moved: each would be a fault or a flush a page, and both
+    /// cost more than all the rest, in a virtual machine above all.
+    /// Between its mapping and its registration the new mapping is an ordinary private mapping of what was there: who reads it then, reads right, and
+    /// who writes it gets a copy. A discard could not be told from it, and comes from a thread of the program only; they are held.
     /// </remarks>
     private void Merge()
     {
-        Label tail = c.CreateLabel(), wake = c.CreateLabel(), refused = c.CreateLabel(), compare = c.CreateLabel(), compared = c.CreateLabel();
-        Label line = c.CreateLabel(), unmapY = c.CreateLabel(), placed = c.CreateLabel(), noFlags = c.CreateLabel(), whole = c.CreateLabel(), undo = c.CreateLabel();
+        Label tail = c.CreateLabel(), wake = c.CreateLabel(), refused = c.CreateLabel();
+        Label unplace = c.CreateLabel(), whole = c.CreateLabel(), undo = c.CreateLabel();
         At(ref _merge);
         Enter();
         c.xor(r9d, r9d);
@@ -150,95 +155,49 @@ internal sealed partial class AgentAssembler
         c.test(rax, rax);
         c.jnz(refused);
         MoveOut();
-        c.xor(r9d, r9d);
-        c.test(rbp, rbp);
+        Compare();
+        c.cmp(r9, rbp);
+        c.je(whole);
+        PutBackFrom(r9);
+        At(ref whole);
+        c.test(r9, r9);
         c.jz(tail);
 
         c.push(r9);
-        c.xor(edi, edi);
-        c.mov(rsi, rbp);
+        c.mov(rdi, r13);
+        c.mov(rsi, r9);
         c.mov(edx, LibC.PROT_READ | LibC.PROT_WRITE);
-        c.mov(r10d, LibC.MAP_PRIVATE);
+        c.mov(r10d, LibC.MAP_PRIVATE | LibC.MAP_FIXED);
         c.mov(r8, Word(AgentLayout.PoolFd));
         c.mov(r9, __qword_ptr[rbx + OffsetAt]);
         Sys(SYS_mmap);
         c.pop(r9);
-        c.cmp(rax, -4096);
-        c.ja(undo);
-        c.push(rax); // Y stays on the stack until the operation ends
-
-        c.mov(rsi, r15);
-        c.mov(rdi, rax);
-        At(ref compare);
-        c.cmp(r9, rbp);
-        c.je(compared);
-        c.mov(ecx, 64);
-        At(ref line);
-        for (int i = 0; i < 4; i++)
-        {
-            c.movdqa(__xmm(i), __xmmword_ptr[rsi + 16 * i]);
-            c.pcmpeqb(__xmm(i), __xmmword_ptr[rdi + 16 * i]);
-        }
-
-        c.pand(xmm0, xmm1);
-        c.pand(xmm2, xmm3);
-        c.pand(xmm0, xmm2);
-        c.pmovmskb(eax, xmm0);
-        c.cmp(eax, 0xFFFF);
-        c.jne(compared);
-        c.add(rsi, 64);
-        c.add(rdi, 64);
-        c.dec(ecx);
-        c.jnz(line);
-        c.add(r9, 4096);
-        c.jmp(compare);
-
-        At(ref compared);
-        c.cmp(r9, rbp);
-        c.je(whole);
-        c.mov(__qword_ptr[rbx + ErrorAt], Eilseq);
-        PutBackFrom(r9);
-        At(ref whole);
-        c.test(r9, r9);
-        c.jz(unmapY);
+        c.cmp(rax, r13);
+        c.jne(undo);
         for (int bit = 0; bit < 3; bit++)
         {
             Label without = c.CreateLabel();
             c.test(__dword_ptr[rbx + 4], 1 << bit);
             c.jz(without);
-            c.mov(rdi, __qword_ptr[rsp]);
+            c.mov(rdi, r13);
             c.mov(rsi, r9);
             c.mov(edx, Advice[bit]);
             Sys(SYS_madvise);
             At(ref without);
         }
 
-        c.mov(rdi, __qword_ptr[rsp]);
+        c.mov(rdi, r13);
         c.mov(rsi, r9);
-        c.mov(rdx, r9);
-        c.mov(r10d, 3); // MREMAP_MAYMOVE | MREMAP_FIXED
-        c.mov(r8, r13);
-        Sys(SYS_mremap);
-        c.cmp(rax, r13);
-        c.je(placed);
-        // Refused (ENOMEM: too many mappings): everything goes back.
-        c.neg(rax);
-        c.mov(__qword_ptr[rbx + ErrorAt], rax);
-        c.mov(rcx, rbp);
-        c.mov(rbp, r9);
-        c.xor(r9d, r9d);
-        c.push(rcx);
-        PutBackFrom(r9);
-        c.pop(rbp);
-        c.jmp(unmapY);
-
-        At(ref placed);
+        c.mov(edx, 22); // MADV_POPULATE_READ
+        Sys(SYS_madvise);
+        c.test(rax, rax);
+        c.jnz(unplace);
         OnRange(AgentLayout.M, LibC.UFFDIO_REGISTER, r13, r9, (int)(LibC.UFFDIO_REGISTER_MODE_WP | LibC.UFFDIO_REGISTER_MODE_MINOR));
         c.test(rax, rax);
-        c.jz(unmapY);
+        c.jz(tail);
         // Not watched, so it must not stay: fresh memory in its place, and the pages back. No thread runs meanwhile.
-        c.neg(rax);
-        c.mov(__qword_ptr[rbx + ErrorAt], rax);
+        At(ref unplace);
+        c.push(rax);
         c.push(r9);
         c.mov(rdi, r13);
         c.mov(rsi, r9);
@@ -249,20 +208,13 @@ internal sealed partial class AgentAssembler
         Sys(SYS_mmap);
         c.pop(r9);
         RegisterOnT(r13, r9, LibC.UFFDIO_REGISTER_MODE_MISSING | LibC.UFFDIO_REGISTER_MODE_WP);
-        c.push(rbp);
+        c.pop(rax);
+        At(ref undo);
+        c.neg(rax);
+        c.mov(__qword_ptr[rbx + ErrorAt], rax);
         c.mov(rbp, r9);
         c.xor(r9d, r9d);
         PutBackFrom(r9);
-        c.pop(rbp);
-
-        // What is left of Y: all of it where nothing was placed, else the part behind r9.
-        At(ref unmapY);
-        c.pop(rdi);
-        c.mov(rsi, rbp);
-        c.sub(rsi, r9);
-        c.jz(tail);
-        c.add(rdi, r9);
-        Sys(SYS_munmap);
 
         At(ref tail);
         c.mov(__qword_ptr[rbx + DoneAt], r9);
@@ -279,15 +231,90 @@ internal sealed partial class AgentAssembler
         WakeOnT();
         Leave();
 
-        At(ref undo);
-        c.neg(rax);
-        c.mov(__qword_ptr[rbx + ErrorAt], rax);
-        PutBackFrom(r9);
-        c.jmp(tail);
         At(ref refused);
         c.neg(rax);
         c.mov(__qword_ptr[rbx + ErrorAt], rax);
         c.jmp(tail);
+    }
+
+    /// <summary>r9 = how many of the rbp bytes in X, at r15, equal the frames: whole pages. Where fewer do, Error says why: EILSEQ, or EAGAIN where they
+    /// could not be read.</summary>
+    /// <remarks>Both are read into buffers by the kernel, some pages at a time, which stay in the processor's cache.</remarks>
+    private void Compare()
+    {
+        Label next = c.CreateLabel(), most = c.CreateLabel(), page = c.CreateLabel(), line = c.CreateLabel();
+        Label unread = c.CreateLabel(), different = c.CreateLabel(), stop = c.CreateLabel(), compared = c.CreateLabel();
+        c.xor(r9d, r9d);
+        At(ref next);
+        c.mov(rdx, rbp);
+        c.sub(rdx, r9);
+        c.jz(compared);
+        c.cmp(rdx, AgentLayout.CompareBytes);
+        c.jbe(most);
+        c.mov(edx, AgentLayout.CompareBytes);
+        At(ref most);
+        c.push(rdx);
+        c.push(r9);
+        c.lea(rax, __[r12 + AgentLayout.MovedCopyOffset]);
+        c.mov(__qword_ptr[r12 + AgentLayout.MessageVector], rax);
+        c.mov(__qword_ptr[r12 + AgentLayout.MessageVector + 8], rdx);
+        c.lea(rax, __[r15 + r9]);
+        c.mov(__qword_ptr[r12 + AgentLayout.MessageControl], rax);
+        c.mov(__qword_ptr[r12 + AgentLayout.MessageControl + 8], rdx);
+        c.mov(rdi, Word(AgentLayout.ExecutorTid));
+        c.lea(rsi, __[r12 + AgentLayout.MessageVector]);
+        c.mov(edx, 1);
+        c.lea(r10, __[r12 + AgentLayout.MessageControl]);
+        c.mov(r8d, 1);
+        c.xor(r9d, r9d);
+        Sys(310); // process_vm_readv
+        c.pop(r9);
+        c.cmp(rax, __qword_ptr[rsp]);
+        c.jne(unread);
+        c.mov(rdi, Word(AgentLayout.PoolFd));
+        c.lea(rsi, __[r12 + AgentLayout.FrameCopyOffset]);
+        c.mov(rdx, rax);
+        c.mov(r10, __qword_ptr[rbx + OffsetAt]);
+        c.add(r10, r9);
+        Sys(17); // pread64
+        c.cmp(rax, __qword_ptr[rsp]);
+        c.jne(unread);
+        c.pop(rdx);
+        c.lea(rsi, __[r12 + AgentLayout.MovedCopyOffset]);
+        c.lea(rdi, __[r12 + AgentLayout.FrameCopyOffset]);
+        At(ref page);
+        c.mov(ecx, 64);
+        At(ref line);
+        for (int i = 0; i < 4; i++)
+        {
+            c.movdqa(__xmm(i), __xmmword_ptr[rsi + 16 * i]);
+            c.pcmpeqb(__xmm(i), __xmmword_ptr[rdi + 16 * i]);
+        }
+
+        c.pand(xmm0, xmm1);
+        c.pand(xmm2, xmm3);
+        c.pand(xmm0, xmm2);
+        c.pmovmskb(eax, xmm0);
+        c.cmp(eax, 0xFFFF);
+        c.jne(different);
+        c.add(rsi, 64);
+        c.add(rdi, 64);
+        c.dec(ecx);
+        c.jnz(line);
+        c.add(r9, 4096);
+        c.sub(rdx, 4096);
+        c.jnz(page);
+        c.jmp(next);
+
+        At(ref unread);
+        c.pop(rdx);
+        c.mov(eax, Eagain);
+        c.jmp(stop);
+        At(ref different);
+        c.mov(eax, Eilseq);
+        At(ref stop);
+        c.mov(__qword_ptr[rbx + ErrorAt], rax);
+        At(ref compared);
     }
 
     private static readonly int[] Advice = [12, 14, 15]; // MADV_MERGEABLE, MADV_HUGEPAGE, MADV_NOHUGEPAGE
