@@ -106,6 +106,27 @@ public sealed class DaemonDeathTests
         Directory.Delete(folder, recursive: true);
     }
 
+    /// <summary>What a thread keeps in its registers is what it finds there behind the gate.</summary>
+    [Fact]
+    public async Task KilledWhileItHoldsThreadsItLeavesTheirRegistersAsTheyWere()
+    {
+        Needs.Root();
+        Assert.SkipUnless(System.Runtime.Intrinsics.X86.Avx.IsSupported, "the processor has no AVX, whose registers this looks at");
+        await using LiveProgram program = await LiveProgram.Target("vectors");
+        string folder = Directory.CreateTempSubdirectory("samepage-test-").FullName;
+        for (int round = 0; round < 3; round++)
+        {
+            await using DaemonUnderTest doomed = await DaemonUnderTest.Start(folder, keep: true);
+            await doomed.Kill9WhileItHolds(program);
+            string found = await program.Ask("report", 20);
+            Assert.True(found.EndsWith(" bad 0", StringComparison.Ordinal) && !found.StartsWith("checks 0 ", StringComparison.Ordinal), found);
+        }
+
+        await program.Tell("quit");
+        Assert.Equal(0, await program.Ends());
+        Directory.Delete(folder, recursive: true);
+    }
+
     [Fact]
     public async Task KilledWithItsGuardianItLeavesProcessesRightUntilTheyAreRecovered()
     {
