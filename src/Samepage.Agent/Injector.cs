@@ -64,7 +64,7 @@ internal static class Injector
                 {
                     if (new AgentData(pid, baseAddress).Word(AgentLayout.Cookie) != cookie)
                         return true;
-                    _ = Call(thread, pid, thread.Registers(), thread.SignalMask(), AgentAssembler.SYS_munmap, baseAddress, AgentLayout.Size);
+                    _ = Call(ref thread, pid, thread.Registers(), thread.SignalMask(), AgentAssembler.SYS_munmap, baseAddress, AgentLayout.Size);
                     return true;
                 }
                 finally
@@ -95,11 +95,11 @@ internal static class Injector
             ulong place = 0;
             try
             {
-                place = Call(thread, pid, saved, mask, AgentAssembler.SYS_mmap, 0, AgentLayout.Size,
+                place = Call(ref thread, pid, saved, mask, AgentAssembler.SYS_mmap, 0, AgentLayout.Size,
                     LibC.PROT_READ | LibC.PROT_EXEC, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | LibC.MAP_NORESERVE, ulong.MaxValue, 0);
                 if ((long)place is < 0 and > -4096)
                     throw new SyscallException("mmap", $"{AgentLayout.Size} bytes in process {pid}", (Errno)(-(long)place));
-                ulong readWrite = Call(thread, pid, saved, mask, AgentAssembler.SYS_mprotect, place + AgentLayout.DataOffset,
+                ulong readWrite = Call(ref thread, pid, saved, mask, AgentAssembler.SYS_mprotect, place + AgentLayout.DataOffset,
                     AgentLayout.Size - AgentLayout.DataOffset, LibC.PROT_READ | LibC.PROT_WRITE);
                 if (readWrite != 0)
                     throw new SyscallException("mprotect", $"the agent's mapping in process {pid}", (Errno)(-(long)readWrite));
@@ -113,7 +113,7 @@ internal static class Injector
             catch
             {
                 if ((long)place is > 0 or < -4096)
-                    _ = Call(thread, pid, saved, mask, AgentAssembler.SYS_munmap, place, AgentLayout.Size);
+                    _ = Call(ref thread, pid, saved, mask, AgentAssembler.SYS_munmap, place, AgentLayout.Size);
                 throw;
             }
         }
@@ -233,7 +233,7 @@ internal static class Injector
     /// <remarks>Signals are blocked meanwhile: one that is pending would be delivered in place of the call. Our death in these some ten microseconds
     /// is the one thing that would leave a thread with wrong registers.</remarks>
     private static ulong Call(
-        Tracee thread, int pid, LibC.user_regs_struct saved, ulong mask, int number, ulong a, ulong b, ulong c = 0, ulong d = 0, ulong e = 0, ulong f = 0)
+        ref Tracee thread, int pid, LibC.user_regs_struct saved, ulong mask, int number, ulong a, ulong b, ulong c = 0, ulong d = 0, ulong e = 0, ulong f = 0)
     {
         LibC.user_regs_struct registers = saved;
         registers.rip = FindSystemCall(pid, registers);
@@ -243,12 +243,12 @@ internal static class Injector
         {
             thread.SetSignalMask(ulong.MaxValue);
             thread.SetRegisters(registers);
-            thread.Step();
+            thread.RunCall();
             return thread.Registers().rax;
         }
         finally
         {
-            thread.SetRegisters(saved);
+            thread.SetRegisters(thread.Resumption(saved));
             thread.SetSignalMask(mask);
         }
     }

@@ -106,19 +106,29 @@ internal struct Tracee(int processId, int threadId)
     /// <inheritdoc cref="SignalMask()"/>
     public readonly unsafe void SetSignalMask(ulong mask) => Check("PTRACE_SETSIGMASK", Call(LibC.PTRACE_SETSIGMASK, threadId, 8, (nuint)(&mask)));
 
-    /// <summary>Runs one instruction.</summary>
-    public readonly unsafe void Step()
+    /// <summary>Runs the system call at which its registers stand: it stops again right behind it.</summary>
+    /// <remarks>Not by a single step: should its tracer die, the kernel leaves the step's trap in place, and SIGTRAP kills the program. From here on
+    /// the kernel begins no interrupted call again by itself: see <see cref="Resumption"/>. A signal that comes meanwhile is kept for later.</remarks>
+    /// <exception cref="SyscallException">It ended.</exception>
+    public unsafe void RunCall()
     {
-        Check("PTRACE_SINGLESTEP", Call(LibC.PTRACE_SINGLESTEP, threadId, 0, 0));
-        int status;
-        while (LibC.waitpid(threadId, &status, LibC.__WALL) < 0)
+        for (int stops = 0; stops < 2;)
         {
-            if ((Errno)Marshal.GetLastPInvokeError() != Errno.EINTR)
-                throw new SyscallException("waitpid", $"thread {threadId}", (Errno)Marshal.GetLastPInvokeError());
-        }
+            Check("PTRACE_SYSCALL", Call(LibC.PTRACE_SYSCALL, threadId, 0, 0));
+            int status;
+            while (LibC.waitpid(threadId, &status, LibC.__WALL) < 0)
+            {
+                if ((Errno)Marshal.GetLastPInvokeError() != Errno.EINTR)
+                    throw new SyscallException("waitpid", $"thread {threadId}", (Errno)Marshal.GetLastPInvokeError());
+            }
 
-        if ((status & 0xff) != 0x7f)
-            throw new SyscallException("waitpid", $"thread {threadId} ended", Errno.ESRCH);
+            if ((status & 0xff) != 0x7f)
+                throw new SyscallException("waitpid", $"thread {threadId} ended", Errno.ESRCH);
+            if (status >> 8 == LibC.SIGTRAP)
+                stops++; // at the call's entry, then at its exit
+            else if (status >> 16 == 0)
+                _signal = (status >> 8) & 0xff;
+        }
     }
 
     private readonly unsafe void BeginAgain()

@@ -5,7 +5,7 @@ namespace Samepage.Linux.Interop;
 /// <summary>sys/ptrace.h and sys/wait.h. Registers are processor-specific and stand with the agent's processor folder.</summary>
 internal static partial class LibC
 {
-    public const int PTRACE_CONT = 7, PTRACE_SINGLESTEP = 9, PTRACE_GETREGS = 12, PTRACE_SETREGS = 13, PTRACE_DETACH = 17,
+    public const int PTRACE_CONT = 7, PTRACE_GETREGS = 12, PTRACE_SETREGS = 13, PTRACE_DETACH = 17, PTRACE_SYSCALL = 24,
         PTRACE_GETREGSET = 0x4204, PTRACE_SEIZE = 0x4206, PTRACE_INTERRUPT = 0x4207, PTRACE_GETSIGMASK = 0x420A, PTRACE_SETSIGMASK = 0x420B, PTRACE_GET_RSEQ_CONFIGURATION = 0x420F;
 
     public const int PTRACE_EVENT_STOP = 128;
