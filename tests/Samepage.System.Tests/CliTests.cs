@@ -14,6 +14,8 @@ public sealed class CliTests(SharedDaemon shared) : OnOneDaemon(shared)
     [InlineData("detach")]
     [InlineData("detach", "1", "--all")]
     [InlineData("status", "--jsno")]
+    [InlineData("recover", "--timeout", "-1")]
+    [InlineData("recover", "--timeout", "soon")]
     [InlineData("nonsense")]
     public async Task BadUseExitsWith2AndSaysWhatIsWrong(params string[] arguments)
     {
@@ -28,6 +30,7 @@ public sealed class CliTests(SharedDaemon shared) : OnOneDaemon(shared)
     [InlineData("status --help", "--json")]
     [InlineData("doctor --help", "--json")]
     [InlineData("daemon --help", "SAMEPAGE_RUN_DIR")]
+    [InlineData("recover --help", "--timeout")]
     public async Task HelpTellsWhatThereIs(string arguments, string mentioned)
     {
         Called called = await Daemon.Cli(arguments.Split(' '));
@@ -100,6 +103,14 @@ public sealed class CliTests(SharedDaemon shared) : OnOneDaemon(shared)
     {
         Called called = await Daemon.Cli("daemon");
         Assert.True(called.ExitCode == 1, $"{called}");
+        Assert.Equal(1, (await Daemon.Status()).Run);
+    }
+
+    [Fact]
+    public async Task RecoveringWhereADaemonServesIsRefused()
+    {
+        Called called = await Daemon.Cli("recover");
+        Assert.True(called.ExitCode == 1 && called.Errors.Contains("serves", StringComparison.Ordinal), $"{called}");
         Assert.Equal(1, (await Daemon.Status()).Run);
     }
 

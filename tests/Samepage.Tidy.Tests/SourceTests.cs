@@ -53,6 +53,7 @@ public sealed partial class SourceTests
     [InlineData("status")]
     [InlineData("doctor")]
     [InlineData("demo")]
+    [InlineData("recover")]
     public void TheReadmeShowsEverySubcommand(string subcommand)
     {
         string path = Path.Combine(Repository.Root, "README.md");

@@ -31,7 +31,7 @@ internal static class RecoverCommand
                 result.AddError("--timeout: 0 to 86400 seconds");
         });
         DocumentedCommand command = new("recover", "Give back what a daemon that died has left.", More) { timeout };
-        command.SetAction((parsed, _) => DaemonHost.RecoverAsync(TimeSpan.FromSeconds(parsed.GetValue(timeout))));
+        command.SetAction((parsed, cancellation) => DaemonHost.RecoverAsync(TimeSpan.FromSeconds(parsed.GetValue(timeout)), cancellation));
         return command;
     }
 }

@@ -51,7 +51,7 @@ internal static class DaemonHost
         using FileStream mine = held;
         await using WebApplication application = Build();
         ILogger logger = application.Services.GetRequiredService<ILogger<ScannerService>>();
-        if (await Recovery.RunAsync(RunDirectory, RecoveryBound, logger) is > 0 and int left)
+        if (await Recovery.RunAsync(RunDirectory, RecoveryBound, logger, cancellation) is > 0 and int left)
             logger.LogError("{Count} processes of a daemon that died could not be given back: they stay merged, and right; see samepage recover --help", left);
         Guardian guardian = application.Services.GetRequiredService<Guardian>();
         ScannerService scanner = application.Services.GetRequiredService<ScannerService>();
@@ -69,7 +69,7 @@ internal static class DaemonHost
 
     /// <summary>Gives back what a daemon that died has left: <c>samepage recover</c>.</summary>
     /// <returns>0 when nothing is left; 1 when something is, or a daemon serves; 3 when it is not permitted.</returns>
-    public static async Task<int> RecoverAsync(TimeSpan bound)
+    public static async Task<int> RecoverAsync(TimeSpan bound, CancellationToken cancellation)
     {
         try
         {
@@ -83,9 +83,9 @@ internal static class DaemonHost
             }
 
             using ILoggerFactory loggers = LoggerFactory.Create(Log);
-            int left = await Recovery.RunAsync(RunDirectory, bound, loggers.CreateLogger("samepage.recover"));
+            int left = await Recovery.RunAsync(RunDirectory, bound, loggers.CreateLogger("samepage.recover"), cancellation);
             if (left > 0)
-                await Console.Error.WriteLineAsync($"samepage: {left} processes could not be given back in {bound.TotalSeconds:F0} s; they stay merged, and right; try again");
+                await Console.Error.WriteLineAsync($"samepage: {left} processes are not given back; they stay merged, and right; try again");
             return left == 0 ? 0 : 1;
         }
         catch (UnauthorizedAccessException refused)

@@ -1,3 +1,4 @@
+using System.ComponentModel;
 using System.Diagnostics;
 using System.Globalization;
 
@@ -10,10 +11,9 @@ internal sealed class Guardian : IDisposable
 {
     // Signals to the whole group, Ctrl-C among them, are for the daemon.
     private const string Script = """trap '' HUP INT QUIT TERM; read -r word; [ "$word" = well ] || exec "$@" >&2""";
-    private readonly Process _process;
+    private readonly Process? _process;
 
-    /// <exception cref="System.ComponentModel.Win32Exception">It could not be started.</exception>
-    public Guardian()
+    public Guardian(ILogger<Guardian> logger)
     {
         string program = Environment.ProcessPath ?? "dotnet";
         ProcessStartInfo start = new("/bin/sh") { RedirectStandardInput = true, WorkingDirectory = "/" };
@@ -24,8 +24,15 @@ internal sealed class Guardian : IDisposable
             start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "samepage.dll"));
         start.ArgumentList.Add("recover");
         start.Environment[Api.RunDirectory.Variable] = Path.GetFullPath(DaemonHost.RunDirectory);
-        _process = Process.Start(start)!;
-        ResidentBytes = Resident(_process.Id);
+        try
+        {
+            _process = Process.Start(start)!;
+            ResidentBytes = Resident(_process.Id);
+        }
+        catch (Win32Exception failed)
+        {
+            logger.LogError("no guardian: starting /bin/sh: {Why}; should this daemon be killed, run samepage recover, or start another", failed.Message);
+        }
     }
 
     /// <summary>What it takes, counted as a cost of ours; bytes.</summary>
@@ -34,6 +41,8 @@ internal sealed class Guardian : IDisposable
     /// <summary>Tells it that everything was given back: it ends without doing anything.</summary>
     public void AllIsWell()
     {
+        if (_process is null)
+            return;
         try
         {
             _process.StandardInput.WriteLine("well");
@@ -47,7 +56,7 @@ internal sealed class Guardian : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _process.Dispose();
+    public void Dispose() => _process?.Dispose();
 
     private static long Resident(int pid)
     {

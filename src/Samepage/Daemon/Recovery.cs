@@ -17,8 +17,9 @@ internal static class Recovery
     /// <param name="runDirectory">Where the dead daemon kept its state; the caller holds its lock.</param>
     /// <param name="bound">How long to try what cannot be done at once.</param>
     /// <param name="logger">Is told of each process.</param>
+    /// <param name="cancellation">Ends it before its time; between two processes, never within one.</param>
     /// <returns>Processes that could not be given back; they stay merged, and right.</returns>
-    public static Task<int> RunAsync(string runDirectory, TimeSpan bound, ILogger logger)
+    public static Task<int> RunAsync(string runDirectory, TimeSpan bound, ILogger logger, CancellationToken cancellation)
     {
         TaskCompletionSource<int> ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
         // ptrace(2) belongs to one thread.
@@ -26,7 +27,7 @@ internal static class Recovery
         {
             try
             {
-                ended.SetResult(Run(new AgentRecords(runDirectory), bound, logger));
+                ended.SetResult(Run(new AgentRecords(runDirectory), bound, logger, cancellation));
             }
             catch (Exception failed)
             {
@@ -37,7 +38,7 @@ internal static class Recovery
         return ended.Task;
     }
 
-    private static int Run(AgentRecords records, TimeSpan bound, ILogger logger)
+    private static int Run(AgentRecords records, TimeSpan bound, ILogger logger, CancellationToken cancellation)
     {
         Dictionary<ulong, Coordinator> coordinators = [];
         HashSet<int> adopted = [];
@@ -55,7 +56,7 @@ internal static class Recovery
                 }
 
                 WorldStop.LookAfterLingering();
-                if (left.Count == 0 || Stopwatch.GetElapsedTime(since) > bound)
+                if (left.Count == 0 || cancellation.IsCancellationRequested || Stopwatch.GetElapsedTime(since) > bound)
                     return left.Count;
                 Thread.Sleep(Pause);
             }

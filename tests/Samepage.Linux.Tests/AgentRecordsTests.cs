@@ -1,0 +1,46 @@
+using Samepage.Agent;
+using Samepage.Daemon;
+
+namespace Samepage.LinuxTests;
+
+/// <summary>What a daemon writes down of its agents, for whoever comes after it.</summary>
+public sealed class AgentRecordsTests : IDisposable
+{
+    private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("samepage-records-");
+
+    [Fact]
+    public void WhatWasWrittenIsRead()
+    {
+        AgentRecords records = new(_folder.FullName);
+        AgentRecord one = new(new AgentPlace(4711, 12345, 0x7f12_3456_7000, 0xFEDC_BA98_7654_3210), 42, "uid:1000"), two = one with { Place = one.Place with { Pid = 99 } };
+        records.Write(one);
+        records.Write(two);
+        Assert.Equal([one, two], records.ReadAll());
+        records.Remove(4711);
+        records.Remove(4711);
+        Assert.Equal([two], records.ReadAll());
+    }
+
+    [Theory]
+    [InlineData("12345 7f1234567000 fedc 42 uid:1000")] // no end of line: it was being written
+    [InlineData("")]
+    [InlineData("12345 7f1234567000 fedc 42\n")]
+    [InlineData("-1 7f1234567000 fedc 42 uid:0\n")]
+    [InlineData("1 0x7f1234567000 fedc 42 uid:0\n")]
+    public void ARecordThatIsNotWholeIsRemoved(string text)
+    {
+        string path = Path.Combine(_folder.CreateSubdirectory("agents").FullName, "4711");
+        File.WriteAllText(path, text);
+        Assert.Empty(new AgentRecords(_folder.FullName).ReadAll());
+        Assert.False(File.Exists(path));
+    }
+
+    [Theory]
+    [InlineData("0")]
+    [InlineData("self")]
+    [InlineData("-1")]
+    public void ARecordOfNoProcessIsNone(string name) => Assert.False(AgentRecords.TryParse(name, "1 2 3 4 uid:0\n", out _));
+
+    /// <inheritdoc/>
+    public void Dispose() => _folder.Delete(recursive: true);
+}
