@@ -49,6 +49,7 @@ internal static class AgentLayout
     public const int ExecutorStruct = 0x140, WardenStruct = 0x1C0, QueryStruct = 0x200, WardenMessage = 0x280;
     public const int Message = 0x2C0, MessageVector = 0x300, MessageControl = 0x310, MessagePayload = 0x338, SocketPair = 0x340;
     public const int PollTable = 0x400;
+    public const int StretchDelta = 0x128, StretchMoved = 0x130;
 
     /// <summary>Forked children whose descriptors the warden can watch at a time.</summary>
     public const int MaxChildren = 256;
@@ -73,7 +74,7 @@ public enum OperationKind : uint
     Unmerge = 3,
 }
 
-/// <summary>Advice that the new mapping must carry on.</summary>
+/// <summary>Advice that the new mapping must carry on, and what brackets runs that are merged together.</summary>
 [Flags]
 public enum OperationFlags : uint
 {
@@ -81,6 +82,15 @@ public enum OperationFlags : uint
     Mergeable = 1,
     HugePage = 2,
     NoHugePage = 4,
+
+    /// <summary>Not a run: moves a stretch of one area out whole. As many runs as FrameOffset says follow, by rising address, and then its end.</summary>
+    BeginStretch = 0x100,
+
+    /// <summary>A run in the stretch that was begun.</summary>
+    InStretch = 0x200,
+
+    /// <summary>Not a run: gives back what of the stretch was not merged. Address, Length and FrameOffset are those of its beginning.</summary>
+    EndStretch = 0x400,
 }
 
 /// <summary>One operation as it lies in the target: 48 bytes.</summary>

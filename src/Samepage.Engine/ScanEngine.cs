@@ -174,11 +174,24 @@ public sealed partial class ScanEngine : IDisposable
     {
         foreach (WrittenRun run in _written)
         {
+            ulong behind = 0;
+            int slab = 0;
             for (ulong page = run.Range.Start.Value; page < run.Range.End; page++)
             {
-                PageRef record = run.IsZeroPage ? Find(space, page) : FindOrTake(space, page);
-                if (record == NoRecord)
-                    continue;
+                if (page >= behind)
+                {
+                    ulong chunk = page / PageRecords.PagesPerSlab;
+                    behind = (chunk + 1) * PageRecords.PagesPerSlab;
+                    if (run.IsZeroPage && !space.Slabs.ContainsKey(chunk))
+                    {
+                        page = behind - 1;
+                        continue;
+                    }
+
+                    slab = FindOrTake(space, page).Slab;
+                }
+
+                PageRef record = RefOf(slab, page);
                 uint state = _records.State(record);
                 // A zeroed page that is only read shows the zero page, and stays what it is.
                 if (run.IsZeroPage && state == PageState.Zeroed)
@@ -312,12 +325,7 @@ public sealed partial class ScanEngine : IDisposable
         _records.Return(slab);
     }
 
-    private static readonly PageRef NoRecord = new(uint.MaxValue);
-
     private static PageRef RefOf(int slab, ulong page) => PageRef.At(slab, (int)(page % PageRecords.PagesPerSlab));
-
-    private static PageRef Find(Space space, ulong page) =>
-        space.Slabs.TryGetValue(page / PageRecords.PagesPerSlab, out int slab) ? RefOf(slab, page) : NoRecord;
 
     private PageRef FindOrTake(Space space, ulong page)
     {

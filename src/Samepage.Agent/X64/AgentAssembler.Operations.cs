@@ -146,16 +146,29 @@ internal sealed partial class AgentAssembler
     private void Merge()
     {
         Label tail = c.CreateLabel(), wake = c.CreateLabel(), refused = c.CreateLabel();
-        Label unplace = c.CreateLabel(), whole = c.CreateLabel(), undo = c.CreateLabel();
+        Label unplace = c.CreateLabel(), whole = c.CreateLabel(), undo = c.CreateLabel(), alone = c.CreateLabel();
+        Label back = c.CreateLabel(), behind = c.CreateLabel(), leave = c.CreateLabel();
         At(ref _merge);
         Enter();
+        c.test(__dword_ptr[rbx + FlagsAt], (int)OperationFlags.BeginStretch);
+        c.jnz(_beginStretch);
+        c.test(__dword_ptr[rbx + FlagsAt], (int)OperationFlags.EndStretch);
+        c.jnz(_endStretch);
+        JumpUnlessMoved(alone);
+        c.mov(r15, r13);
+        c.add(r15, Word(AgentLayout.StretchDelta));
+        c.mov(rbp, r14);
+        c.call(_compare);
+        c.jmp(whole);
+
+        At(ref alone);
         c.xor(r9d, r9d);
         TakeScratch();
         RegisterOnT(r13, r14, LibC.UFFDIO_REGISTER_MODE_MISSING | LibC.UFFDIO_REGISTER_MODE_WP);
         c.test(rax, rax);
         c.jnz(refused);
         MoveOut();
-        Compare();
+        c.call(_compare);
         c.cmp(r9, rbp);
         c.je(whole);
         PutBackFrom(r9);
@@ -177,7 +190,7 @@ internal sealed partial class AgentAssembler
         for (int bit = 0; bit < 3; bit++)
         {
             Label without = c.CreateLabel();
-            c.test(__dword_ptr[rbx + 4], 1 << bit);
+            c.test(__dword_ptr[rbx + FlagsAt], 1 << bit);
             c.jz(without);
             c.mov(rdi, r13);
             c.mov(rsi, r9);
@@ -214,10 +227,16 @@ internal sealed partial class AgentAssembler
         c.mov(__qword_ptr[rbx + ErrorAt], rax);
         c.mov(rbp, r9);
         c.xor(r9d, r9d);
+        JumpUnlessMoved(back);
+        c.jmp(tail);
+        At(ref back);
         PutBackFrom(r9);
 
         At(ref tail);
         c.mov(__qword_ptr[rbx + DoneAt], r9);
+        JumpUnlessMoved(behind);
+        c.jmp(leave);
+        At(ref behind);
         c.mov(rsi, r14);
         c.sub(rsi, r9);
         c.jz(wake);
@@ -229,6 +248,7 @@ internal sealed partial class AgentAssembler
         c.add(rsp, 16);
         At(ref wake);
         WakeOnT();
+        At(ref leave);
         Leave();
 
         At(ref refused);
@@ -237,84 +257,13 @@ internal sealed partial class AgentAssembler
         c.jmp(tail);
     }
 
-    /// <summary>r9 = how many of the rbp bytes in X, at r15, equal the frames: whole pages. Where fewer do, Error says why: EILSEQ, or EAGAIN where they
-    /// could not be read.</summary>
-    /// <remarks>Both are read into buffers by the kernel, some pages at a time, which stay in the processor's cache.</remarks>
-    private void Compare()
+    /// <summary>Goes on unless the run is in a stretch that was moved out.</summary>
+    private void JumpUnlessMoved(Label otherwise)
     {
-        Label next = c.CreateLabel(), most = c.CreateLabel(), page = c.CreateLabel(), line = c.CreateLabel();
-        Label unread = c.CreateLabel(), different = c.CreateLabel(), stop = c.CreateLabel(), compared = c.CreateLabel();
-        c.xor(r9d, r9d);
-        At(ref next);
-        c.mov(rdx, rbp);
-        c.sub(rdx, r9);
-        c.jz(compared);
-        c.cmp(rdx, AgentLayout.CompareBytes);
-        c.jbe(most);
-        c.mov(edx, AgentLayout.CompareBytes);
-        At(ref most);
-        c.push(rdx);
-        c.push(r9);
-        c.lea(rax, __[r12 + AgentLayout.MovedCopyOffset]);
-        c.mov(__qword_ptr[r12 + AgentLayout.MessageVector], rax);
-        c.mov(__qword_ptr[r12 + AgentLayout.MessageVector + 8], rdx);
-        c.lea(rax, __[r15 + r9]);
-        c.mov(__qword_ptr[r12 + AgentLayout.MessageControl], rax);
-        c.mov(__qword_ptr[r12 + AgentLayout.MessageControl + 8], rdx);
-        c.mov(rdi, Word(AgentLayout.ExecutorTid));
-        c.lea(rsi, __[r12 + AgentLayout.MessageVector]);
-        c.mov(edx, 1);
-        c.lea(r10, __[r12 + AgentLayout.MessageControl]);
-        c.mov(r8d, 1);
-        c.xor(r9d, r9d);
-        Sys(310); // process_vm_readv
-        c.pop(r9);
-        c.cmp(rax, __qword_ptr[rsp]);
-        c.jne(unread);
-        c.mov(rdi, Word(AgentLayout.PoolFd));
-        c.lea(rsi, __[r12 + AgentLayout.FrameCopyOffset]);
-        c.mov(rdx, rax);
-        c.mov(r10, __qword_ptr[rbx + OffsetAt]);
-        c.add(r10, r9);
-        Sys(17); // pread64
-        c.cmp(rax, __qword_ptr[rsp]);
-        c.jne(unread);
-        c.pop(rdx);
-        c.lea(rsi, __[r12 + AgentLayout.MovedCopyOffset]);
-        c.lea(rdi, __[r12 + AgentLayout.FrameCopyOffset]);
-        At(ref page);
-        c.mov(ecx, 64);
-        At(ref line);
-        for (int i = 0; i < 4; i++)
-        {
-            c.movdqa(__xmm(i), __xmmword_ptr[rsi + 16 * i]);
-            c.pcmpeqb(__xmm(i), __xmmword_ptr[rdi + 16 * i]);
-        }
-
-        c.pand(xmm0, xmm1);
-        c.pand(xmm2, xmm3);
-        c.pand(xmm0, xmm2);
-        c.pmovmskb(eax, xmm0);
-        c.cmp(eax, 0xFFFF);
-        c.jne(different);
-        c.add(rsi, 64);
-        c.add(rdi, 64);
-        c.dec(ecx);
-        c.jnz(line);
-        c.add(r9, 4096);
-        c.sub(rdx, 4096);
-        c.jnz(page);
-        c.jmp(next);
-
-        At(ref unread);
-        c.pop(rdx);
-        c.mov(eax, Eagain);
-        c.jmp(stop);
-        At(ref different);
-        c.mov(eax, Eilseq);
-        At(ref stop);
-        c.mov(__qword_ptr[rbx + ErrorAt], rax);
-        At(ref compared);
+        c.test(__dword_ptr[rbx + FlagsAt], (int)OperationFlags.InStretch);
+        c.jz(otherwise);
+        c.cmp(Word(AgentLayout.StretchMoved), 0);
+        c.je(otherwise);
     }
 
     private static readonly int[] Advice = [12, 14, 15]; // MADV_MERGEABLE, MADV_HUGEPAGE, MADV_NOHUGEPAGE

@@ -20,6 +20,7 @@ internal sealed partial class AgentAssembler
     private readonly ulong _base;
     private int _labelled = -1;
     private Label _moveAll, _putBack, _rangeCall, _zeroTest, _merge, _zero, _unmerge, _executorMain, _wardenMain;
+    private Label _compare, _beginStretch, _endStretch, _giveBack;
 
     private AgentAssembler(ulong baseAddress)
     {
@@ -31,6 +32,10 @@ internal sealed partial class AgentAssembler
         _merge = c.CreateLabel();
         _zero = c.CreateLabel();
         _unmerge = c.CreateLabel();
+        _compare = c.CreateLabel();
+        _beginStretch = c.CreateLabel();
+        _endStretch = c.CreateLabel();
+        _giveBack = c.CreateLabel();
         _executorMain = c.CreateLabel();
         _wardenMain = c.CreateLabel();
     }
@@ -61,7 +66,7 @@ internal sealed partial class AgentAssembler
         c.call(_rangeCall);
     }
 
-    /// <summary>moveAll, putBack, rangeCall, zeroTest.</summary>
+    /// <summary>What is called, and what operations have in common.</summary>
     private void Subroutines()
     {
         // rangeCall: see Range.
@@ -76,6 +81,10 @@ internal sealed partial class AgentAssembler
 
         MoveAll();
         PutBack();
+        Compare();
+        BeginStretch();
+        EndStretch();
+        GiveBack();
 
         // zeroTest: rsi = a page; ZF set when it is all zero. Destroys rsi, rcx, xmm0–3.
         Label next = c.CreateLabel(), end = c.CreateLabel();

@@ -27,9 +27,13 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
         }
 
         KeepWithinLimit(outcomes);
-        while (_operations.Count > 0)
+        // Runs are put into stretches once. What is left then lies between mappings of frames, or next to what could not be moved.
+        Stretches stretches = new(space.Map.Segments);
+        for (bool once = true; _operations.Count > 0; once = false)
         {
-            int tried = space.Run(CollectionsMarshal.AsSpan(_operations));
+            int tried = once
+                ? stretches.TakeOutcomes(space.Run(stretches.Bracket(_operations)), _operations)
+                : space.Run(CollectionsMarshal.AsSpan(_operations));
             for (int i = tried; i < _operations.Count; i++)
                 outcomes.Slice(_firstOutcomes[i], Pages(_operations[i])).Fill(PageOutcome.Deferred);
             Settle(tried, outcomes);

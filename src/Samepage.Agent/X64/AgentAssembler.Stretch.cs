@@ -1,0 +1,159 @@
+using Iced.Intel;
+using Samepage.Linux.Interop;
+using static Iced.Intel.AssemblerRegisters;
+
+namespace Samepage.Agent.X64;
+
+/// <summary>Moves a whole stretch out at once, so that the merges in it need not: for short runs that are near each other.</summary>
+/// <remarks>
+/// <para>A move flushes page by page what is shorter than 34 pages, and whole what is longer; in a virtual machine the first costs twenty times the
+/// second. So the daemon brackets short runs in one stretch of one area: a record that begins it, the runs by rising address, a record that ends it,
+/// all in one batch, so that the threads are held from the first to the last.</para>
+/// <list type="number">
+/// <item>Begin: register the stretch on T with MISSING and WP, and move all of it to X. If a page of it cannot be moved, all goes back, and each run
+/// is merged alone.</item>
+/// <item>Each run compares and maps its frames as ever (see Merge). What differs, or is refused, stays in X.</item>
+/// <item>End: what lies between the runs, and whatever of them was not merged, is given back; MISSING is taken off; who waited is woken.</item>
+/// </list>
+/// <para>What is given back counts as written, and is looked at once more: what the program wrote before is not forgotten.</para>
+/// </remarks>
+internal sealed partial class AgentAssembler
+{
+    private const int FlagsAt = 4;
+
+    private void BeginStretch()
+    {
+        Label back = c.CreateLabel(), refused = c.CreateLabel();
+        At(ref _beginStretch);
+        c.mov(Word(AgentLayout.StretchMoved), 0);
+        TakeScratch();
+        RegisterOnT(r13, r14, LibC.UFFDIO_REGISTER_MODE_MISSING | LibC.UFFDIO_REGISTER_MODE_WP);
+        c.test(rax, rax);
+        c.jnz(refused);
+        c.mov(rdi, r15);
+        c.mov(rsi, r13);
+        c.mov(rdx, r14);
+        c.call(_moveAll);
+        c.mov(rbp, rax);
+        c.cmp(rbp, r14);
+        c.jne(back);
+        c.mov(rax, r15);
+        c.sub(rax, r13);
+        c.mov(Word(AgentLayout.StretchDelta), rax);
+        c.mov(Word(AgentLayout.StretchMoved), 1);
+        c.mov(__qword_ptr[rbx + DoneAt], r14);
+        Leave();
+        At(ref back);
+        c.mov(__qword_ptr[rbx + ErrorAt], rdx);
+        c.xor(r9d, r9d);
+        PutBackFrom(r9);
+        TrackAgain(r13, r14);
+        WakeOnT();
+        Leave();
+        At(ref refused);
+        c.neg(rax);
+        c.mov(__qword_ptr[rbx + ErrorAt], rax);
+        Leave();
+    }
+
+    private void EndStretch()
+    {
+        Label next = c.CreateLabel(), last = c.CreateLabel(), never = c.CreateLabel();
+        At(ref _endStretch);
+        c.cmp(Word(AgentLayout.StretchMoved), 0);
+        c.je(never);
+        // r15 = the first run's record; r13 = how far all is whole.
+        c.imul(r15, __qword_ptr[rbx + OffsetAt], 48);
+        c.neg(r15);
+        c.add(r15, rbx);
+        At(ref next);
+        c.cmp(r15, rbx);
+        c.jae(last);
+        c.mov(rbp, __qword_ptr[r15 + AddressAt]);
+        c.call(_giveBack);
+        c.mov(r13, rbp);
+        c.add(r13, __qword_ptr[r15 + DoneAt]);
+        c.add(r15, 48);
+        c.jmp(next);
+        At(ref last);
+        c.mov(rbp, __qword_ptr[rbx + AddressAt]);
+        c.add(rbp, r14);
+        c.call(_giveBack);
+        c.mov(Word(AgentLayout.StretchMoved), 0);
+        c.mov(r13, __qword_ptr[rbx + AddressAt]);
+        WakeOnT();
+        At(ref never);
+        Leave();
+    }
+
+    /// <summary>giveBack: gives [r13, rbp) of a stretch back out of scratch, and tracks it as before. Keeps r12–r15, rbx and rbp.</summary>
+    /// <remarks>It is copied, some pages at a time: a move would flush each page. Zero pages are moved, because a copy would make memory of them;
+    /// and so is all that cannot be copied for want of memory.</remarks>
+    private void GiveBack()
+    {
+        Label more = c.CreateLabel(), most = c.CreateLabel(), test = c.CreateLabel(), move = c.CreateLabel(), next = c.CreateLabel();
+        Label whole = c.CreateLabel(), nothing = c.CreateLabel(), copy = c.CreateLabel();
+        At(ref _giveBack);
+        c.cmp(r13, rbp);
+        c.je(nothing);
+        c.push(rbx);
+        c.push(r14);
+        c.push(r15);
+        c.mov(rbx, r13);
+        At(ref more);
+        c.mov(r14, rbp);
+        c.sub(r14, rbx);
+        c.jz(whole);
+        c.cmp(r14, AgentLayout.CompareBytes);
+        c.jbe(most);
+        c.mov(r14d, AgentLayout.CompareBytes);
+        At(ref most);
+        c.mov(rax, rbx);
+        c.add(rax, Word(AgentLayout.StretchDelta));
+        c.mov(rdx, r14);
+        CopyMoved();
+        c.cmp(rax, r14);
+        c.jne(move);
+        c.xor(r15d, r15d);
+        At(ref test);
+        c.cmp(r15, r14);
+        c.je(copy);
+        c.lea(rsi, __[r12 + r15 + AgentLayout.MovedCopyOffset]);
+        c.call(_zeroTest);
+        c.je(move);
+        c.add(r15, 4096);
+        c.jmp(test);
+        At(ref copy);
+        c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct], rbx);
+        c.lea(rax, __[r12 + AgentLayout.MovedCopyOffset]);
+        c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 8], rax);
+        c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 16], r14);
+        c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 24], 1); // UFFDIO_COPY_MODE_DONTWAKE: at the end all are woken
+        c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 32], 0);
+        c.mov(rdi, Word(AgentLayout.T));
+        c.mov(esi, unchecked((int)LibC.UFFDIO_COPY));
+        c.lea(rdx, __[r12 + AgentLayout.ExecutorStruct]);
+        Sys(SYS_ioctl);
+        c.test(rax, rax);
+        c.jz(next);
+        // A part may have been copied: what is there already is passed over.
+        At(ref move);
+        c.mov(rdi, rbx);
+        c.mov(rsi, rbx);
+        c.add(rsi, Word(AgentLayout.StretchDelta));
+        c.mov(rdx, r14);
+        c.call(_putBack);
+        At(ref next);
+        c.add(rbx, r14);
+        c.jmp(more);
+        At(ref whole);
+        c.mov(r14, rbp);
+        c.sub(r14, r13);
+        TrackAgain(r13, r14);
+        c.pop(r15);
+        c.pop(r14);
+        c.pop(rbx);
+        At(ref nothing);
+        c.ret();
+    }
+}
