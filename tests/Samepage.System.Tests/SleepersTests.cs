@@ -37,7 +37,7 @@ public sealed class SleepersTests(SharedDaemon shared) : OnOneDaemon(shared)
     [InlineData(true)]
     public async Task NoSleepingCallIsInterruptedWhenTheDaemonIsKilled(bool whileItHoldsThem)
     {
-        await using LiveProgram sleepers = await LiveProgram.Target("sleepers", "20");
+        await using LiveProgram sleepers = await LiveProgram.Target("sleepers", "12");
         var before = Trace.Of(sleepers);
         await using DaemonUnderTest doomed = await DaemonUnderTest.Start();
         if (whileItHoldsThem)

@@ -6,7 +6,7 @@ namespace Samepage.SystemTests;
 /// <summary>Programs that do to their memory all that a program may do, while it is being merged, and check every byte.</summary>
 public sealed partial class StormTests(SharedDaemon shared) : OnOneDaemon(shared)
 {
-    private const int StormSeconds = 10;
+    private const int StormSeconds = 8;
 
     /// <summary>Fewer would not show that the storm met merged pages. Memory just forked is shared with the child: less of it can be merged.</summary>
     private static long MergedAtLeast(string operation) => operation is "fork" or "all" ? 500 : 2000;

@@ -36,7 +36,7 @@ internal static class Eligibility
 
         if (Changed(pid, status) is { } changed)
             return changed;
-        if (IsThirtyTwoBit(pid))
+        if (IsThirtyTwoBit($"/proc/{pid}/exe"))
             return "a 32-bit program; only 64-bit ones can be served";
         domain = $"uid:{status.Uids.Effective}";
         return null;
@@ -75,9 +75,10 @@ internal static class Eligibility
         return false;
     }
 
-    private static bool IsThirtyTwoBit(int pid)
+    /// <summary>Whether an executable file is of the 32-bit class, elf(5).</summary>
+    internal static bool IsThirtyTwoBit(string path)
     {
-        if (!FileDescriptor.TryOpen($"/proc/{pid}/exe", writable: false, out FileDescriptor? executable, out _))
+        if (!FileDescriptor.TryOpen(path, writable: false, out FileDescriptor? executable, out _))
             return false;
         using (executable)
         using (FileStream stream = new($"/proc/self/fd/{executable!.Number}", FileMode.Open, FileAccess.Read))

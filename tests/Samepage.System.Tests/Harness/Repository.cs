@@ -15,6 +15,23 @@ internal static class Repository
     /// <returns>Path of a compiled target.</returns>
     public static string Target(string name) => Path.Combine(Compiled.Value, name);
 
+    /// <returns>False where the kernel refuses to run a target at all: ENOEXEC.</returns>
+    public static bool Runs(string name)
+    {
+        const int ENOEXEC = 8;
+        try
+        {
+            using Process process = Process.Start(new ProcessStartInfo(Target(name)) { RedirectStandardInput = true, RedirectStandardOutput = true })!;
+            process.StandardInput.Close();
+            process.WaitForExit();
+            return true;
+        }
+        catch (System.ComponentModel.Win32Exception refused) when (refused.NativeErrorCode == ENOEXEC)
+        {
+            return false;
+        }
+    }
+
     private static string FindRoot()
     {
         for (var folder = new DirectoryInfo(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
