@@ -86,6 +86,12 @@ internal sealed partial class AgentAssembler
         c.lea(rax, __[r12 + AgentLayout.MovedCopyOffset]);
         c.mov(__qword_ptr[r12 + AgentLayout.MessageVector], rax);
         c.mov(__qword_ptr[r12 + AgentLayout.MessageVector + 8], rdx);
+        ReadThroughKernel();
+    }
+
+    /// <summary>process_vm_readv(2) on this very process, for the vectors in MessageVector (to) and MessageControl (from): rax = bytes. Destroys r8–r10.</summary>
+    private void ReadThroughKernel()
+    {
         c.mov(rdi, Word(AgentLayout.ExecutorTid));
         c.lea(rsi, __[r12 + AgentLayout.MessageVector]);
         c.mov(edx, 1);

@@ -65,13 +65,7 @@ internal sealed partial class AgentAssembler
         c.mov(__qword_ptr[r12 + AgentLayout.MessageVector + 8], r14);
         c.mov(__qword_ptr[r12 + AgentLayout.MessageControl], r13);
         c.mov(__qword_ptr[r12 + AgentLayout.MessageControl + 8], r14);
-        c.mov(rdi, Word(AgentLayout.ExecutorTid));
-        c.lea(rsi, __[r12 + AgentLayout.MessageVector]);
-        c.mov(edx, 1);
-        c.lea(r10, __[r12 + AgentLayout.MessageControl]);
-        c.mov(r8d, 1);
-        c.xor(r9d, r9d);
-        Sys(310); // process_vm_readv
+        ReadThroughKernel();
         c.cmp(rax, r14);
         c.mov(eax, -14); // EFAULT
         c.movsxd(rax, eax);
