@@ -36,7 +36,7 @@ public static class Adoption
     {
         (session, pool, why) = (null, null, "");
         AgentData data = new(place.Pid, place.BaseAddress);
-        if (!StartTime.TryRead(place.Pid, out ulong start) || start != place.StartTime || data.Word(AgentLayout.Cookie) != place.Cookie)
+        if (!ProcessStat.TryRead(place.Pid, out ProcessStat stat) || stat.StartTime != place.StartTime || data.Word(AgentLayout.Cookie) != place.Cookie)
             return AdoptionOutcome.NothingLeft;
         try
         {

@@ -171,26 +171,30 @@ public sealed class AgentSession : IDisposable
             Thread.Sleep(0);
     }
 
-    /// <summary>Waits until the warden of one of these sessions says that its process has forked. Any thread may wait.</summary>
+    /// <summary>Waits until the warden of one of these sessions says that its process has forked, or has gone. Any thread may wait.</summary>
     /// <param name="sessions">The sessions.</param>
-    /// <param name="milliseconds">How long at most.</param>
-    /// <param name="forked">Receives those that have.</param>
-    public static unsafe void AwaitForks(IReadOnlyList<AgentSession> sessions, int milliseconds, List<AgentSession> forked)
+    /// <param name="interrupt">Ends the wait.</param>
+    /// <param name="forked">Receives those whose process has forked.</param>
+    /// <param name="gone">Receives those whose warden has gone: they are not to be waited for again.</param>
+    public static unsafe void AwaitForks(IReadOnlyList<AgentSession> sessions, EventSignal interrupt, List<AgentSession> forked, List<AgentSession> gone)
     {
+        const int Forever = -1;
         // A socket that is waited on must not be closed meanwhile: its number could be another's by then.
-        LibC.pollfd[] table = new LibC.pollfd[sessions.Count];
-        for (int i = 0; i < table.Length; i++)
+        LibC.pollfd[] table = new LibC.pollfd[sessions.Count + 1];
+        for (int i = 0; i < sessions.Count; i++)
             table[i] = new LibC.pollfd { fd = sessions[i].TryKeepWardenSocket() ? sessions[i]._wardenSocket.Number : -1, events = LibC.POLLIN };
+        table[^1] = new LibC.pollfd { fd = interrupt.Number, events = LibC.POLLIN };
         fixed (LibC.pollfd* entries = table)
-            _ = LibC.poll(entries, (ulong)table.Length, milliseconds);
-        for (int i = 0; i < table.Length; i++)
+            _ = LibC.poll(entries, (ulong)table.Length, Forever);
+        for (int i = 0; i < sessions.Count; i++)
         {
-            if (table[i].fd < 0)
-                continue;
             ulong word;
-            if ((table[i].revents & LibC.POLLIN) != 0 && LibC.read(table[i].fd, &word, 8) == 8)
+            if (table[i].fd < 0 || (table[i].revents != 0 && LibC.read(table[i].fd, &word, 8) != 8))
+                gone.Add(sessions[i]);
+            else if (table[i].revents != 0)
                 forked.Add(sessions[i]);
-            sessions[i]._wardenSocket.DangerousRelease();
+            if (table[i].fd >= 0)
+                sessions[i]._wardenSocket.DangerousRelease();
         }
     }
 

@@ -127,7 +127,7 @@ internal static class Injector
     private static void Write(AgentData data, byte[] code, in Tracee thread, LibC.user_regs_struct saved, ulong mask, ulong cookie, Action<AgentPlace> planted)
     {
         RemoteMemory memory = new(data.Pid);
-        AgentPlace place = new(data.Pid, StartTime.TryRead(data.Pid, out ulong start) ? start : 0, data.BaseAddress, cookie);
+        AgentPlace place = new(data.Pid, ProcessStat.TryRead(data.Pid, out ProcessStat stat) ? stat.StartTime : 0, data.BaseAddress, cookie);
         byte[] frame = new byte[AgentLayout.FrameBytes];
         ulong at = data.BaseAddress + AgentLayout.FramesOffset;
         if (!SignalFrame.TryWrite(frame, at, thread.Resumption(saved), (long)saved.orig_rax >= 0, mask, thread.ExtendedState(new byte[16384])))

@@ -6,7 +6,7 @@ namespace Samepage.Linux;
 public static unsafe class FileBlocks
 {
     private const int AT_FDCWD = -100;
-    private const uint STATX_INO_BLOCKS = 0x100 | 0x400;
+    private const uint STATX_INO_BLOCKS = 0x100 | 0x400, STATX_SIZE = 0x200;
     private const int BlockBytes = 512; // The unit of stx_blocks, whatever the file system's own block is.
 
     /// <param name="path">The file; links are followed, those of <c>/proc/PID/fd</c> too.</param>
@@ -19,6 +19,16 @@ public static unsafe class FileBlocks
         bool found = statx(AT_FDCWD, path, 0, STATX_INO_BLOCKS, &buffer) == 0;
         file = new FileIdentity(buffer.stx_dev_major, buffer.stx_dev_minor, buffer.stx_ino);
         bytes = (long)buffer.stx_blocks * BlockBytes;
+        return found;
+    }
+
+    /// <summary>The size of a file or folder, as stat(2) has it.</summary>
+    /// <returns>False when there is no such file any more, or it may not be looked at.</returns>
+    internal static bool TryReadSize(string path, out long size)
+    {
+        statx_buffer buffer = default;
+        bool found = statx(AT_FDCWD, path, 0, STATX_SIZE, &buffer) == 0;
+        size = (long)buffer.stx_size;
         return found;
     }
 }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Samepage.Linux.ProcFs;
 
 namespace Samepage.LinuxTests;
@@ -107,5 +108,37 @@ public sealed class ParserTests
     {
         ProcessStatus status = ProcessStatus.TryRead("/proc/self/status")!;
         Assert.Equal((Environment.ProcessId, true), (status.ThreadGroup, status.HasMemory));
+    }
+
+    [Fact]
+    public void StatIsReadBehindANameWithParentheses()
+    {
+        const string Text = "13052 (a) b (c) R 13006 13006 5897 0 -1 4194304 99 7 3 9 0 0 0 0 20 0 1 0 1279331 3133440 361 18446744073709551615 1 1\n";
+        Assert.True(ProcessStat.TryParse(Text, out ProcessStat stat));
+        Assert.Equal(new ProcessStat(Faults: 102, StartTime: 1279331, Size: 3133440, Resident: 361), stat);
+    }
+
+    [Fact]
+    public void FilesOfProcAreReadWholeHoweverLong()
+    {
+        Assert.True(ProcFile.TryRead("/proc/kallsyms", out string symbols));
+        Assert.True(symbols.Length > 100_000 && symbols.EndsWith('\n'));
+        Assert.False(ProcFile.TryRead("/proc/999999999/stat", out string gone));
+        Assert.Equal("", gone);
+    }
+
+    [Fact]
+    public void OpenFilesAreCounted()
+    {
+        using Process sleeper = Process.Start(new ProcessStartInfo("/bin/sh", ["-c", "echo open; exec sleep 60"])
+        {
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+        })!;
+        Assert.Equal("open", sleeper.StandardOutput.ReadLine());
+        Assert.Equal(Directory.GetFileSystemEntries($"/proc/{sleeper.Id}/fd").Length, OpenFiles.Count(sleeper.Id));
+        sleeper.Kill();
+        sleeper.WaitForExit();
+        Assert.Equal(0, OpenFiles.Count(sleeper.Id));
     }
 }

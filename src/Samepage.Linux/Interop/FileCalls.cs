@@ -16,6 +16,9 @@ internal static unsafe partial class FileCalls
         [FieldOffset(32)]
         public ulong stx_ino;
 
+        [FieldOffset(40)]
+        public ulong stx_size;
+
         [FieldOffset(48)]
         public ulong stx_blocks;
 

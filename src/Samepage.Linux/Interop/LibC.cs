@@ -58,6 +58,9 @@ internal static unsafe partial class LibC
     public static partial int ioctl(int fd, ulong request, nint argument);
 
     [LibraryImport("libc", SetLastError = true)]
+    public static partial int eventfd(uint initval, int flags);
+
+    [LibraryImport("libc", SetLastError = true)]
     public static partial int poll(pollfd* fds, ulong count, int timeout);
 
     [LibraryImport("libc", SetLastError = true)]

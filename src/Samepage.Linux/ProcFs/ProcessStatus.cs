@@ -21,20 +21,7 @@ public sealed record ProcessStatus(
     /// <summary>Reads a status file.</summary>
     /// <param name="path">Such as <c>/proc/1/status</c>.</param>
     /// <returns>Null when the process is gone.</returns>
-    public static ProcessStatus? TryRead(string path)
-    {
-        string text;
-        try
-        {
-            text = File.ReadAllText(path);
-        }
-        catch (Exception gone) when (gone is IOException or UnauthorizedAccessException)
-        {
-            return null;
-        }
-
-        return Parse(text);
-    }
+    public static ProcessStatus? TryRead(string path) => ProcFile.TryRead(path, out string text) ? Parse(text) : null;
 
     internal static ProcessStatus Parse(string text)
     {

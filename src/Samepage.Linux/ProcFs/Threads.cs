@@ -32,49 +32,20 @@ public static class Threads
     /// <summary>The command name of a thread; empty when it is gone.</summary>
     public static string Name(int pid, int tid)
     {
-        try
-        {
-            return File.ReadAllText($"/proc/{pid}/task/{tid}/comm").TrimEnd('\n');
-        }
-        catch (IOException)
-        {
-            return "";
-        }
+        _ = ProcFile.TryRead($"/proc/{pid}/task/{tid}/comm", out string name);
+        return name.TrimEnd('\n');
     }
 
     /// <summary>Looks at what a thread is doing at this moment.</summary>
     public static ThreadCall Look(int pid, int tid)
     {
-        try
-        {
-            string[] fields = File.ReadAllText($"/proc/{pid}/task/{tid}/syscall").Split(' ');
-            if (fields.Length < 8 || !int.TryParse(fields[0], CultureInfo.InvariantCulture, out int number) || number < 0)
-                return default;
-            ulong[] arguments = new ulong[6];
-            for (int i = 0; i < 6; i++)
-                arguments[i] = ulong.Parse(fields[i + 1].AsSpan(2), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
-            return new ThreadCall(true, number, arguments);
-        }
-        catch (Exception gone) when (gone is IOException or UnauthorizedAccessException or FormatException)
-        {
+        _ = ProcFile.TryRead($"/proc/{pid}/task/{tid}/syscall", out string text);
+        string[] fields = text.Split(' ');
+        if (fields.Length < 8 || !int.TryParse(fields[0], CultureInfo.InvariantCulture, out int number) || number < 0)
             return default;
-        }
-    }
-
-    /// <summary>Lists the direct children of a process, of whichever thread.</summary>
-    public static void AddChildren(int pid, List<int> threads, List<int> children)
-    {
-        foreach (int tid in threads)
-        {
-            try
-            {
-                foreach (string child in File.ReadAllText($"/proc/{pid}/task/{tid}/children").Split(' ', StringSplitOptions.RemoveEmptyEntries))
-                    children.Add(int.Parse(child, CultureInfo.InvariantCulture));
-            }
-            catch (IOException)
-            {
-                // The thread ended: its children are another thread's now, and seen there or at the next look.
-            }
-        }
+        ulong[] arguments = new ulong[6];
+        for (int i = 0; i < 6; i++)
+            arguments[i] = ulong.Parse(fields[i + 1].AsSpan(2), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+        return new ThreadCall(true, number, arguments);
     }
 }

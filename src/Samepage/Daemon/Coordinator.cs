@@ -126,10 +126,18 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
     public int[] Pids() => [.. _participants.Keys.Order()];
 
     /// <summary>Visits one process, or leaves it when it must be left.</summary>
-    public void Visit(int pid)
+    /// <returns>False when nothing has happened in it: the figures are what they were.</returns>
+    public bool Visit(int pid)
     {
         if (!_participants.TryGetValue(pid, out Participant? participant) || participant.Space is not SpaceId id)
-            return;
+            return false;
+        Visit(participant, id);
+        return participant.Space is null || !_machine[id].IsIdle;
+    }
+
+    private void Visit(Participant participant, SpaceId id)
+    {
+        int pid = participant.Pid;
         LiveSpace space = _machine[id];
         if (ProcessStatus.TryRead($"/proc/{pid}/status") is not { } status || PidFd.HasEnded(space.PidFd))
         {
@@ -139,15 +147,21 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
         }
 
         participant.Name = status.Name;
-        string? reason = Eligibility.Changed(pid, status) ?? (participant.Domain != $"uid:{status.Uids.Effective}" ? "its user changed" : null);
-        if (reason is not null && GiveBack(space).Length == 0)
+        space.Observe();
+        string? reason = Eligibility.Changed(pid, status, space.IsIdle) ?? (participant.Domain != $"uid:{status.Uids.Effective}" ? "its user changed" : null);
+        if (reason is not null)
         {
-            participant.Reason = reason;
-            Forget(participant, reason);
-            return;
+            if (GiveBack(space).Length == 0)
+            {
+                participant.Reason = reason;
+                Forget(participant, reason);
+                return;
+            }
+
+            space.ForgetLook(); // tried again at the next visit
         }
 
-        if (OnlyAgentsLeft(space))
+        if (status.State == 'Z' && OnlyAgentsLeft(space))
         {
             // Its last own thread has ended, without ending the process: our threads must not keep it alive.
             _ = space.Session.Leave();
@@ -156,7 +170,8 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
 
         if (Engine.Visit(id))
         {
-            Offspring.Look(space);
+            if (!space.IsIdle || space.Inherited.Count > 0)
+                Offspring.Look(space);
             AdoptChildren(space, all: false);
             return;
         }

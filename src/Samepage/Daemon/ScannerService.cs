@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using Samepage.Api;
+using Samepage.Linux;
 using Samepage.Linux.Processes;
 
 namespace Samepage.Daemon;
@@ -10,7 +11,8 @@ namespace Samepage.Daemon;
 internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian guardian, IHostApplicationLifetime lifetime) : IDisposable
 {
     private static readonly TimeSpan BusyPause = TimeSpan.FromMilliseconds(50), IdlePause = TimeSpan.FromSeconds(1);
-    private readonly BlockingCollection<Action<Coordinator>> _requests = [];
+    private readonly ConcurrentQueue<Action<Coordinator>> _requests = [];
+    private readonly EventSignal _asked = new();
     private readonly TaskCompletionSource<bool> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private volatile StatusReport? _status;
     private volatile bool _stopping;
@@ -25,7 +27,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     public Task<T> Ask<T>(Func<Coordinator, T> request)
     {
         TaskCompletionSource<T> answer = new(TaskCreationOptions.RunContinuationsAsynchronously);
-        _requests.Add(coordinator =>
+        Put(coordinator =>
         {
             try
             {
@@ -45,12 +47,18 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     public Task<bool> StopAsync()
     {
         _stopping = true;
-        _requests.Add(static _ => { });
+        _asked.Set();
         return _ended.Task;
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _requests.Dispose();
+    public void Dispose() => _asked.Dispose();
+
+    private void Put(Action<Coordinator> request)
+    {
+        _requests.Enqueue(request);
+        _asked.Set();
+    }
 
     private void Run()
     {
@@ -90,8 +98,8 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
             Serve(coordinator, TimeSpan.Zero);
             if (_stopping)
                 return;
-            coordinator.Visit(pid);
-            _status = coordinator.Report();
+            if (coordinator.Visit(pid))
+                _status = coordinator.Report();
         }
 
         coordinator.EndPass();
@@ -110,11 +118,15 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     /// <summary>Serves what waits, and waits at most so long for the first.</summary>
     private void Serve(Coordinator coordinator, TimeSpan wait)
     {
-        while (_requests.TryTake(out Action<Coordinator>? request, wait))
+        if (wait > TimeSpan.Zero && _requests.IsEmpty)
+            _asked.Wait(wait);
+        // Cleared before the queue is looked at: what comes later sets it again.
+        if (!_requests.IsEmpty || wait > TimeSpan.Zero)
+            _asked.Clear();
+        while (_requests.TryDequeue(out Action<Coordinator>? request))
         {
             request(coordinator);
             _status = coordinator.Report();
-            wait = TimeSpan.Zero;
         }
     }
 }

@@ -34,7 +34,7 @@ internal static class Eligibility
             return "not permitted: the daemon lacks CAP_SYS_PTRACE; run it as root";
         }
 
-        if (Changed(pid, status) is { } changed)
+        if (Changed(pid, status, isIdle: false) is { } changed)
             return changed;
         if (IsThirtyTwoBit($"/proc/{pid}/exe"))
             return "a 32-bit program; only 64-bit ones can be served";
@@ -43,8 +43,11 @@ internal static class Eligibility
     }
 
     /// <summary>What makes us leave a process that was taken in: these may come at any time.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="status">Its status.</param>
+    /// <param name="isIdle">It has done nothing, and opened nothing, since it was last looked at: what it has open is known.</param>
     /// <returns>The reason to leave; null to stay.</returns>
-    public static string? Changed(int pid, ProcessStatus status)
+    public static string? Changed(int pid, ProcessStatus status, bool isIdle)
     {
         if (status.Uids.Real != status.Uids.Effective || status.Uids.Saved != status.Uids.Effective || status.Uids.FileSystem != status.Uids.Effective)
             return "mixed credentials: real, effective and saved user differ";
@@ -54,25 +57,7 @@ internal static class Eligibility
             return "it has a shadow stack (CET): its threads cannot be held safely";
         if (status.Tracer != 0 && status.Tracer != Environment.ProcessId)
             return $"traced by process {status.Tracer}";
-        return HoldsUserfaultfd(pid) ? "it uses userfaultfd itself" : null;
-    }
-
-    private static bool HoldsUserfaultfd(int pid)
-    {
-        try
-        {
-            foreach (string descriptor in Directory.EnumerateFileSystemEntries($"/proc/{pid}/fd"))
-            {
-                if (new FileInfo(descriptor).LinkTarget is "anon_inode:[userfaultfd]" or "/dev/userfaultfd")
-                    return true;
-            }
-        }
-        catch (Exception gone) when (gone is IOException or UnauthorizedAccessException)
-        {
-            return false;
-        }
-
-        return false;
+        return !isIdle && OpenFiles.HoldUserfaultfd(pid) ? "it uses userfaultfd itself" : null;
     }
 
     /// <summary>Whether an executable file is of the 32-bit class, elf(5).</summary>

@@ -15,7 +15,6 @@ namespace Samepage.Live;
 internal sealed class LiveMachine : IMachine, IDisposable
 {
     private const ulong Page = 4096;
-    private const int VisitsBetweenScans = 60;
     private static readonly TimeSpan LookIsFresh = TimeSpan.FromMilliseconds(250);
     private const ulong SpanGap = 64UL << 20;
     private readonly Dictionary<int, LiveSpace> _spaces = [];
@@ -78,23 +77,15 @@ internal sealed class LiveMachine : IMachine, IDisposable
     {
         LiveSpace space = _spaces[id.Value];
         changed = false;
-        if (PidFd.HasEnded(space.PidFd) || !Directory.Exists($"/proc/{space.Pid}/task/{space.Session.ExecutorThread}"))
+        // Without its executor it has called exec, or is about to end.
+        if (PidFd.HasEnded(space.PidFd) || (!space.IsIdle && !Directory.Exists($"/proc/{space.Pid}/task/{space.Session.ExecutorThread}")))
             return false;
-        // A program that has not faulted since the last visit has written nothing, and one whose size is the same has hardly mapped anything.
-        // What this misses (writes of other processes into its memory, discards without a fault, an exchange of equal size) is found some
-        // visits later, and nothing depends on it before: every plan looks at the mappings anew, and compares contents.
-        Look look = Look.At(space.Pid);
-        space.IsIdle = look.Faults == space.Look.Faults && look.Size == space.Look.Size && look.Resident == space.Look.Resident && space.VisitsSinceScan < VisitsBetweenScans;
-        space.VisitsSinceScan = space.IsIdle ? space.VisitsSinceScan + 1 : 0;
-        bool list = look.Size != space.Look.Size || ++space.VisitsSinceListing > VisitsBetweenScans;
-        space.Look = look;
+        bool list = space.MustList;
         if (!list && !space.AreasFromMap)
             return true;
         if (list && !Refresh(space))
             return false;
-        if (list)
-            space.VisitsSinceListing = 0;
-        space.AreasFromMap = false;
+        (space.MustList, space.AreasFromMap) = (false, false);
         List<Area> listed = [];
         foreach (Segment segment in space.Map.Segments)
         {
@@ -212,7 +203,7 @@ internal sealed class LiveMachine : IMachine, IDisposable
         execution.Run(plan, outcomes);
         space.AreasFromMap = true;
         if (execution.Unmerged)
-            space.Look = default;
+            space.ForgetLook();
     }
 
     /// <summary>Gives a process its own copy of everything back.</summary>

@@ -16,7 +16,10 @@ internal readonly record struct Inherited(FileDescriptor M, long Since);
 internal sealed class LiveSpace : IDisposable
 {
     private static readonly TimeSpan ShortHold = TimeSpan.FromMilliseconds(2), LongHold = TimeSpan.FromMilliseconds(8);
+    private const int VisitsBetweenScans = 60;
     private readonly WorldStop _world = new();
+    private Look _look;
+    private int _visitsSinceScan, _visitsSinceListing;
 
     /// <summary>What this machine takes for what was estimated: learned from hold to hold.</summary>
     private double _pace = 1.5;
@@ -55,20 +58,32 @@ internal sealed class LiveSpace : IDisposable
     /// <summary>What holds merging back at the moment; empty when nothing does.</summary>
     public string Obstacle { get; set; } = "";
 
-    /// <summary>The process as the last visit found it.</summary>
-    public Look Look { get; set; }
-
     /// <summary>Nothing has happened in it since the visit before.</summary>
-    public bool IsIdle { get; set; }
+    public bool IsIdle { get; private set; }
 
-    /// <summary>Visits since its page tables were scanned, and since its mappings were read.</summary>
-    public int VisitsSinceScan { get; set; }
-
-    /// <inheritdoc cref="VisitsSinceScan"/>
-    public int VisitsSinceListing { get; set; }
+    /// <summary>Its mappings may have changed since they were read.</summary>
+    public bool MustList { get; set; }
 
     /// <summary>Our own merges have changed the segments since the areas were listed.</summary>
     public bool AreasFromMap { get; set; }
+
+    /// <summary>Looks, once at the beginning of a visit, whether anything has happened since the visit before.</summary>
+    /// <remarks>A program that has not faulted has written nothing, and one whose size is the same has hardly mapped anything. What this misses
+    /// (writes of other processes into its memory, discards without a fault, an exchange of equal size, one descriptor closed and another opened) is found
+    /// some visits later, and no page depends on it before: every plan looks at the mappings anew, and compares contents.</remarks>
+    public void Observe()
+    {
+        Look look = Look.At(Pid);
+        IsIdle = look == _look && _visitsSinceScan < VisitsBetweenScans;
+        _visitsSinceScan = IsIdle ? _visitsSinceScan + 1 : 0;
+        MustList |= look.Size != _look.Size || ++_visitsSinceListing > VisitsBetweenScans;
+        if (MustList)
+            _visitsSinceListing = 0;
+        _look = look;
+    }
+
+    /// <summary>The next visit takes it that something has happened.</summary>
+    public void ForgetLook() => _look = default;
 
     /// <summary>Runs operations with the program's threads held, some milliseconds at a time.</summary>
     /// <param name="operations">All that is to be done; each comes back with its outcome.</param>

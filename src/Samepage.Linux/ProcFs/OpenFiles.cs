@@ -1,0 +1,28 @@
+namespace Samepage.Linux.ProcFs;
+
+/// <summary>The descriptors that a process has open, <c>/proc/PID/fd</c>; proc_pid_fd(5).</summary>
+public static class OpenFiles
+{
+    /// <summary>How many it has: what stat(2) gives for the folder's size since Linux 6.2. Costs the same for one and for ten thousand.</summary>
+    /// <returns>0 when the process is gone.</returns>
+    public static long Count(int pid) => FileBlocks.TryReadSize($"/proc/{pid}/fd", out long size) ? size : 0;
+
+    /// <summary>Whether one of them is a userfaultfd, or the device that makes them. Looks at each.</summary>
+    public static bool HoldUserfaultfd(int pid)
+    {
+        try
+        {
+            foreach (string descriptor in Directory.EnumerateFileSystemEntries($"/proc/{pid}/fd"))
+            {
+                if (new FileInfo(descriptor).LinkTarget is "anon_inode:[userfaultfd]" or "/dev/userfaultfd")
+                    return true;
+            }
+        }
+        catch (Exception gone) when (gone is IOException or UnauthorizedAccessException)
+        {
+            return false;
+        }
+
+        return false;
+    }
+}
