@@ -9,8 +9,9 @@ namespace Samepage.Bench;
 /// <param name="JsonPath">Where the results go as JSON; null for nowhere.</param>
 /// <param name="Kernel">Measure the kernel's KSM.</param>
 /// <param name="Samepage">Measure Samepage.</param>
+/// <param name="Cold">Measure a daemon that has merged nothing yet.</param>
 internal sealed record Options(
-    int TotalMib, IReadOnlyList<int> RunLengths, int Rounds, string? JsonPath, bool Kernel, bool Samepage)
+    int TotalMib, IReadOnlyList<int> RunLengths, int Rounds, string? JsonPath, bool Kernel, bool Samepage, bool Cold)
 {
     public const string Help = """
         Usage: ./bench [options]
@@ -28,6 +29,8 @@ internal sealed record Options(
           --rounds N     rounds, 1 to 99; the table shows medians
           --run N[,N…]   lengths of the duplicate runs, pages (default 1,16,256)
           --side SIDE    samepage, kernel or both (default both)
+          --cold         a daemon that has merged nothing before: compiling its code is included. Without
+                         it each daemon first merges 32 MiB of other processes, and gives them back
           --json FILE    write every round's figures and the medians to FILE as well
           --help         this text
 
@@ -41,7 +44,7 @@ internal sealed record Options(
     /// <exception cref="UsageException">Something on the line cannot be used.</exception>
     public static Options Parse(ReadOnlySpan<string> arguments)
     {
-        Options options = new(1024, [1, 16, 256], 3, null, true, true);
+        Options options = new(1024, [1, 16, 256], 3, null, true, true, false);
         int? rounds = null;
         for (int i = 0; i < arguments.Length; i++)
         {
@@ -49,6 +52,9 @@ internal sealed record Options(
             {
                 case "--quick":
                     options = options with { TotalMib = 256, Rounds = 1 };
+                    break;
+                case "--cold":
+                    options = options with { Cold = true };
                     break;
                 case "--rounds":
                     rounds = Number(arguments, ref i, 1, 99);

@@ -73,7 +73,7 @@ internal static class Program
                     foreach (bool kernel in SidesInTurn(options, round))
                     {
                         Workload work = new(options.TotalMib, length);
-                        Measurement one = kernel ? await KernelMeasure.RunAsync(ksm!, work, round, cancel) : await SamepageMeasure.RunAsync(work, round, cancel);
+                        Measurement one = kernel ? await KernelMeasure.RunAsync(ksm!, work, round, cancel) : await SamepageMeasure.RunAsync(work, round, !options.Cold, cancel);
                         Show.One(options, one);
                         Check(work, one);
                         measurements.Add(one);

@@ -11,16 +11,22 @@ internal static class SamepageMeasure
     private const int PollsPerElapsed = 50;
 
     private static readonly TimeSpan PollLeast = TimeSpan.FromMilliseconds(5), PollMost = TimeSpan.FromMilliseconds(100);
-    private const int IdlePasses = 20;
+    private const int IdlePasses = 20, WarmUpMib = 32;
     private static readonly TimeSpan PaceWindow = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan IdleLeast = TimeSpan.FromSeconds(3);
     private static readonly TimeSpan IdleMost = TimeSpan.FromSeconds(20);
 
-    public static async Task<Measurement> RunAsync(Workload work, int round, CancellationToken cancel)
+    /// <param name="work">What is merged.</param>
+    /// <param name="round">Of how many.</param>
+    /// <param name="warm">Has the daemon merge a little beforehand, as one that has run for a while has: its code is compiled when it is first used.</param>
+    /// <param name="cancel">Ends it.</param>
+    public static async Task<Measurement> RunAsync(Workload work, int round, bool warm, CancellationToken cancel)
     {
         // Disposed of in reverse: the daemon gives the targets back before they end.
         await using Targets targets = await Targets.StartAsync(work, cancel);
         await using Daemon daemon = await Daemon.StartAsync(cancel);
+        if (warm)
+            await WarmUpAsync(daemon, work, cancel);
         long before = targets.ProportionalBytes();
         Cost costBefore = Cost.Now(daemon, targets);
 
@@ -47,6 +53,16 @@ internal static class SamepageMeasure
             idlePasses, null, tracked == 0 ? null : (double)end.Daemon.MetadataBytes / tracked, end.PagesSharing, savedByPss,
             cost.Daemon.TotalSeconds, cost.Agents.TotalSeconds, Holds(end),
             end.Processes.Max(process => process.StallNsMax) / 1000.0, idleHolds);
+    }
+
+    private static async Task WarmUpAsync(Daemon daemon, Workload work, CancellationToken cancel)
+    {
+        Workload little = new(WarmUpMib, work.RunLength);
+        await using Targets targets = await Targets.StartAsync(little, cancel);
+        await daemon.AttachAsync(targets.Pids, cancel);
+        await ReachAsync(daemon, little, status => status.PagesSharing >= little.PagesToSave && Array.TrueForAll(status.Processes, process => process.Settled),
+            Stopwatch.GetTimestamp(), cancel);
+        await daemon.DetachAllAsync(cancel);
     }
 
     private static async Task ReachAsync(

@@ -25,7 +25,8 @@ internal static class Show
         if (most.MappingsPerProcess > machine.MaxMapCount)
             Line("  that is too many here: Samepage will not save everything; raise it with 'sysctl vm.max_map_count=…'");
         if (options.Kernel)
-            Line("the kernel's KSM: pages_to_scan 100000, sleep_millisecs 0, smart_scan 1. Samepage: a fresh daemon each time, start-up of its code included");
+            Line("the kernel's KSM: pages_to_scan 100000, sleep_millisecs 0, smart_scan 1. Samepage: a daemon of its own each time, "
+                + (options.Cold ? "which has merged nothing before" : "which has merged 32 MiB before, so that its code is compiled"));
         if (options.Samepage && options.Kernel)
             Line("processor time: ksmd's; for Samepage the daemon's and that of its threads in the targets");
         Line("");
