@@ -66,6 +66,12 @@ public enum PlanKind
 /// <param name="FirstFrame">The frame of the first page; those behind follow one by one. Meaningless but for merging.</param>
 public readonly record struct PlannedRun(PlanKind Kind, PageRun Range, FrameId FirstFrame);
 
+/// <summary>What is to be done in one space.</summary>
+/// <param name="Space">The space.</param>
+/// <param name="Runs">Runs by rising address that do not overlap.</param>
+/// <param name="Outcomes">Receives one for each page of the runs, in their order.</param>
+public readonly record struct SpacePlan(SpaceId Space, List<PlannedRun> Runs, PageOutcome[] Outcomes);
+
 /// <summary>What became of a page in a plan.</summary>
 public enum PageOutcome : byte
 {
@@ -145,6 +151,14 @@ public interface IMachine
     /// <param name="plan">Runs by rising address that do not overlap.</param>
     /// <param name="outcomes">One for each page of the plan, in its order.</param>
     void Execute(SpaceId space, List<PlannedRun> plan, Span<PageOutcome> outcomes);
+
+    /// <summary>Carries out the plans of several spaces. A machine may work on several at a time: what one does is of no concern to another.</summary>
+    /// <param name="plans">One for each space.</param>
+    void ExecuteAll(List<SpacePlan> plans)
+    {
+        foreach (SpacePlan plan in plans)
+            Execute(plan.Space, plan.Runs, plan.Outcomes);
+    }
 
     /// <summary>Whether nobody at all maps a frame, known or unknown to the engine. May err towards no.</summary>
     bool IsUnmapped(DomainId domain, FrameId frame);

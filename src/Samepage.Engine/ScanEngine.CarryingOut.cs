@@ -11,38 +11,55 @@ public sealed partial class ScanEngine
         WriteBuffered();
         while (_plans.Count > 0)
         {
-            foreach (int number in _plans.Spaces())
-                _ = CarryOut(_spaces[number]);
+            Space[] spaces = [.. _plans.Spaces().Select(number => _spaces[number])];
+            _ = CarryOut(spaces);
             GiveUpLonelyFrames();
         }
 
         _unwritten.Clear();
     }
 
-    /// <summary>Carries out what is planned for a space.</summary>
-    /// <param name="space">The space.</param>
+    /// <summary>Carries out what is planned for some spaces.</summary>
+    /// <param name="spaces">The spaces.</param>
     /// <param name="busy">Receives what somebody holds at the moment.</param>
     /// <returns>The worst outcome that may be another when it is tried again; done when there is none.</returns>
-    private PageOutcome CarryOut(Space space, List<Plans.Entry>? busy = null)
+    private PageOutcome CarryOut(ReadOnlySpan<Space> spaces, List<Plans.Entry>? busy = null)
     {
-        Plans.Entry[] entries = _plans.Take(space.Id.Value, out List<PlannedRun> runs);
-        PageOutcome[] outcomes = new PageOutcome[entries.Length];
-        if (space.IsLeaving)
-            outcomes.AsSpan().Fill(PageOutcome.Gone);
-        else
-            _machine.Execute(space.Id, runs, outcomes);
+        Plans.Entry[][] entries = new Plans.Entry[spaces.Length][];
+        SpacePlan[] plans = new SpacePlan[spaces.Length];
+        List<SpacePlan> staying = [];
+        for (int i = 0; i < spaces.Length; i++)
+        {
+            entries[i] = _plans.Take(spaces[i].Id.Value, out List<PlannedRun> runs);
+            plans[i] = new SpacePlan(spaces[i].Id, runs, new PageOutcome[entries[i].Length]);
+            plans[i].Outcomes.AsSpan().Fill(PageOutcome.Gone);
+            if (!spaces[i].IsLeaving)
+                staying.Add(plans[i]);
+        }
+
+        _machine.ExecuteAll(staying);
+        PageOutcome failure = PageOutcome.Done;
+        for (int i = 0; i < spaces.Length; i++)
+            failure = Worse(failure, Settle(spaces[i], entries[i], plans[i].Outcomes, busy));
+        return failure;
+    }
+
+    private PageOutcome Settle(Space space, Plans.Entry[] entries, PageOutcome[] outcomes, List<Plans.Entry>? busy)
+    {
         PageOutcome failure = PageOutcome.Done;
         for (int i = 0; i < entries.Length; i++)
         {
             Settle(space, entries[i], outcomes[i]);
-            if (outcomes[i] is PageOutcome.Busy or PageOutcome.Deferred or PageOutcome.Refused && outcomes[i] > failure)
-                failure = outcomes[i];
+            if (outcomes[i] is PageOutcome.Busy or PageOutcome.Deferred or PageOutcome.Refused)
+                failure = Worse(failure, outcomes[i]);
             if (outcomes[i] == PageOutcome.Busy)
                 busy?.Add(entries[i]);
         }
 
         return failure;
     }
+
+    private static PageOutcome Worse(PageOutcome one, PageOutcome other) => one > other ? one : other;
 
     private void Settle(Space space, Plans.Entry entry, PageOutcome outcome)
     {

@@ -7,10 +7,16 @@ namespace Samepage.Agent.Tracing;
 /// <summary>Seized threads that could not be let go when they should have been, until they can.</summary>
 /// <remarks>Two kinds. One died while it was held: its death is reported to its tracer, and its parent's wait does not return before we have taken
 /// the report. The other did not stop in time: it will, as soon as its call ends, and must be detached then. Both are looked at after
-/// every hold and in every pass. The tracing thread alone uses this.</remarks>
+/// every hold and in every pass. Each tracing thread has its own: no other may detach them.</remarks>
 internal static class Lingering
 {
-    private static readonly List<int> Threads = [];
+    [ThreadStatic]
+    private static List<int>? _threads;
+
+    private static List<int> Threads => _threads ??= [];
+
+    /// <summary>The calling thread has some.</summary>
+    public static bool Any => _threads is { Count: > 0 };
 
     public static void Add(int tid) => Threads.Add(tid);
 

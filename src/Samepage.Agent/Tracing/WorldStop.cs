@@ -88,7 +88,10 @@ public sealed class WorldStop
         LookAfterLingering();
     }
 
-    /// <summary>Lets go of threads that could not be let go before; to be called now and then.</summary>
+    /// <summary>The calling thread holds threads that could not be let go when they should have been.</summary>
+    public static bool HasLingering => Lingering.Any;
+
+    /// <summary>Lets go of such threads as can be let go by now; to be called now and then, by the thread that held them.</summary>
     public static void LookAfterLingering() => Lingering.Look();
 
     private HoldOutcome Fail(HoldOutcome outcome)

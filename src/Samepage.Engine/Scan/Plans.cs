@@ -6,7 +6,6 @@ namespace Samepage.Engine.Scan;
 internal sealed class Plans
 {
     private readonly Dictionary<int, List<Entry>> _entries = [];
-    private readonly List<PlannedRun> _runs = [];
 
     /// <summary>Pages that wait to be carried out.</summary>
     public int Count { get; private set; }
@@ -24,7 +23,7 @@ internal sealed class Plans
 
     /// <summary>Takes what is planned for a space: entries by rising page, and the runs that they make.</summary>
     /// <param name="space">The space.</param>
-    /// <param name="runs">Valid until the next call.</param>
+    /// <param name="runs">The caller's to keep.</param>
     public Entry[] Take(int space, out List<PlannedRun> runs)
     {
         Entry[] entries = [.. _entries[space]];
@@ -32,7 +31,7 @@ internal sealed class Plans
         Count -= entries.Length;
         if (!IsSorted(entries))
             Array.Sort(entries, static (a, b) => a.Page.CompareTo(b.Page));
-        _runs.Clear();
+        runs = [];
         for (int i = 0; i < entries.Length;)
         {
             int count = 1;
@@ -42,11 +41,10 @@ internal sealed class Plans
                 count++;
             }
 
-            _runs.Add(new PlannedRun(entries[i].Kind, new PageRun(new PageNumber(entries[i].Page), count), entries[i].Frame));
+            runs.Add(new PlannedRun(entries[i].Kind, new PageRun(new PageNumber(entries[i].Page), count), entries[i].Frame));
             i += count;
         }
 
-        runs = _runs;
         return entries;
     }
 

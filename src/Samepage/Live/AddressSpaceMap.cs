@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using Samepage.Agent;
 using Samepage.Engine;
@@ -21,7 +22,7 @@ internal readonly record struct Segment(ulong Start, ulong End, AreaKind Kind, O
 /// <summary>What a target's mappings are, and which of them may be merged.</summary>
 internal sealed class AddressSpaceMap(int pid, FramePool pool)
 {
-    private static readonly Dictionary<string, AreaTraits> KnownFlags = [];
+    private static readonly ConcurrentDictionary<string, AreaTraits> KnownFlags = [];
     private readonly List<Mapping> _mappings = [];
 
     /// <summary>Segments by rising address.</summary>
@@ -103,7 +104,7 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
         {
             foreach (string flag in flags.Split(' ', StringSplitOptions.RemoveEmptyEntries))
                 traits |= TraitOf(flag);
-            KnownFlags.Add(flags, traits |= flags.Length == 0 ? AreaTraits.Unknown : 0);
+            KnownFlags[flags] = traits |= flags.Length == 0 ? AreaTraits.Unknown : 0;
         }
 
         return traits;

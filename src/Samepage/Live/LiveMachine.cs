@@ -11,7 +11,8 @@ using Samepage.Linux.Userfault;
 namespace Samepage.Live;
 
 /// <summary>The engine's machine on real processes.</summary>
-/// <remarks>One OS thread, because ptrace belongs to the thread that attached. See ARCHITECTURE.md for the life of a page.</remarks>
+/// <remarks>One OS thread makes all calls; plans are carried out by several, each process by one of them, because ptrace belongs to the thread that
+/// seized. See ARCHITECTURE.md for the life of a page.</remarks>
 internal sealed class LiveMachine : IMachine, IDisposable
 {
     private const ulong Page = 4096;
@@ -20,6 +21,7 @@ internal sealed class LiveMachine : IMachine, IDisposable
     private readonly Dictionary<int, LiveSpace> _spaces = [];
     private readonly Dictionary<int, FramePool> _pools = [];
     private readonly ForkWatch _forks = new();
+    private readonly Hands _hands = new();
     private readonly List<PageRegion> _regions = [];
     private readonly ulong[] _words = new ulong[512];
 
@@ -201,6 +203,9 @@ internal sealed class LiveMachine : IMachine, IDisposable
     public void FreeFrames(DomainId domain, FrameId first, int count) => _pools[domain.Value].Punch(first.Value, count);
 
     /// <inheritdoc/>
+    public void ExecuteAll(List<SpacePlan> plans) => _hands.Do(plans.Count, i => Execute(plans[i].Space, plans[i].Runs, plans[i].Outcomes));
+
+    /// <inheritdoc/>
     public void Execute(SpaceId id, List<PlannedRun> plan, Span<PageOutcome> outcomes)
     {
         LiveSpace space = _spaces[id.Value];
@@ -268,6 +273,7 @@ internal sealed class LiveMachine : IMachine, IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        _hands.Dispose();
         _forks.Dispose();
         foreach (LiveSpace space in _spaces.Values)
             space.Dispose();

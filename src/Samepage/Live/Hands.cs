@@ -1,0 +1,125 @@
+using Samepage.Agent.Tracing;
+
+namespace Samepage.Live;
+
+/// <summary>Works on several processes at a time, one thread to each.</summary>
+/// <remarks>What is done to one process is all done by one thread, because ptrace(2) belongs to the thread that seized; threads that it could not let go of
+/// it looks after while it has nothing else to do. The threads inherit the priority of the one that made this.</remarks>
+internal sealed class Hands : IDisposable
+{
+    private const int Most = 4;
+    private static readonly TimeSpan LookAfter = TimeSpan.FromMilliseconds(50);
+    private readonly Lock _turn = new();
+    private readonly object _changed = new();
+    private readonly List<Thread> _threads = [];
+    private Action<int> _work = static _ => { };
+    private int _next, _count, _busy;
+    private Exception? _failure;
+    private bool _ended;
+
+    /// <summary>Does pieces of work; returns when all are done. The calling thread does its share.</summary>
+    /// <param name="count">How many pieces.</param>
+    /// <param name="work">Does one. What it throws is thrown here when the others are done.</param>
+    public void Do(int count, Action<int> work)
+    {
+        lock (_turn)
+        {
+            Employ(Math.Min(count, Math.Min(Environment.ProcessorCount, Most)) - 1);
+            lock (_changed)
+            {
+                (_work, _next, _count, _failure) = (work, 0, count, null);
+                Monitor.PulseAll(_changed);
+            }
+
+            while (TryOne())
+                continue;
+            lock (_changed)
+            {
+                while (_busy > 0)
+                    Monitor.Wait(_changed);
+            }
+
+            if (_failure is not null)
+                throw new InvalidOperationException("a process could not be worked on", _failure);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        lock (_changed)
+        {
+            _ended = true;
+            Monitor.PulseAll(_changed);
+        }
+
+        foreach (Thread thread in _threads)
+            thread.Join();
+    }
+
+    private void Employ(int count)
+    {
+        while (_threads.Count < count)
+        {
+            Thread thread = new(Run) { Name = $"hand {_threads.Count + 1}", IsBackground = true };
+            _threads.Add(thread);
+            thread.Start();
+        }
+    }
+
+    private void Run()
+    {
+        for (; ; )
+        {
+            lock (_changed)
+            {
+                while (!_ended && _next >= _count)
+                {
+                    if (WorldStop.HasLingering)
+                        _ = Monitor.Wait(_changed, LookAfter);
+                    else
+                        _ = Monitor.Wait(_changed);
+                    WorldStop.LookAfterLingering();
+                }
+
+                if (_ended)
+                    return;
+            }
+
+            while (TryOne())
+                continue;
+        }
+    }
+
+    /// <returns>False when nothing is left to begin.</returns>
+    private bool TryOne()
+    {
+        int piece;
+        lock (_changed)
+        {
+            if (_next >= _count)
+                return false;
+            piece = _next++;
+            _busy++;
+        }
+
+        try
+        {
+            _work(piece);
+        }
+        catch (Exception failed)
+        {
+            _failure = failed;
+        }
+        finally
+        {
+            lock (_changed)
+            {
+                if (--_busy == 0)
+                    Monitor.PulseAll(_changed);
+            }
+        }
+
+        return true;
+    }
+}
