@@ -49,7 +49,10 @@ internal static class AgentLayout
     public const int ExecutorStruct = 0x140, WardenStruct = 0x1C0, QueryStruct = 0x200, WardenMessage = 0x280;
     public const int Message = 0x2C0, MessageVector = 0x300, MessageControl = 0x310, MessagePayload = 0x338, SocketPair = 0x340;
     public const int PollTable = 0x400;
-    public const int StretchDelta = 0x128, StretchMoved = 0x130;
+    public const int StretchDelta = 0x128, StretchMoved = 0x130, StretchWhole = 0x138;
+
+    // What the copies to compare are of: where they begin, how many bytes they are, and where what was moved out ends.
+    public const int MovedAt = 0xC20, MovedBytes = 0xC28, MovedEnd = 0xC30, FramesAt = 0xC38, FramesBytes = 0xC40;
 
     /// <summary>Forked children whose descriptors the warden can watch at a time.</summary>
     public const int MaxChildren = 256;
@@ -82,6 +85,7 @@ public enum OperationFlags : uint
     Mergeable = 1,
     HugePage = 2,
     NoHugePage = 4,
+    Advice = Mergeable | HugePage | NoHugePage,
 
     /// <summary>Not a run: moves a stretch of one area out whole. As many runs as FrameOffset says follow, by rising address, and then its end.</summary>
     BeginStretch = 0x100,

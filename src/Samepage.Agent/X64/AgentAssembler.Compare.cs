@@ -5,43 +5,126 @@ using static Iced.Intel.AssemblerRegisters;
 namespace Samepage.Agent.X64;
 
 /// <summary>Compares what was moved out with frames.</summary>
+/// <remarks>Neither is touched through page tables: the kernel copies both into buffers, some pages at a time, ahead of what is asked for. Short runs near each
+/// other, and what lies between them, are then served by one copy. A copy is good for one stretch, or one run that is alone: what was moved out does not change
+/// until it is given back, in rising order, and a frame not before every plan that names it is carried out.</remarks>
 internal sealed partial class AgentAssembler
 {
-    /// <summary>compare: r9 = how many of the rbp bytes in X, at r15, equal the frames: whole pages. Where fewer do, Error says why: EILSEQ, or EAGAIN where they
-    /// could not be read.</summary>
-    /// <remarks>Both are read into buffers by the kernel, some pages at a time, which stay in the processor's cache.</remarks>
-    private void Compare()
+    /// <summary>Forgets the copies; what is copied from now on ends at <paramref name="end"/>, in scratch.</summary>
+    private void BeginCopies(AssemblerRegister64 end)
     {
-        Label next = c.CreateLabel(), most = c.CreateLabel(), page = c.CreateLabel(), line = c.CreateLabel();
-        Label unread = c.CreateLabel(), different = c.CreateLabel(), stop = c.CreateLabel(), compared = c.CreateLabel();
-        At(ref _compare);
-        c.xor(r9d, r9d);
-        At(ref next);
-        c.mov(rdx, rbp);
-        c.sub(rdx, r9);
-        c.jz(compared);
+        c.mov(Word(AgentLayout.MovedEnd), end);
+        c.mov(Word(AgentLayout.MovedBytes), 0);
+        c.mov(Word(AgentLayout.FramesBytes), 0);
+    }
+
+    /// <summary>movedCopy: rax = an address in scratch. Returns rsi = a copy of what lies there, rdx = its bytes: whole pages, 0 when it cannot be read.
+    /// Keeps r12–r15, rbx, rbp and r9.</summary>
+    /// <remarks>What lies behind the address was moved in and has not been given back, up to MovedEnd, so that no page that is missing is ever read: it would be
+    /// waited for in vain.</remarks>
+    private void MovedCopy()
+    {
+        Label copied = c.CreateLabel(), most = c.CreateLabel(), unread = c.CreateLabel();
+        At(ref _movedCopy);
+        c.mov(rcx, rax);
+        c.sub(rcx, Word(AgentLayout.MovedAt));
+        c.cmp(rcx, Word(AgentLayout.MovedBytes));
+        c.jb(copied);
+        c.mov(Word(AgentLayout.MovedAt), rax);
+        c.mov(__qword_ptr[r12 + AgentLayout.MessageControl], rax);
+        c.mov(rdx, Word(AgentLayout.MovedEnd));
+        c.sub(rdx, rax);
         c.cmp(rdx, AgentLayout.CompareBytes);
         c.jbe(most);
         c.mov(edx, AgentLayout.CompareBytes);
         At(ref most);
-        c.push(rdx);
-        c.lea(rax, __[r15 + r9]);
+        c.mov(__qword_ptr[r12 + AgentLayout.MessageControl + 8], rdx);
+        c.lea(rax, __[r12 + AgentLayout.MovedCopyOffset]);
+        c.mov(__qword_ptr[r12 + AgentLayout.MessageVector], rax);
+        c.mov(__qword_ptr[r12 + AgentLayout.MessageVector + 8], rdx);
         c.push(r9);
-        CopyMoved();
+        ReadThroughKernel();
         c.pop(r9);
-        c.cmp(rax, __qword_ptr[rsp]);
-        c.jne(unread);
+        c.xor(ecx, ecx);
+        c.mov(Word(AgentLayout.MovedBytes), rcx);
+        c.test(rax, rax);
+        c.js(unread);
+        c.and(rax, -4096);
+        c.mov(Word(AgentLayout.MovedBytes), rax);
+        At(ref copied);
+        c.lea(rsi, __[r12 + rcx + AgentLayout.MovedCopyOffset]);
+        c.mov(rdx, Word(AgentLayout.MovedBytes));
+        c.sub(rdx, rcx);
+        c.ret();
+        At(ref unread);
+        c.xor(edx, edx);
+        c.ret();
+    }
+
+    /// <summary>frameCopy: rax = an offset into the pool. Returns rdi = a copy of what lies there, rcx = its bytes: whole pages, 0 when it cannot be read.
+    /// Keeps r12–r15, rbx, rbp, r9, rsi and rdx.</summary>
+    private void FrameCopy()
+    {
+        Label copied = c.CreateLabel(), unread = c.CreateLabel();
+        At(ref _frameCopy);
+        c.mov(rcx, rax);
+        c.sub(rcx, Word(AgentLayout.FramesAt));
+        c.cmp(rcx, Word(AgentLayout.FramesBytes));
+        c.jb(copied);
+        c.mov(Word(AgentLayout.FramesAt), rax);
+        c.push(rsi);
+        c.push(rdx);
         c.mov(rdi, Word(AgentLayout.PoolFd));
         c.lea(rsi, __[r12 + AgentLayout.FrameCopyOffset]);
-        c.mov(rdx, rax);
-        c.mov(r10, __qword_ptr[rbx + OffsetAt]);
-        c.add(r10, r9);
+        c.mov(edx, AgentLayout.CompareBytes);
+        c.mov(r10, rax);
         Sys(17); // pread64
-        c.cmp(rax, __qword_ptr[rsp]);
-        c.jne(unread);
         c.pop(rdx);
-        c.lea(rsi, __[r12 + AgentLayout.MovedCopyOffset]);
-        c.lea(rdi, __[r12 + AgentLayout.FrameCopyOffset]);
+        c.pop(rsi);
+        c.xor(ecx, ecx);
+        c.mov(Word(AgentLayout.FramesBytes), rcx);
+        c.test(rax, rax);
+        c.js(unread);
+        c.and(rax, -4096);
+        c.mov(Word(AgentLayout.FramesBytes), rax);
+        At(ref copied);
+        c.lea(rdi, __[r12 + rcx + AgentLayout.FrameCopyOffset]);
+        c.neg(rcx);
+        c.add(rcx, Word(AgentLayout.FramesBytes));
+        At(ref unread);
+        c.ret();
+    }
+
+    /// <summary>compare: r9 = how many of the rbp bytes in X, at r15, equal the frames: whole pages. Where fewer do, Error says why: EILSEQ, or EAGAIN where they
+    /// could not be read.</summary>
+    private void Compare()
+    {
+        Label next = c.CreateLabel(), enoughFrames = c.CreateLabel(), enough = c.CreateLabel(), page = c.CreateLabel(), line = c.CreateLabel();
+        Label unread = c.CreateLabel(), different = c.CreateLabel(), stop = c.CreateLabel(), compared = c.CreateLabel();
+        At(ref _compare);
+        c.xor(r9d, r9d);
+        At(ref next);
+        c.cmp(r9, rbp);
+        c.je(compared);
+        c.lea(rax, __[r15 + r9]);
+        c.call(_movedCopy);
+        c.test(rdx, rdx);
+        c.jz(unread);
+        c.mov(rax, __qword_ptr[rbx + OffsetAt]);
+        c.add(rax, r9);
+        c.call(_frameCopy);
+        c.test(rcx, rcx);
+        c.jz(unread);
+        c.cmp(rdx, rcx);
+        c.jbe(enoughFrames);
+        c.mov(rdx, rcx);
+        At(ref enoughFrames);
+        c.mov(rax, rbp);
+        c.sub(rax, r9);
+        c.cmp(rdx, rax);
+        c.jbe(enough);
+        c.mov(rdx, rax);
+        At(ref enough);
         At(ref page);
         c.mov(ecx, 64);
         At(ref line);
@@ -67,7 +150,6 @@ internal sealed partial class AgentAssembler
         c.jmp(next);
 
         At(ref unread);
-        c.pop(rdx);
         c.mov(eax, Eagain);
         c.jmp(stop);
         At(ref different);
@@ -76,17 +158,6 @@ internal sealed partial class AgentAssembler
         c.mov(__qword_ptr[rbx + ErrorAt], rax);
         At(ref compared);
         c.ret();
-    }
-
-    /// <summary>Copies rdx bytes of scratch at rax, at most CompareBytes, to where copies of what was moved lie: rax = bytes copied. Destroys r8–r10.</summary>
-    private void CopyMoved()
-    {
-        c.mov(__qword_ptr[r12 + AgentLayout.MessageControl], rax);
-        c.mov(__qword_ptr[r12 + AgentLayout.MessageControl + 8], rdx);
-        c.lea(rax, __[r12 + AgentLayout.MovedCopyOffset]);
-        c.mov(__qword_ptr[r12 + AgentLayout.MessageVector], rax);
-        c.mov(__qword_ptr[r12 + AgentLayout.MessageVector + 8], rdx);
-        ReadThroughKernel();
     }
 
     /// <summary>process_vm_readv(2) on this very process, for the vectors in MessageVector (to) and MessageControl (from): rax = bytes. Destroys r8–r10.</summary>

@@ -147,7 +147,7 @@ internal sealed partial class AgentAssembler
     {
         Label tail = c.CreateLabel(), wake = c.CreateLabel(), refused = c.CreateLabel();
         Label unplace = c.CreateLabel(), whole = c.CreateLabel(), undo = c.CreateLabel(), alone = c.CreateLabel();
-        Label back = c.CreateLabel(), behind = c.CreateLabel(), leave = c.CreateLabel();
+        Label back = c.CreateLabel(), behind = c.CreateLabel(), leave = c.CreateLabel(), advise = c.CreateLabel(), advised = c.CreateLabel();
         At(ref _merge);
         Enter();
         c.test(__dword_ptr[rbx + FlagsAt], (int)OperationFlags.BeginStretch);
@@ -155,6 +155,8 @@ internal sealed partial class AgentAssembler
         c.test(__dword_ptr[rbx + FlagsAt], (int)OperationFlags.EndStretch);
         c.jnz(_endStretch);
         JumpUnlessMoved(alone);
+        c.mov(rbp, r13);
+        c.call(_giveBack);
         c.mov(r15, r13);
         c.add(r15, Word(AgentLayout.StretchDelta));
         c.mov(rbp, r14);
@@ -168,6 +170,8 @@ internal sealed partial class AgentAssembler
         c.test(rax, rax);
         c.jnz(refused);
         MoveOut();
+        c.lea(rax, __[r15 + rbp]);
+        BeginCopies(rax);
         c.call(_compare);
         c.cmp(r9, rbp);
         c.je(whole);
@@ -187,18 +191,11 @@ internal sealed partial class AgentAssembler
         c.pop(r9);
         c.cmp(rax, r13);
         c.jne(undo);
-        for (int bit = 0; bit < 3; bit++)
-        {
-            Label without = c.CreateLabel();
-            c.test(__dword_ptr[rbx + FlagsAt], 1 << bit);
-            c.jz(without);
-            c.mov(rdi, r13);
-            c.mov(rsi, r9);
-            c.mov(edx, Advice[bit]);
-            Sys(SYS_madvise);
-            At(ref without);
-        }
-
+        JumpUnlessMoved(advise);
+        c.jmp(advised);
+        At(ref advise);
+        Advise(r9);
+        At(ref advised);
         c.mov(rdi, r13);
         c.mov(rsi, r9);
         c.mov(edx, 22); // MADV_POPULATE_READ
@@ -235,6 +232,8 @@ internal sealed partial class AgentAssembler
         At(ref tail);
         c.mov(__qword_ptr[rbx + DoneAt], r9);
         JumpUnlessMoved(behind);
+        c.lea(rax, __[r13 + r9]);
+        c.mov(Word(AgentLayout.StretchWhole), rax);
         c.jmp(leave);
         At(ref behind);
         c.mov(rsi, r14);
@@ -264,6 +263,22 @@ internal sealed partial class AgentAssembler
         c.jz(otherwise);
         c.cmp(Word(AgentLayout.StretchMoved), 0);
         c.je(otherwise);
+    }
+
+    /// <summary>Gives r13 and the bytes behind it the advice that the record says.</summary>
+    private void Advise(AssemblerRegister64 length)
+    {
+        for (int bit = 0; bit < Advice.Length; bit++)
+        {
+            Label without = c.CreateLabel();
+            c.test(__dword_ptr[rbx + FlagsAt], 1 << bit);
+            c.jz(without);
+            c.mov(rdi, r13);
+            c.mov(rsi, length);
+            c.mov(edx, Advice[bit]);
+            Sys(SYS_madvise);
+            At(ref without);
+        }
     }
 
     private static readonly int[] Advice = [12, 14, 15]; // MADV_MERGEABLE, MADV_HUGEPAGE, MADV_NOHUGEPAGE

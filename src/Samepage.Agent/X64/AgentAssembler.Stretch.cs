@@ -12,8 +12,9 @@ namespace Samepage.Agent.X64;
 /// <list type="number">
 /// <item>Begin: register the stretch on T with MISSING and WP, and move all of it to X. If a page of it cannot be moved, all goes back, and each run
 /// is merged alone.</item>
-/// <item>Each run compares and maps its frames as ever (see Merge). What differs, or is refused, stays in X.</item>
-/// <item>End: what lies between the runs, and whatever of them was not merged, is given back; MISSING is taken off; who waited is woken.</item>
+/// <item>Each run first gives back what lies before it, and whatever of the run before was not merged, and takes MISSING off that; then it compares and
+/// maps its frames as ever (see Merge). What differs, or is refused, stays in X.</item>
+/// <item>End: what is left is given back; the advice is renewed; who waited is woken.</item>
 /// </list>
 /// <para>What is given back counts as written, and is looked at once more: what the program wrote before is not forgotten.</para>
 /// </remarks>
@@ -40,7 +41,10 @@ internal sealed partial class AgentAssembler
         c.mov(rax, r15);
         c.sub(rax, r13);
         c.mov(Word(AgentLayout.StretchDelta), rax);
+        c.mov(Word(AgentLayout.StretchWhole), r13);
         c.mov(Word(AgentLayout.StretchMoved), 1);
+        c.lea(rax, __[r15 + r14]);
+        BeginCopies(rax);
         c.mov(__qword_ptr[rbx + DoneAt], r14);
         Leave();
         At(ref back);
@@ -58,74 +62,66 @@ internal sealed partial class AgentAssembler
 
     private void EndStretch()
     {
-        Label next = c.CreateLabel(), last = c.CreateLabel(), never = c.CreateLabel();
+        Label never = c.CreateLabel();
         At(ref _endStretch);
         c.cmp(Word(AgentLayout.StretchMoved), 0);
         c.je(never);
-        // r15 = the first run's record; r13 = how far all is whole.
-        c.imul(r15, __qword_ptr[rbx + OffsetAt], 48);
-        c.neg(r15);
-        c.add(r15, rbx);
-        At(ref next);
-        c.cmp(r15, rbx);
-        c.jae(last);
-        c.mov(rbp, __qword_ptr[r15 + AddressAt]);
-        c.call(_giveBack);
-        c.mov(r13, rbp);
-        c.add(r13, __qword_ptr[r15 + DoneAt]);
-        c.add(r15, 48);
-        c.jmp(next);
-        At(ref last);
-        c.mov(rbp, __qword_ptr[rbx + AddressAt]);
-        c.add(rbp, r14);
+        c.lea(rbp, __[r13 + r14]);
         c.call(_giveBack);
         c.mov(Word(AgentLayout.StretchMoved), 0);
-        c.mov(r13, __qword_ptr[rbx + AddressAt]);
+        // Advice on memory that has it already changes nothing, so one call serves all mappings of the stretch.
+        Advise(r14);
         WakeOnT();
         At(ref never);
         Leave();
     }
 
-    /// <summary>giveBack: gives [r13, rbp) of a stretch back out of scratch, and tracks it as before. Keeps r12–r15, rbx and rbp.</summary>
+    /// <summary>giveBack: gives back out of scratch what of a stretch is not whole yet, up to rbp, and tracks it as before. Keeps r12–r15, rbx and rbp.</summary>
     /// <remarks>It is copied, some pages at a time: a move would flush each page. Zero pages are moved, because a copy would make memory of them;
     /// and so is all that cannot be copied for want of memory.</remarks>
     private void GiveBack()
     {
-        Label more = c.CreateLabel(), most = c.CreateLabel(), test = c.CreateLabel(), move = c.CreateLabel(), next = c.CreateLabel();
-        Label whole = c.CreateLabel(), nothing = c.CreateLabel(), copy = c.CreateLabel();
+        Label more = c.CreateLabel(), part = c.CreateLabel(), test = c.CreateLabel(), move = c.CreateLabel(), next = c.CreateLabel();
+        Label whole = c.CreateLabel(), nothing = c.CreateLabel(), copy = c.CreateLabel(), given = c.CreateLabel();
         At(ref _giveBack);
-        c.cmp(r13, rbp);
+        c.cmp(rbp, Word(AgentLayout.StretchWhole));
         c.je(nothing);
         c.push(rbx);
+        c.push(r13);
         c.push(r14);
         c.push(r15);
+        c.mov(r13, Word(AgentLayout.StretchWhole));
         c.mov(rbx, r13);
         At(ref more);
         c.mov(r14, rbp);
         c.sub(r14, rbx);
         c.jz(whole);
-        c.cmp(r14, AgentLayout.CompareBytes);
-        c.jbe(most);
-        c.mov(r14d, AgentLayout.CompareBytes);
-        At(ref most);
         c.mov(rax, rbx);
         c.add(rax, Word(AgentLayout.StretchDelta));
-        c.mov(rdx, r14);
-        CopyMoved();
-        c.cmp(rax, r14);
-        c.jne(move);
-        c.xor(r15d, r15d);
+        c.call(_movedCopy);
+        c.test(rdx, rdx);
+        c.jz(move);
+        c.cmp(r14, rdx);
+        c.jbe(part);
+        c.mov(r14, rdx);
+        At(ref part);
+        c.push(rsi);
+        c.lea(r15, __[rsi + r14]);
         At(ref test);
-        c.cmp(r15, r14);
+        c.cmp(rsi, r15);
         c.je(copy);
-        c.lea(rsi, __[r12 + r15 + AgentLayout.MovedCopyOffset]);
         c.call(_zeroTest);
-        c.je(move);
-        c.add(r15, 4096);
+        c.jne(next);
+        c.pop(rsi);
+        c.jmp(move);
+        // zeroTest has come to where the page differs, or nearly.
+        At(ref next);
+        c.and(rsi, -4096);
+        c.add(rsi, 4096);
         c.jmp(test);
         At(ref copy);
+        c.pop(rax);
         c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct], rbx);
-        c.lea(rax, __[r12 + AgentLayout.MovedCopyOffset]);
         c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 8], rax);
         c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 16], r14);
         c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 24], 1); // UFFDIO_COPY_MODE_DONTWAKE: at the end all are woken
@@ -135,7 +131,7 @@ internal sealed partial class AgentAssembler
         c.lea(rdx, __[r12 + AgentLayout.ExecutorStruct]);
         Sys(SYS_ioctl);
         c.test(rax, rax);
-        c.jz(next);
+        c.jz(given);
         // A part may have been copied: what is there already is passed over.
         At(ref move);
         c.mov(rdi, rbx);
@@ -143,15 +139,17 @@ internal sealed partial class AgentAssembler
         c.add(rsi, Word(AgentLayout.StretchDelta));
         c.mov(rdx, r14);
         c.call(_putBack);
-        At(ref next);
+        At(ref given);
         c.add(rbx, r14);
         c.jmp(more);
         At(ref whole);
         c.mov(r14, rbp);
         c.sub(r14, r13);
         TrackAgain(r13, r14);
+        c.mov(Word(AgentLayout.StretchWhole), rbp);
         c.pop(r15);
         c.pop(r14);
+        c.pop(r13);
         c.pop(rbx);
         At(ref nothing);
         c.ret();
