@@ -31,6 +31,7 @@ internal static class AgentLayout
     public const int ZeroPageOffset = 0x21000;
     public const int MovedCopyOffset = 0x22000, FrameCopyOffset = MovedCopyOffset + CompareBytes;
     public const int CompareBytes = 0x8000;
+    public const int SettleMilliseconds = 50;
     public const int ScratchOffset = DataOffset + FrameCopyOffset + CompareBytes;
     public const int ScratchBytes = 0x200000;
 
@@ -86,6 +87,9 @@ public enum OperationFlags : uint
     HugePage = 2,
     NoHugePage = 4,
     Advice = Mergeable | HugePage | NoHugePage,
+
+    /// <summary>Of an unmerge: looks once more, <see cref="AgentLayout.SettleMilliseconds"/> later, whether what was copied has changed, and then leaves it as it is (EBUSY).</summary>
+    Settle = 0x800,
 
     /// <summary>Not a run: moves a stretch of one area out whole. As many runs as FrameOffset says follow, by rising address, and then its end.</summary>
     BeginStretch = 0x100,

@@ -43,6 +43,9 @@ public sealed class AgentSession : IDisposable
     /// <summary>Operations in a batch, at most.</summary>
     public const int MaxOperations = AgentLayout.MaxOperations;
 
+    /// <summary>How long an operation takes that settles, besides.</summary>
+    public static readonly TimeSpan SettleTime = TimeSpan.FromMilliseconds(AgentLayout.SettleMilliseconds);
+
     /// <summary>Bytes of one operation, at most.</summary>
     public const int MaxRunBytes = AgentLayout.ScratchBytes;
 

@@ -5,6 +5,7 @@
  * Memory: 1024 pages of common content. Commands:
  *   `fixed`    registers 16 pages with io_uring and starts a READ_FIXED from a pipe into them: pinned until it completes
  *   `plain`    starts an io_uring READ from a pipe into 16 other pages: not pinned, written when it completes
+ *   `unpin`    gives the registered buffer up, and closes the ring
  *   `complete` feeds both pipes, waits for the completions, checks buffers and neighbours
  *   `direct`   O_DIRECT reads and writes by four threads into quiet common pages, for three seconds
  *   `splice`   vmsplice of 4 pages into a pipe: `spliced` writes them and reads what the pipe shows
@@ -230,6 +231,11 @@ int main(int argc, char **argv)
             ring_open();
             ring_submit(IORING_OP_READ, plain_pipe[0], memory + PLAIN_AT * PAGE, (unsigned)(FED * PAGE), 2);
             plain_pending = 1;
+            say("ok");
+        } else if (!strcmp(line, "unpin")) {
+            if (syscall(SYS_io_uring_register, ring.fd, IORING_UNREGISTER_BUFFERS, NULL, 0))
+                fail("IORING_UNREGISTER_BUFFERS");
+            close(ring.fd);
             say("ok");
         } else if (!strcmp(line, "complete")) {
             complete();

@@ -9,7 +9,8 @@ internal sealed partial class AgentAssembler
 {
     /// <remarks>Steps, for the part of the range that one mapping of the pool covers; its protection is asked of the kernel now:
     /// 1. Write-protect it on M: whoever writes waits.
-    /// 2. Copy its pages to D. A page that the program discarded is missing; the warden answers that fault with zeros.
+    /// 2. Copy its pages to D. A page that the program discarded is missing; the warden answers that fault with zeros. Where a device may be writing into
+    ///    pages that are private already, whose pins nothing shows, see whether D is still the same a while later.
     /// 3. Make V, fresh memory of the same protection and advice, register it on M with MISSING, and mremap it over the range:
     ///    the registration goes along, so whoever touches the range waits.
     /// 4. Fill in the pages that are not all zero.
@@ -70,6 +71,7 @@ internal sealed partial class AgentAssembler
         c.mov(eax, -14); // EFAULT
         c.movsxd(rax, eax);
         c.jne(fail);
+        Settle(fail);
         for (int word = 0; word < 8; word++)
             c.mov(__qword_ptr[r12 + AgentLayout.NonZero + 8 * word], 0);
         c.xor(r9d, r9d);
@@ -215,6 +217,54 @@ internal sealed partial class AgentAssembler
         c.pop(rax);
         At(ref refused);
         c.jmp(fits);
+    }
+
+    /// <summary>Where the record says so: waits, and fails with EBUSY if [r13, r13 + r14) is no longer what was copied to rbp.</summary>
+    private void Settle(Label fail)
+    {
+        Label settled = c.CreateLabel(), next = c.CreateLabel(), most = c.CreateLabel(), read = c.CreateLabel(), line = c.CreateLabel(), busy = c.CreateLabel();
+        c.test(__dword_ptr[rbx + FlagsAt], (int)OperationFlags.Settle);
+        c.jz(settled);
+        Pause(AgentLayout.SettleMilliseconds);
+        c.xor(r9d, r9d);
+        At(ref next);
+        c.mov(rdx, r14);
+        c.sub(rdx, r9);
+        c.jz(settled);
+        c.cmp(rdx, AgentLayout.CompareBytes);
+        c.jbe(most);
+        c.mov(edx, AgentLayout.CompareBytes);
+        At(ref most);
+        c.lea(rax, __[r12 + AgentLayout.MovedCopyOffset]);
+        c.mov(__qword_ptr[r12 + AgentLayout.MessageVector], rax);
+        c.mov(__qword_ptr[r12 + AgentLayout.MessageVector + 8], rdx);
+        c.lea(rax, __[r13 + r9]);
+        c.mov(__qword_ptr[r12 + AgentLayout.MessageControl], rax);
+        c.mov(__qword_ptr[r12 + AgentLayout.MessageControl + 8], rdx);
+        c.push(r9);
+        c.push(rdx);
+        ReadThroughKernel();
+        c.pop(rdx);
+        c.pop(r9);
+        c.cmp(rax, rdx);
+        c.je(read);
+        At(ref busy);
+        c.mov(rax, -Ebusy);
+        c.jmp(fail);
+        At(ref read);
+        c.lea(rsi, __[r12 + AgentLayout.MovedCopyOffset]);
+        c.lea(rdi, __[rbp + r9]);
+        c.add(r9, rdx);
+        At(ref line);
+        c.mov(rax, __qword_ptr[rsi]);
+        c.cmp(rax, __qword_ptr[rdi]);
+        c.jne(busy);
+        c.add(rsi, 8);
+        c.add(rdi, 8);
+        c.sub(rdx, 8);
+        c.jnz(line);
+        c.jmp(next);
+        At(ref settled);
     }
 
     /// <summary>rax = where the file of the mapping last asked for would begin: the same for all parts of one mapping, however it is split.</summary>

@@ -13,10 +13,11 @@ namespace Samepage.Linux.ProcFs;
 /// <param name="HasMemory">It has an address space of its own: not a kernel thread, not a zombie.</param>
 /// <param name="PendingUnblocked">A signal is pending that it does not block.</param>
 /// <param name="Capabilities">The effective capabilities.</param>
+/// <param name="PinnedKib">Memory pinned for long, VmPin.</param>
 /// <param name="ShadowStack">Its return addresses are kept twice, the second time where the processor alone writes (CET).</param>
 public sealed record ProcessStatus(
     string Name, char State, int ThreadGroup, int Tracer, (int Real, int Effective, int Saved, int FileSystem) Uids,
-    (int Real, int Effective, int Saved, int FileSystem) Gids, int Seccomp, bool HasMemory, bool PendingUnblocked, ulong Capabilities, bool ShadowStack)
+    (int Real, int Effective, int Saved, int FileSystem) Gids, int Seccomp, bool HasMemory, bool PendingUnblocked, ulong Capabilities, long PinnedKib, bool ShadowStack)
 {
     /// <summary>Reads a status file.</summary>
     /// <param name="path">Such as <c>/proc/1/status</c>.</param>
@@ -30,6 +31,7 @@ public sealed record ProcessStatus(
         int group = 0, tracer = 0, seccomp = 0;
         (int, int, int, int) uids = default, gids = default;
         bool memory = false, shadowStack = false;
+        long pinned = 0;
         ulong pending = 0, sharedPending = 0, blocked = 0, capabilities = 0;
         foreach (ReadOnlySpan<char> line in text.AsSpan().EnumerateLines())
         {
@@ -47,6 +49,7 @@ public sealed record ProcessStatus(
                 case "Gid": gids = Four(value); break;
                 case "Seccomp": seccomp = Number(value); break;
                 case "VmSize": memory = true; break;
+                case "VmPin": pinned = Number(value[..value.IndexOf(' ')]); break;
                 case "SigPnd": pending = Hex(value); break;
                 case "ShdPnd": sharedPending = Hex(value); break;
                 case "SigBlk": blocked = Hex(value); break;
@@ -56,7 +59,7 @@ public sealed record ProcessStatus(
             }
         }
 
-        return new ProcessStatus(name, state, group, tracer, uids, gids, seccomp, memory, ((pending | sharedPending) & ~blocked) != 0, capabilities, shadowStack);
+        return new ProcessStatus(name, state, group, tracer, uids, gids, seccomp, memory, ((pending | sharedPending) & ~blocked) != 0, capabilities, pinned, shadowStack);
     }
 
     private static int Number(ReadOnlySpan<char> value) => int.Parse(value, NumberStyles.Integer, CultureInfo.InvariantCulture);

@@ -31,6 +31,9 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
     /// <summary>Mappings of the process, all of them: <c>vm.max_map_count</c> bounds these.</summary>
     public int MappingCount { get; private set; }
 
+    /// <summary>The mappings as they were last read, ours among them.</summary>
+    public IReadOnlyList<Mapping> Mappings => _mappings;
+
     /// <summary>When the mappings were read, as a timestamp of <see cref="Stopwatch"/>.</summary>
     public long ReadAt { get; private set; }
 

@@ -235,11 +235,43 @@ internal sealed class LiveMachine : IMachine, IDisposable
             List<AgentOperation> operations = UnmergeOperations(space.Map.Segments);
             if (operations.Count == 0)
                 return true;
+            if (!TryMindPins(space, operations))
+                break;
             if (space.Run(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(operations)) == 0)
                 Thread.Sleep(25);
         }
 
+        space.ForgetLook(); // its memory is to be tracked again
         return false;
+    }
+
+    /// <summary>A private page inside a mapping of frames may be one that a device is writing into, and a copy would miss what it writes. (What is moved out to be
+    /// merged is safe: the move refuses pinned pages. Frames are, too: nobody writes them.)</summary>
+    /// <returns>False when nothing is left to do: memory is pinned for long, and what is broken then cannot be given back.</returns>
+    private static bool TryMindPins(LiveSpace space, List<AgentOperation> operations)
+    {
+        PinRisk risk = Pins.Look(space.Pid, space.Map.Mappings);
+        if (risk == PinRisk.None)
+            return true;
+        bool whole = true;
+        for (int i = operations.Count - 1; i >= 0; i--)
+        {
+            if (!space.HasBroken(operations[i].Address, operations[i].Length))
+                continue;
+            if (risk == PinRisk.Possible)
+            {
+                operations[i] = operations[i] with { Flags = operations[i].Flags | OperationFlags.Settle };
+                continue;
+            }
+
+            operations.RemoveAt(i);
+            whole = false;
+        }
+
+        if (!whole)
+            space.Obstacle = "it has memory pinned for devices (VmPin: registered buffers of io_uring, RDMA, AF_XDP), perhaps pages that were merged and written since; "
+                + "they stay as they are, and right; detach it again when it has unregistered them";
+        return operations.Count > 0;
     }
 
     /// <summary>The operations that give all mappings of frames back, in an order in which areas join again.</summary>

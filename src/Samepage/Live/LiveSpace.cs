@@ -85,6 +85,22 @@ internal sealed class LiveSpace : IDisposable
     /// <summary>The next visit takes it that something has happened.</summary>
     public void ForgetLook() => _look = default;
 
+    /// <summary>Whether a page is there that is private memory inside a mapping of frames: a write broke it.</summary>
+    /// <param name="start">First byte of a range of mappings of frames.</param>
+    /// <param name="length">Its bytes, at most <see cref="AgentSession.MaxRunBytes"/>.</param>
+    public bool HasBroken(ulong start, ulong length)
+    {
+        Span<ulong> words = stackalloc ulong[(int)(length / 4096)];
+        int known = Pagemap.ReadWords(start, words);
+        foreach (ulong word in words[..known])
+        {
+            if ((word & (Pagemap.Present | Pagemap.FilePage)) == Pagemap.Present)
+                return true;
+        }
+
+        return known < words.Length;
+    }
+
     /// <summary>Runs operations with the program's threads held, some milliseconds at a time.</summary>
     /// <param name="operations">All that is to be done; each comes back with its outcome.</param>
     /// <returns>How many were tried: the threads of a program cannot always be held.</returns>
@@ -160,6 +176,8 @@ internal sealed class LiveSpace : IDisposable
             {
                 double pages = operations[count].Length / 4096.0;
                 left -= operations[count].Kind == OperationKind.Unmerge ? 40 + 2 * pages : 12 + 0.8 * pages;
+                if ((operations[count].Flags & OperationFlags.Settle) != 0)
+                    left -= AgentSession.SettleTime.TotalMicroseconds;
             }
         }
 

@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 using Samepage.Agent;
 using Samepage.Engine;
 using Samepage.Linux;
+using Samepage.Linux.ProcFs;
 
 namespace Samepage.Live;
 
@@ -11,6 +12,7 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
 {
     private const ulong Page = 4096;
     private readonly List<AgentOperation> _operations = [];
+    private bool? _mayBePinned;
     private readonly List<int> _firstOutcomes = [];
     private readonly List<(ulong Start, ulong End, ulong Offset)> _merged = [];
 
@@ -22,7 +24,7 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
         int outcome = 0, segment = 0;
         foreach (PlannedRun run in plan)
         {
-            Cut(run, outcome, ref segment);
+            Cut(run, outcome, outcomes, ref segment);
             outcome += (int)run.Range.Count;
         }
 
@@ -43,9 +45,11 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
         space.Map.NoteMerged(_merged);
     }
 
+    private bool MayBePinned => _mayBePinned ??= Pins.Look(space.Pid, space.Map.Mappings) != PinRisk.None;
+
     private static int Pages(in AgentOperation operation) => (int)(operation.Length / Page);
 
-    private void Cut(PlannedRun run, int outcome, ref int segment)
+    private void Cut(PlannedRun run, int outcome, Span<PageOutcome> outcomes, ref int segment)
     {
         List<Segment> segments = space.Map.Segments;
         AreaKind kind = run.Kind == PlanKind.Unmerge ? AreaKind.Merged : AreaKind.Mergeable;
@@ -60,16 +64,24 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
             for (ulong at = Math.Max(first, segments[i].Start); at < stop;)
             {
                 ulong length = Math.Min(AgentSession.MaxRunBytes, stop - at);
+                int place = outcome + (int)((at - first) / Page);
+                at += length;
+                // A device may be writing into what is private already, and a copy would miss that: it keeps its place.
+                if (kind == AreaKind.Merged && MayBePinned && space.HasBroken(at - length, length))
+                {
+                    outcomes.Slice(place, (int)(length / Page)).Fill(PageOutcome.Busy);
+                    continue;
+                }
+
+                _firstOutcomes.Add(place);
                 _operations.Add(new AgentOperation
                 {
                     Kind = run.Kind switch { PlanKind.Merge => OperationKind.Merge, PlanKind.MakeZero => OperationKind.Zero, _ => OperationKind.Unmerge },
                     Flags = segments[i].Advice,
-                    Address = at,
+                    Address = at - length,
                     Length = length,
-                    FrameOffset = run.FirstFrame.Value * Page + (at - first),
+                    FrameOffset = run.FirstFrame.Value * Page + (at - length - first),
                 });
-                _firstOutcomes.Add(outcome + (int)((at - first) / Page));
-                at += length;
             }
         }
     }
