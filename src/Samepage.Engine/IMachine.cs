@@ -29,6 +29,11 @@ public readonly record struct Area(PageRun Range, AreaKind Kind);
 /// <param name="IsZeroPage">They are the kernel's zero page: nothing to gain.</param>
 public readonly record struct WrittenRun(PageRun Range, bool IsZeroPage);
 
+/// <summary>Pages that are mapped to frames.</summary>
+/// <param name="Range">The pages.</param>
+/// <param name="FirstFrame">The frame of the first page; those behind follow one by one.</param>
+public readonly record struct MergedRun(PageRun Range, FrameId FirstFrame);
+
 /// <summary>What a page was found to be when it was read.</summary>
 public enum PageFact : byte
 {
@@ -84,11 +89,17 @@ public enum PageOutcome : byte
 }
 
 /// <summary>The machine as the engine sees it. Everything is in batches; nothing here is ever a single page's call.</summary>
-/// <remarks>One thread. A space that is gone is an ordinary answer, never an exception.</remarks>
+/// <remarks>One thread. A space that is gone is an ordinary answer, never an exception. While a call is being answered, spaces may be added to the
+/// engine and removed from it (<see cref="ScanEngine.Add"/>, <see cref="ScanEngine.Remove"/>); nothing else of the engine may be called.
+/// The engine calls nothing for a space that was removed.</remarks>
 public interface IMachine
 {
     /// <summary>Bytes per page.</summary>
     int PageSize { get; }
+
+    /// <summary>Writes are tracked exactly: <see cref="TryCollectWritten"/> lists what was written, and what it does not list has not changed.
+    /// Without, it lists every present page of the mergeable areas, and the engine compares checksums (C4). Never changes.</summary>
+    bool TracksWrites { get; }
 
     /// <summary>Lists the areas of a space as they are now, and sees to it that the mergeable ones are tracked.</summary>
     /// <param name="space">The space.</param>
@@ -97,9 +108,14 @@ public interface IMachine
     /// <returns>False when the space is gone or must be left.</returns>
     bool TryListAreas(SpaceId space, List<Area> areas, out bool changed);
 
-    /// <summary>Collects the present pages of mergeable areas that were written since the last collection, and watches them anew, atomically.</summary>
+    /// <summary>Collects the present pages of mergeable areas that were written since the last collection, and watches them anew, atomically.
+    /// A machine that does not track writes collects all that are present.</summary>
+    /// <param name="space">The space.</param>
+    /// <param name="areas">Its areas.</param>
+    /// <param name="everything">Collect all that are present, written or not: the engine has lost sight of some.</param>
+    /// <param name="written">Cleared, then filled by rising address.</param>
     /// <returns>False when the space is gone.</returns>
-    bool TryCollectWritten(SpaceId space, List<Area> areas, List<WrittenRun> written);
+    bool TryCollectWritten(SpaceId space, List<Area> areas, bool everything, List<WrittenRun> written);
 
     /// <summary>Collects the pages of merged areas that are still mapped to their frames.</summary>
     /// <param name="space">The space.</param>
@@ -107,7 +123,7 @@ public interface IMachine
     /// <param name="merged">Cleared, then filled by rising address.</param>
     /// <param name="unchanged">They are what they were at the last collection; nothing is listed then.</param>
     /// <inheritdoc cref="TryCollectWritten" path="/returns"/>
-    bool TryCollectMerged(SpaceId space, List<Area> areas, List<PageRun> merged, out bool unchanged);
+    bool TryCollectMerged(SpaceId space, List<Area> areas, List<MergedRun> merged, out bool unchanged);
 
     /// <summary>Reads neighbouring pages and says what each is. A page may change meanwhile: what was read is a hint, never a proof.</summary>
     /// <param name="space">The space.</param>
@@ -119,6 +135,10 @@ public interface IMachine
     /// <summary>Writes frames that nobody maps.</summary>
     /// <returns>False when there is no memory.</returns>
     bool TryWriteFrames(DomainId domain, FrameId first, ReadOnlySpan<byte> content);
+
+    /// <summary>Reads what is in a frame.</summary>
+    /// <returns>False when it cannot be read now.</returns>
+    bool TryReadFrame(DomainId domain, FrameId frame, Span<byte> content);
 
     /// <summary>Carries a plan out. Contents are compared, byte for byte, when nobody can change them any more.</summary>
     /// <param name="space">The space.</param>

@@ -1,20 +1,40 @@
-using System.IO.Hashing;
+using Samepage.Engine.Frames;
 using Samepage.Engine.Records;
 using Samepage.Engine.Scan;
 
 namespace Samepage.Engine;
 
-/// <content>Looking pages up, and settling what came of the plans.</content>
+/// <content>Reading pages, and looking them up.</content>
 public sealed partial class ScanEngine
 {
-    private void LookUpUnchanged(Space space)
+    /// <summary>Contents of one digest that are looked through: whoever crafts more of them finds that they are not merged.</summary>
+    private const int CollisionsMax = 16;
+
+    private readonly Plans _plans = new();
+    private readonly List<NewFrame> _newFrames = [];
+    private readonly HashSet<(DomainId Domain, FrameId Frame)> _unwritten = [];
+    private readonly byte[] _content;
+    private readonly byte[] _other;
+    private readonly PageFact[] _facts = new PageFact[PagesPerRead];
+    private readonly byte[] _frameContent;
+    private readonly ulong _zeroDigest;
+    private FrameId _firstBuffered;
+    private int _buffered;
+    private DomainId _bufferedDomain;
+
+    /// <summary>Reads and looks up from the place where the visit stopped.</summary>
+    /// <returns>True at the end of the space.</returns>
+    private bool LookUp(Space space, ref long pages) => _machine.TracksWrites ? LookUpUnchanged(space, ref pages) : LookUpPresent(space, ref pages);
+
+    private bool LookUpUnchanged(Space space, ref long pages)
     {
-        foreach ((ulong chunk, int slab) in space.Slabs)
+        for (int i = space.Slabs.LowerBound(space.NextPage / PageRecords.PagesPerSlab); i < space.Slabs.Count; i++)
         {
+            int slab = space.Slabs.Slab(i);
             if (_records.Owner(slab).Pending == 0)
                 continue;
-            ulong first = chunk * PageRecords.PagesPerSlab;
-            for (int place = 0; place < PageRecords.PagesPerSlab;)
+            ulong first = space.Slabs.Chunk(i) * PageRecords.PagesPerSlab;
+            for (int place = (int)(Math.Max(space.NextPage, first) - first); place < PageRecords.PagesPerSlab;)
             {
                 if (!IsCandidate(slab, place))
                 {
@@ -22,73 +42,200 @@ public sealed partial class ScanEngine
                     continue;
                 }
 
-                int count = 1;
-                while (count < PagesPerRead && place + count < PageRecords.PagesPerSlab && IsCandidate(slab, place + count))
+                int count = 1, most = (int)Math.Min(pages, PagesPerRead);
+                if (most == 0)
+                    return false;
+                while (count < most && place + count < PageRecords.PagesPerSlab && IsCandidate(slab, place + count))
                     count++;
-                LookUp(space, new PageRun(new PageNumber(first + (ulong)place), count), slab, place);
                 place += count;
+                space.NextPage = first + (ulong)place;
+                if (!LookUp(space, new PageRun(new PageNumber(space.NextPage - (ulong)count), count), slab, ref pages))
+                    return false;
             }
-
-            if (_plans.Count >= PlanLimit)
-                CarryOut();
         }
+
+        return true;
     }
 
-    private bool IsCandidate(int slab, int place) => _records.State(PageRef.At(slab, place)) is PageState.Written or PageState.Retry;
+    /// <summary>On a machine without write tracking every page that was present when the visit began is looked at.</summary>
+    private bool LookUpPresent(Space space, ref long pages)
+    {
+        for (int i = FirstPresent(space); i < space.Present.Count; i++)
+        {
+            (PageRun range, bool isZero) = space.Present[i];
+            while (!isZero && space.NextPage < range.End)
+            {
+                ulong page = Math.Max(space.NextPage, range.Start.Value), behind = (page / PageRecords.PagesPerSlab + 1) * PageRecords.PagesPerSlab;
+                int count = (int)Math.Min(Math.Min(pages, PagesPerRead), (long)(Math.Min(range.End, behind) - page));
+                if (count == 0)
+                    return false;
+                bool hasRoom = TryFindOrTake(space, page, out int slab);
+                space.NextPage = hasRoom ? page + (ulong)count : behind;
+                if (hasRoom && !LookUp(space, new PageRun(new PageNumber(page), count), slab, ref pages))
+                    return false;
+            }
+        }
 
-    private void LookUp(Space space, PageRun range, int slab, int place)
+        return true;
+    }
+
+    private static int FirstPresent(Space space)
+    {
+        int low = 0, high = space.Present.Count;
+        while (low < high)
+        {
+            int middle = (low + high) / 2;
+            if (space.Present[middle].Range.End <= space.NextPage)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+
+        return low;
+    }
+
+    private bool IsCandidate(int slab, int place) => PageState.IsCandidate(_records.State(PageRef.At(slab, place)));
+
+    /// <returns>False when the visit must stop: the space is leaving.</returns>
+    private bool LookUp(Space space, PageRun range, int slab, ref long pages)
     {
         int size = _machine.PageSize;
         int count = (int)range.Count;
         _machine.Read(space.Id, range, _content.AsSpan(0, count * size), _facts.AsSpan(0, count));
         PagesScanned += count;
-        for (int i = 0; i < count; i++)
+        pages -= count;
+        for (int i = 0; i < count && !space.IsLeaving; i++)
         {
-            PageRef record = PageRef.At(slab, place + i);
-            if (_facts[i] != PageFact.Own)
+            ulong page = range.Start.Value + (ulong)i;
+            PageRef record = RefOf(slab, page);
+            if (_facts[i] == PageFact.Own || (_facts[i] == PageFact.SharedAlready && Has(EngineFaults.MergeShared)))
             {
-                _records.SetState(record, _facts[i] == PageFact.Absent ? PageState.None : PageState.SharedAlready, space.Counts);
+                Decide(space, page, record, _content.AsSpan(i * size, size));
                 continue;
             }
 
-            ReadOnlySpan<byte> page = _content.AsSpan(i * size, size);
-            Propose(space, range.Start.Value + (ulong)i, record, XxHash3.HashToUInt64(page), page);
+            Leave(space, record);
+            _records.SetState(record, _facts[i] == PageFact.Absent ? PageState.None : PageState.SharedAlready, space.Counts);
         }
+
+        if (_plans.Count >= PlanLimit)
+            CarryOut();
+        return !space.IsLeaving;
     }
 
-    private void Propose(Space space, ulong page, PageRef record, ulong digest, ReadOnlySpan<byte> content)
+    /// <summary>What becomes of one page: it leaves whatever it was in, then the frames are asked, then its past, then the unique pages.</summary>
+    private void Decide(Space space, ulong page, PageRef record, ReadOnlySpan<byte> content)
     {
+        uint before = _records.State(record);
+        Leave(space, record);
+        ulong digest = DigestOf(content);
+        bool unchanged = _machine.TracksWrites || (PageState.HasChecksum(before) && _records.Digest(record) == digest) || Has(EngineFaults.IgnoreChecksum);
         _records.Digest(record) = digest;
-        Domain domain = space.Domain;
+        uint after;
+        // Where only a digest speaks for it, and once a digest has been found to lie, bytes are compared before anything is planned.
+        bool compares = !_machine.TracksWrites || before == PageState.Differed;
         if (digest == _zeroDigest && !content.ContainsAnyExcept((byte)0))
-        {
-            _plans.Add(space.Id, page, record, PlanKind.MakeZero, default);
-            _records.SetState(record, PageState.Planned, space.Counts);
-        }
-        else if (domain.Frames.TryFind(digest, out FrameId frame))
-        {
-            _plans.Add(space.Id, page, record, PlanKind.Merge, frame);
-            _records.SetState(record, PageState.Planned, space.Counts);
-        }
-        else if (domain.Unstable.TryFind(digest, out uint reference))
-        {
-            PageRef twin = new(reference);
-            Space other = _spaces[_records.Owner(twin.Slab).Space.Value];
-            ulong otherPage = _records.Owner(twin.Slab).Chunk * PageRecords.PagesPerSlab + (ulong)twin.Place;
-            frame = domain.Frames.Add(digest);
-            domain.Unstable.Remove(digest, reference);
-            Buffer(domain, frame, content);
-            _newFrames.Add(new NewFrame(domain, frame, space, page, record, other, otherPage, twin));
-            _plans.Add(other.Id, otherPage, twin, PlanKind.Merge, frame);
-            _plans.Add(space.Id, page, record, PlanKind.Merge, frame);
-            _records.SetState(twin, PageState.Planned, other.Counts);
-            _records.SetState(record, PageState.Planned, space.Counts);
-        }
+            after = Plan(space, page, record, PlanKind.MakeZero, default, compared: true);
+        else if (TryFindFrame(space.Domain, digest, content, compares, out FrameId frame))
+            after = Plan(space, page, record, PlanKind.Merge, frame, compares);
+        else if (!unchanged)
+            after = PageState.Written;
+        else if (TryFindTwin(space.Domain, digest, content, compares, out PageRef twin))
+            after = PlanTwins(space, page, record, twin, content, compares);
         else
+            after = TryMakeUnique(space, record, digest, compares) ? PageState.UniqueSince(FullScans) : PageState.Retry;
+        _records.SetState(record, after, space.Counts);
+        if (_machine.TracksWrites || !PageState.IsUnique(after) || !PageState.IsUnique(before))
+            space.News++;
+    }
+
+    private uint Plan(Space space, ulong page, PageRef record, PlanKind kind, FrameId frame, bool compared)
+    {
+        _plans.Add(space.Id, page, record, kind, frame, compared);
+        return PageState.Planned;
+    }
+
+    private bool TryFindFrame(Domain domain, ulong digest, ReadOnlySpan<byte> content, bool compares, out FrameId frame)
+    {
+        frame = default;
+        if (Has(EngineFaults.SkipStableSearch))
+            return false;
+        if (!compares)
+            return domain.Frames.TryFind(digest, out frame);
+        Span<uint> found = stackalloc uint[CollisionsMax];
+        found = found[..domain.Frames.Find(digest, found)];
+        if (found.Length > 0)
+            WriteBuffered();
+        foreach (uint candidate in found)
         {
-            domain.Unstable.Add(digest, record.Value);
-            _records.SetState(record, PageState.Unique, space.Counts);
+            frame = new FrameId(candidate);
+            if (_machine.TryReadFrame(domain.Id, frame, _other) && content.SequenceEqual(_other))
+                return true;
         }
+
+        return false;
+    }
+
+    /// <summary>Finds a unique page that has the same content, or had it when it was read.</summary>
+    private bool TryFindTwin(Domain domain, ulong digest, ReadOnlySpan<byte> content, bool compares, out PageRef twin)
+    {
+        if (!compares)
+        {
+            bool any = domain.Unstable.TryFind(digest, out uint reference);
+            twin = new PageRef(reference);
+            return any;
+        }
+
+        Span<uint> found = stackalloc uint[CollisionsMax];
+        Span<PageFact> fact = stackalloc PageFact[1];
+        foreach (uint candidate in found[..domain.Unstable.Find(digest, found)])
+        {
+            twin = new PageRef(candidate);
+            Space other = SpaceOf(twin, out ulong page);
+            if (other.IsLeaving)
+                continue;
+            _machine.Read(other.Id, new PageRun(new PageNumber(page), 1), _other, fact);
+            if (fact[0] == PageFact.Own && content.SequenceEqual(_other))
+                return true;
+        }
+
+        twin = PageRef.None;
+        return false;
+    }
+
+    private Space SpaceOf(PageRef record, out ulong page)
+    {
+        PageRecords.SlabOwner owner = _records.Owner(record.Slab);
+        page = owner.Chunk * PageRecords.PagesPerSlab + (ulong)record.Place;
+        return _spaces[owner.Space.Value];
+    }
+
+    /// <summary>C8: both pages leave the unstable side for a new frame in one step. C9: where there is no memory for its node there is no frame.</summary>
+    private uint PlanTwins(Space space, ulong page, PageRef record, PageRef twin, ReadOnlySpan<byte> content, bool compared)
+    {
+        Domain domain = space.Domain;
+        ulong digest = _records.Digest(record);
+        if (!domain.Frames.TryAdd(digest, out FrameId frame))
+            return PageState.Retry;
+        Space other = SpaceOf(twin, out ulong otherPage);
+        Leave(other, twin);
+        Buffer(domain, frame, content);
+        _newFrames.Add(new NewFrame(domain, frame, space, page, record, other, otherPage, twin));
+        _records.SetState(twin, Plan(other, otherPage, twin, PlanKind.Merge, frame, compared), other.Counts);
+        return Plan(space, page, record, PlanKind.Merge, frame, compared);
+    }
+
+    private bool TryMakeUnique(Space space, PageRef record, ulong digest, bool compared)
+    {
+        // Nobody would look behind so many of one digest.
+        if (compared)
+        {
+            Span<uint> found = stackalloc uint[CollisionsMax];
+            if (space.Domain.Unstable.Find(digest, found) == CollisionsMax)
+                return false;
+        }
+
+        return space.Domain.Unstable.TryAdd(Has(EngineFaults.WrongDigest) ? digest ^ (1UL << 63) : digest, record.Value);
     }
 
     /// <summary>Frames are written some dozens at a time. The buffer holds neighbours of one domain, and is written before any plan is carried out.</summary>
@@ -108,7 +255,7 @@ public sealed partial class ScanEngine
         {
             for (uint i = 0; i < _buffered; i++)
             {
-                _domains[_bufferedDomain].Frames.Forget(new FrameId(_firstBuffered.Value + i));
+                _domains[_bufferedDomain].Frames.Hide(new FrameId(_firstBuffered.Value + i));
                 _unwritten.Add((_bufferedDomain, new FrameId(_firstBuffered.Value + i)));
             }
         }
@@ -116,83 +263,7 @@ public sealed partial class ScanEngine
         _buffered = 0;
     }
 
-    private void CarryOut()
-    {
-        WriteBuffered();
-        while (_plans.Count > 0)
-        {
-            foreach (int number in _plans.Spaces())
-            {
-                Plans.Entry[] entries = _plans.Take(number, out List<PlannedRun> runs);
-                PageOutcome[] outcomes = new PageOutcome[entries.Length];
-                Space space = _spaces[number];
-                _machine.Execute(space.Id, runs, outcomes);
-                for (int i = 0; i < entries.Length; i++)
-                    Settle(space, entries[i], outcomes[i]);
-            }
-
-            GiveUpLonelyFrames();
-        }
-
-        _unwritten.Clear();
-    }
-
-    private void Settle(Space space, Plans.Entry entry, PageOutcome outcome)
-    {
-        if (outcome == PageOutcome.Done)
-        {
-            switch (entry.Kind)
-            {
-                case PlanKind.Merge:
-                    space.Domain.Frames.AddUser(entry.Frame);
-                    _records.SetState(entry.Record, PageState.FirstFrame + entry.Frame.Value, space.Counts);
-                    space.QuietVisits = 0;
-                    break;
-                case PlanKind.MakeZero:
-                    _records.SetState(entry.Record, PageState.Zeroed, space.Counts);
-                    space.QuietVisits = 0;
-                    break;
-                default:
-                    Leave(space, entry.Record, _records.State(entry.Record));
-                    _records.SetState(entry.Record, PageState.WrittenNow, space.Counts);
-                    break;
-            }
-
-            return;
-        }
-
-        // A page that was to be unmerged and could not be stays merged; it is noticed if that ever changes.
-        if (entry.Kind == PlanKind.Unmerge)
-            return;
-        space.Deferred |= outcome == PageOutcome.Deferred;
-        _records.SetState(entry.Record, outcome switch
-        {
-            PageOutcome.Differs => _unwritten.Contains((space.Domain.Id, entry.Frame)) ? PageState.Retry : PageState.Odd,
-            PageOutcome.Gone => PageState.None,
-            _ => PageState.Retry,
-        }, space.Counts);
-    }
-
-    /// <summary>C10: a new frame that only one of its two pages could be merged into gives that page back, unless the other is only put off.</summary>
-    private void GiveUpLonelyFrames()
-    {
-        foreach (NewFrame made in _newFrames)
-        {
-            if (made.Domain.Frames.UsersOf(made.Frame) != 1)
-                continue;
-            uint merged = PageState.FirstFrame + made.Frame.Value;
-            PageRef left = _records.State(made.Record) == merged ? made.Twin : made.Record;
-            // The other is only put off: it finds the frame again.
-            if (_records.State(left) == PageState.Retry && !_unwritten.Contains((made.Domain.Id, made.Frame)))
-                continue;
-            // Nobody is to join it while it goes, or the page that is given back would be the first to.
-            made.Domain.Frames.Forget(made.Frame);
-            if (_records.State(made.Record) == merged)
-                _plans.Add(made.Space.Id, made.Page, made.Record, PlanKind.Unmerge, made.Frame);
-            else if (_records.State(made.Twin) == merged)
-                _plans.Add(made.Other.Id, made.OtherPage, made.Twin, PlanKind.Unmerge, made.Frame);
-        }
-
-        _newFrames.Clear();
-    }
+    /// <summary>A frame that came into being in this round, with the two pages that it was made for.</summary>
+    private readonly record struct NewFrame(
+        Domain Domain, FrameId Frame, Space Space, ulong Page, PageRef Record, Space Other, ulong OtherPage, PageRef Twin);
 }

@@ -1,5 +1,8 @@
 using CsCheck;
+using Samepage.Engine;
 using Samepage.Engine.Index;
+using Samepage.Engine.Records;
+using Samepage.Engine.Scan;
 
 namespace Samepage.EngineTests;
 
@@ -13,57 +16,118 @@ public sealed class DigestIndexTests
     /// <summary>Digests whose low bits are all equal: every probe begins at one place, the last but one, and wraps around.</summary>
     private static readonly Gen<ulong> EqualLow = Gen.ULong[0, 400].Select(value => (value << 32) | 0xFFFFFFFE);
 
-    [Fact]
-    public void C2_FindsWhatADictionaryFindsWithCrowdedDigests() => Compare(Crowded);
+    [Theory]
+    [InlineData(IndexKind.Hash)]
+    [InlineData(IndexKind.Tree)]
+    public void C2_FindsWhatADictionaryFindsWithCrowdedDigests(IndexKind kind) => Compare(kind, Crowded);
 
-    [Fact]
-    public void C2_FindsWhatADictionaryFindsWithEqualLowBits() => Compare(EqualLow);
+    [Theory]
+    [InlineData(IndexKind.Hash)]
+    [InlineData(IndexKind.Tree)]
+    public void C2_FindsWhatADictionaryFindsWithEqualLowBits(IndexKind kind) => Compare(kind, EqualLow);
 
-    [Fact]
-    public void C2_FindsWhatADictionaryFindsWithAnyDigests() => Compare(Gen.ULong);
+    [Theory]
+    [InlineData(IndexKind.Hash)]
+    [InlineData(IndexKind.Tree)]
+    public void C2_FindsWhatADictionaryFindsWithAnyDigests(IndexKind kind) => Compare(kind, Gen.ULong);
 
-    [Fact]
-    public void RemovingWhatIsNotInChangesNothing()
+    [Theory]
+    [InlineData(IndexKind.Hash)]
+    [InlineData(IndexKind.Tree)]
+    public void C2_FindsEveryEntryOfOneDigest(IndexKind kind) => Compare(kind, Gen.ULong[0, 5]);
+
+    [Theory]
+    [InlineData(IndexKind.Hash)]
+    [InlineData(IndexKind.Tree)]
+    public void RemovingWhatIsNotInChangesNothing(IndexKind kind)
     {
         ulong[] digests = [5, 5 + 64, 9];
-        using DigestIndex index = new(reference => digests[reference]);
-        index.Remove(5, 0);
-        index.Add(digests[0], 0);
-        index.Remove(digests[1], 1);
-        index.Remove(digests[2], 2);
+        using IDigestIndex index = Domain.Make(kind, reference => digests[reference], new MemoryBudget(long.MaxValue));
+        Assert.False(index.Remove(5, 0));
+        Assert.True(index.TryAdd(digests[0], 0));
+        Assert.False(index.Remove(digests[1], 1));
+        Assert.False(index.Remove(digests[2], 2));
         Assert.Equal(1, index.Count);
         Assert.True(index.TryFind(5, out uint found));
         Assert.Equal(0u, found);
     }
 
-    /// <summary>A program of additions and removals: a digest that is in is removed, one that is not is added.</summary>
-    private static void Compare(Gen<ulong> digest) => digest.Array[0, 600].Sample(
+    [Theory]
+    [InlineData(IndexKind.Hash)]
+    [InlineData(IndexKind.Tree)]
+    public void C7_EmptiedItForgetsEverythingWhateverTheDigestsAreByThen(IndexKind kind)
+    {
+        ulong[] digests = [.. Enumerable.Range(0, 5000).Select(i => unchecked((ulong)i * 0x9E3779B97F4A7C15))];
+        using IDigestIndex index = Domain.Make(kind, reference => digests[reference], new MemoryBudget(long.MaxValue));
+        for (uint i = 0; i < digests.Length; i++)
+            Assert.True(index.TryAdd(digests[i], i));
+        ulong known = digests[7];
+        digests.AsSpan().Reverse();
+        index.Clear();
+        Assert.Equal(0, index.Count);
+        Assert.False(index.TryFind(known, out _));
+        for (uint i = 0; i < digests.Length; i++)
+            Assert.True(index.TryAdd(digests[i], i));
+        index.Check();
+        Assert.Equal(digests.Length, index.Count);
+    }
+
+    [Theory]
+    [InlineData(IndexKind.Hash)]
+    [InlineData(IndexKind.Tree)]
+    public void H2_WithoutMemoryAnEntryIsRefusedAndTheOthersStay(IndexKind kind)
+    {
+        ulong[] digests = [.. Enumerable.Range(0, 5000).Select(i => unchecked((ulong)i * 0x9E3779B97F4A7C15))];
+        MemoryBudget budget = new(20_000);
+        using IDigestIndex index = Domain.Make(kind, reference => digests[reference], budget);
+        uint taken = 0;
+        while (index.TryAdd(digests[taken], taken))
+            taken++;
+        Assert.InRange(taken, 1000u, 4999u);
+        Assert.False(index.TryAdd(digests[taken], taken));
+        index.Check();
+        Assert.Equal(taken, index.Count);
+        for (uint i = 0; i < taken; i++)
+            Assert.True(index.TryFind(digests[i], out _));
+        Assert.True(index.Remove(digests[0], 0));
+        Assert.True(index.TryAdd(digests[taken], taken));
+    }
+
+    /// <summary>A program of additions and removals: now and then an entry that is in is removed; contents of one digest may be many.</summary>
+    private static void Compare(IndexKind kind, Gen<ulong> digest) => Gen.Select(digest, Gen.Int[0, 9]).Array[0, 600].Sample(
         program =>
         {
             List<ulong> digests = [];
-            Dictionary<ulong, uint> model = [];
-            using DigestIndex index = new(reference => digests[(int)reference]);
-            foreach (ulong step in program)
+            Dictionary<ulong, List<uint>> model = [];
+            using IDigestIndex index = Domain.Make(kind, reference => digests[(int)reference], new MemoryBudget(long.MaxValue));
+            long count = 0;
+            foreach ((ulong step, int which) in program)
             {
-                if (model.Remove(step, out uint reference))
+                if (!model.TryGetValue(step, out List<uint>? there))
+                    model.Add(step, there = []);
+                if (there.Count > 0 && which < 5)
                 {
-                    index.Remove(step, reference);
+                    Assert.True(index.Remove(step, there[which % there.Count]));
+                    there.RemoveAt(which % there.Count);
+                    count--;
+                    continue;
                 }
-                else
-                {
-                    reference = (uint)digests.Count;
-                    digests.Add(step);
-                    index.Add(step, reference);
-                    model.Add(step, reference);
-                }
+
+                uint reference = (uint)digests.Count;
+                digests.Add(step);
+                Assert.True(index.TryAdd(step, reference));
+                there.Add(reference);
+                count++;
             }
 
-            Assert.Equal(model.Count, index.Count);
-            foreach (ulong asked in program)
+            index.Check();
+            Assert.Equal(count, index.Count);
+            uint[] found = new uint[700];
+            foreach ((ulong asked, List<uint> expected) in model)
             {
-                bool found = index.TryFind(asked, out uint reference);
-                Assert.Equal(model.TryGetValue(asked, out uint expected), found);
-                Assert.Equal(expected, reference);
+                Assert.Equal(expected.Order(), found[..index.Find(asked, found)].Order());
+                Assert.Equal(expected.Count > 0, index.TryFind(asked, out uint first));
+                Assert.True(expected.Count == 0 || expected.Contains(first));
             }
         }, iter: 300, threads: 1);
 }

@@ -152,13 +152,13 @@ public sealed class MergingTests
     }
 
     [Fact]
-    public void D3_APageWhoseContentDiffersIsLeftUntilItIsWritten()
+    public void D3_APageWhoseContentDiffersIsLookedAtOnceMoreAndLeftUntilItIsWritten()
     {
         using Scanned scanned = new();
         scanned.Space(1, 7, 7);
         FakeSpace other = scanned.Space(1, 7);
         other.Force = (_, _) => PageOutcome.Differs;
-        scanned.Pass(2);
+        scanned.Pass(3);
         int tried = scanned.Machine.Executed.Count;
         scanned.Pass(3);
         Assert.Equal(tried, scanned.Machine.Executed.Count);

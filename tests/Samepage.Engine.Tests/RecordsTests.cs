@@ -33,6 +33,8 @@ public sealed class RecordsTests
 
         public int PageSize => 16;
 
+        public bool TracksWrites => true;
+
         public bool TryListAreas(SpaceId space, List<Area> areas, out bool changed)
         {
             changed = areas.Count == 0;
@@ -41,7 +43,7 @@ public sealed class RecordsTests
             return true;
         }
 
-        public bool TryCollectWritten(SpaceId space, List<Area> areas, List<WrittenRun> written)
+        public bool TryCollectWritten(SpaceId space, List<Area> areas, bool everything, List<WrittenRun> written)
         {
             written.Clear();
             if (!_collected)
@@ -49,7 +51,7 @@ public sealed class RecordsTests
             return _collected = true;
         }
 
-        public bool TryCollectMerged(SpaceId space, List<Area> areas, List<PageRun> merged, out bool unchanged)
+        public bool TryCollectMerged(SpaceId space, List<Area> areas, List<MergedRun> merged, out bool unchanged)
         {
             merged.Clear();
             unchanged = false;
@@ -64,6 +66,8 @@ public sealed class RecordsTests
         }
 
         public bool TryWriteFrames(DomainId domain, FrameId first, ReadOnlySpan<byte> content) => throw new InvalidOperationException("nothing is equal here");
+
+        public bool TryReadFrame(DomainId domain, FrameId frame, Span<byte> content) => throw new InvalidOperationException("nothing is equal here");
 
         public void Execute(SpaceId space, List<PlannedRun> plan, Span<PageOutcome> outcomes) => throw new InvalidOperationException("nothing is equal here");
 

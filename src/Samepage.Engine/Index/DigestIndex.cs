@@ -2,28 +2,34 @@ using Samepage.Engine.Records;
 
 namespace Samepage.Engine.Index;
 
-/// <summary>Finds by digest what bears it. Holds 32-bit references and no digests: the caller's columns have those.</summary>
+/// <summary>A hash table of entries.</summary>
 /// <remarks><code>
-///   tags   u8    0 = empty, else 0x80 | top 7 bits of the digest
+///   tags   u8    0 = empty, else 0x80 | low 7 bits of the digest
 ///   refs   u32   read only when a tag matches
-/// </code>Linear probing from the digest's low bits; removal shifts back what follows, so there are no tombstones and a probe may stop at
-/// the first empty tag. Load at most 0.86. A digest alone never decides anything: whoever asks compares contents later (D3).</remarks>
-internal sealed class DigestIndex(Func<uint, ulong> digestOf) : IDisposable
+/// </code>An entry's home is its digest's share of the table, digest * capacity / 2^64, so that the table can have any size, and is rebuilt in
+/// order. Linear probing; removal shifts back what follows, so there are no tombstones and a probe may stop at the first empty tag.
+/// It grows by a quarter above a load of 0.86 and shrinks below one of 0.5: 5.8 to 10 bytes an entry.</remarks>
+internal sealed class DigestIndex(Func<uint, ulong> digestOf, MemoryBudget budget) : IDigestIndex
 {
-    private readonly NativeColumn<byte> _tags = new();
-    private readonly NativeColumn<uint> _refs = new();
-    private long _mask = -1;
+    private const int SmallestCapacity = 64;
+    private NativeColumn<byte> _tags = new(budget);
+    private NativeColumn<uint> _refs = new(budget);
+    private long _capacity;
 
-    /// <summary>Entries held.</summary>
+    /// <inheritdoc/>
     public long Count { get; private set; }
 
-    /// <summary>Bytes held.</summary>
+    /// <inheritdoc/>
     public long Bytes => _tags.Bytes + _refs.Bytes;
 
+    /// <inheritdoc/>
     public bool TryFind(ulong digest, out uint reference)
     {
+        reference = 0;
+        if (Count == 0)
+            return false;
         byte tag = Tag(digest);
-        for (long place = (long)digest & _mask; _mask >= 0 && _tags[place] != 0; place = (place + 1) & _mask)
+        for (long place = Home(digest); _tags[place] != 0; place = Next(place))
         {
             if (_tags[place] == tag && digestOf(_refs[place]) == digest)
             {
@@ -32,41 +38,93 @@ internal sealed class DigestIndex(Func<uint, ulong> digestOf) : IDisposable
             }
         }
 
-        reference = 0;
         return false;
     }
 
-    /// <summary>Adds an entry; its digest must not be in yet.</summary>
-    public void Add(ulong digest, uint reference)
+    /// <inheritdoc/>
+    public int Find(ulong digest, Span<uint> found)
     {
-        if (Count + 1 > (_mask + 1) * 55 / 64)
-            Rebuild(Math.Max(64, (_mask + 1) * 2));
-        Place(digest, reference);
-        Count++;
+        int count = 0;
+        if (Count == 0)
+            return count;
+        byte tag = Tag(digest);
+        for (long place = Home(digest); count < found.Length && _tags[place] != 0; place = Next(place))
+        {
+            if (_tags[place] == tag && digestOf(_refs[place]) == digest)
+                found[count++] = _refs[place];
+        }
+
+        return count;
     }
 
-    /// <summary>Removes the entry of this digest and reference, if it is in.</summary>
-    public void Remove(ulong digest, uint reference)
+    /// <inheritdoc/>
+    public bool TryAdd(ulong digest, uint reference)
     {
-        if (_mask < 0)
-            return;
-        long place = (long)digest & _mask;
+        // Where there is no memory to grow, the table may fill up to its last place but one: a probe must end somewhere.
+        if (Count + 1 > _capacity * 55 / 64 && !TryRebuild(Math.Max(SmallestCapacity, _capacity + _capacity / 4)) && Count + 2 > _capacity)
+            return false;
+        Place(digest, reference);
+        Count++;
+        return true;
+    }
+
+    /// <inheritdoc/>
+    public bool Remove(ulong digest, uint reference)
+    {
+        if (Count == 0)
+            return false;
+        long place = Home(digest);
         while (_tags[place] != 0 && _refs[place] != reference)
-            place = (place + 1) & _mask;
+            place = Next(place);
         if (_tags[place] == 0)
-            return;
-        Count--;
-        for (long next = (place + 1) & _mask; _tags[next] != 0; next = (next + 1) & _mask)
+            return false;
+        for (long next = Next(place); _tags[next] != 0; next = Next(next))
         {
-            long home = (long)digestOf(_refs[next]) & _mask;
             // It may move back only if its home does not lie between the gap and itself.
-            if (((next - home) & _mask) < ((next - place) & _mask))
+            if (Distance(Home(digestOf(_refs[next])), next) < Distance(place, next))
                 continue;
             (_tags[place], _refs[place]) = (_tags[next], _refs[next]);
             place = next;
         }
 
         _tags[place] = 0;
+        Count--;
+        if (_capacity > SmallestCapacity && Count < _capacity / 2)
+            _ = TryRebuild(Fitting(Count));
+        return true;
+    }
+
+    /// <inheritdoc/>
+    public void Clear()
+    {
+        if (_capacity == 0)
+            return;
+        long capacity = Fitting(Count);
+        Count = 0;
+        _capacity = _tags.TryRenew(capacity) && _refs.TryRenew(capacity) ? capacity : 0;
+    }
+
+    /// <inheritdoc/>
+    public void Check()
+    {
+        long count = 0;
+        for (long place = 0; place < _capacity; place++)
+        {
+            if (_tags[place] == 0)
+                continue;
+            count++;
+            ulong digest = digestOf(_refs[place]);
+            if (_tags[place] != Tag(digest))
+                throw new EngineInvariantException("index tags", $"place {place} has tag {_tags[place]:x} for digest {digest:x}");
+            for (long before = Home(digest); before != place; before = Next(before))
+            {
+                if (_tags[before] == 0)
+                    throw new EngineInvariantException("index probes", $"digest {digest:x} at place {place} is cut off from its home by place {before}");
+            }
+        }
+
+        if (count != Count)
+            throw new EngineInvariantException("index count", $"{count} entries are counted as {Count}");
     }
 
     /// <inheritdoc/>
@@ -76,32 +134,45 @@ internal sealed class DigestIndex(Func<uint, ulong> digestOf) : IDisposable
         _refs.Dispose();
     }
 
-    private static byte Tag(ulong digest) => (byte)(0x80 | (digest >> 57));
+    private static byte Tag(ulong digest) => (byte)(0x80 | (digest & 0x7F));
+
+    private static long Fitting(long count) => Math.Max(SmallestCapacity, count + count * 29 / 64);
+
+    private long Home(ulong digest) => (long)Math.BigMul(digest, (ulong)_capacity, out _);
+
+    private long Next(long place) => place + 1 == _capacity ? 0 : place + 1;
+
+    private long Distance(long from, long to) => to >= from ? to - from : to - from + _capacity;
 
     private void Place(ulong digest, uint reference)
     {
-        long place = (long)digest & _mask;
+        long place = Home(digest);
         while (_tags[place] != 0)
-            place = (place + 1) & _mask;
+            place = Next(place);
         (_tags[place], _refs[place]) = (Tag(digest), reference);
     }
 
-    private void Rebuild(long capacity)
+    private bool TryRebuild(long capacity)
     {
-        uint[] kept = new uint[Count];
-        int count = 0;
-        for (long place = 0; place <= _mask; place++)
+        NativeColumn<byte> tags = new(budget);
+        NativeColumn<uint> refs = new(budget);
+        if (!tags.TryRenew(capacity) || !refs.TryRenew(capacity))
         {
-            if (_tags[place] != 0)
-                kept[count++] = _refs[place];
+            tags.Dispose();
+            refs.Dispose();
+            return false;
         }
 
-        _tags.Dispose();
-        _refs.Dispose();
-        _tags.Grow(capacity);
-        _refs.Grow(capacity);
-        _mask = capacity - 1;
-        foreach (uint reference in kept)
-            Place(digestOf(reference), reference);
+        (NativeColumn<byte> oldTags, NativeColumn<uint> oldRefs, long old) = (_tags, _refs, _capacity);
+        (_tags, _refs, _capacity) = (tags, refs, capacity);
+        for (long place = 0; place < old; place++)
+        {
+            if (oldTags[place] != 0)
+                Place(digestOf(oldRefs[place]), oldRefs[place]);
+        }
+
+        oldTags.Dispose();
+        oldRefs.Dispose();
+        return true;
     }
 }

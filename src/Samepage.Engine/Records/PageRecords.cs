@@ -3,6 +3,9 @@ namespace Samepage.Engine.Records;
 /// <summary>A page anywhere, as 32 bits: its slab and its place there.</summary>
 internal readonly record struct PageRef(uint Value)
 {
+    /// <summary>No page: it has no record.</summary>
+    public static readonly PageRef None = new(uint.MaxValue);
+
     public int Slab => (int)(Value / PageRecords.PagesPerSlab);
 
     public int Place => (int)(Value % PageRecords.PagesPerSlab);
@@ -10,68 +13,41 @@ internal readonly record struct PageRef(uint Value)
     public static PageRef At(int slab, int place) => new((uint)slab * PageRecords.PagesPerSlab + (uint)place);
 }
 
-/// <summary>What the engine knows of a page. Values from <see cref="FirstFrame"/> on name the frame that it is mapped to.</summary>
-internal static class PageState
-{
-    public const uint None = 0;
-
-    /// <summary>Written in the pass before; if not again in this one, it is looked up.</summary>
-    public const uint Written = 1;
-
-    /// <summary>Written in this pass.</summary>
-    public const uint WrittenNow = 2;
-
-    /// <summary>Unchanged for a while and like no other: in the unstable index.</summary>
-    public const uint Unique = 3;
-
-    /// <summary>Physically shared already; left alone until it is written.</summary>
-    public const uint SharedAlready = 4;
-
-    /// <summary>Could not be merged this time; looked up again in the next pass.</summary>
-    public const uint Retry = 5;
-
-    /// <summary>Cannot be merged for its content; left alone until it is written.</summary>
-    public const uint Odd = 6;
-
-    /// <summary>Given back to the kernel's zero page.</summary>
-    public const uint Zeroed = 7;
-
-    /// <summary>In a plan that is not carried out yet.</summary>
-    public const uint Planned = 8;
-
-    /// <summary>Was merged, and a write broke it: private memory inside a mapping of frames.</summary>
-    public const uint Broken = 9;
-
-    public const uint FirstFrame = 16;
-
-    public static bool IsMerged(uint state) => state >= FirstFrame;
-
-    /// <summary>Looked at again in the next pass.</summary>
-    public static bool IsPending(uint state) => state is Written or WrittenNow or Retry;
-}
-
 /// <summary>The records of all pages: columns in native memory, handed out in slabs of 512 neighbouring pages (2 MiB).</summary>
 /// <remarks><code>
-///   digest  u64   XxHash3 of the content; valid while Unique, Planned or merged
+///   digest  u64   XxHash3 of the content; valid while unique, planned or merged, and, on a machine without write tracking, as the checksum of the last scan
 ///   state   u32   a PageState, or the frame plus FirstFrame
-/// </code>12 bytes a page; an entry of the unstable index costs 5 bytes at a load between 0.43 and 0.86, so a page never costs more than
-/// 24 bytes as long as its slab is fairly full. A slab exists only where a page was seen.</remarks>
-internal sealed class PageRecords : IDisposable
+///   owner   32 bytes a slab
+/// </code>12 bytes a page; an entry of the unstable index costs 5.8 to 10 bytes, a frame with its entry at most 22, and has two pages at least:
+/// a page never costs more than 24 bytes as long as its slab is fairly full. A slab exists only where a page was seen.</remarks>
+internal sealed class PageRecords(MemoryBudget budget) : IDisposable
 {
     public const int PagesPerSlab = 512;
+    private const int SlabsMax = (int)((1L << 32) / PagesPerSlab) - 1;
 
-    private readonly NativeColumn<ulong> _digests = new();
-    private readonly NativeColumn<uint> _states = new();
-    private readonly Stack<int> _free = [];
-    private SlabOwner[] _owners = new SlabOwner[16];
+    private readonly NativeColumn<ulong> _digests = new(budget);
+    private readonly NativeColumn<uint> _states = new(budget);
+    private readonly NativeColumn<SlabOwner> _owners = new(budget);
     private int _slabs;
 
+    /// <summary>The slabs given back, as a chain through <see cref="SlabOwner.NextFree"/>; 0 is its end, so slabs are named by their number plus one.</summary>
+    private int _firstFree;
+
+    /// <summary>Slabs in use.</summary>
+    public int SlabsUsed { get; private set; }
+
     /// <summary>Bytes held by all columns.</summary>
-    public long Bytes => _digests.Bytes + _states.Bytes + (long)_owners.Length * 40;
+    public long Bytes => _digests.Bytes + _states.Bytes + _owners.Bytes;
+
+    /// <summary>A deliberate fault: records are dropped without being counted off.</summary>
+    public bool DropsWithoutCounting { get; init; }
 
     public ref ulong Digest(PageRef page) => ref _digests[page.Value];
 
     public uint State(PageRef page) => _states[page.Value];
+
+    /// <summary>The states of a slab's pages.</summary>
+    public ReadOnlySpan<uint> StatesOf(int slab) => _states.Slice((long)slab * PagesPerSlab, PagesPerSlab);
 
     public ref SlabOwner Owner(int slab) => ref _owners[slab];
 
@@ -82,36 +58,43 @@ internal sealed class PageRecords : IDisposable
         if (old == state)
             return;
         ref SlabOwner owner = ref _owners[page.Slab];
-        Count(ref owner, counts, old, -1);
-        Count(ref owner, counts, state, +1);
+        owner.Count(old, -1);
+        owner.Count(state, +1);
+        if (!DropsWithoutCounting || state != PageState.None)
+            counts.Count(old, -1);
+        counts.Count(state, +1);
         old = state;
     }
 
     /// <summary>Takes a slab; all its pages are <see cref="PageState.None"/>.</summary>
-    public int Take(SpaceId space, ulong chunk)
+    /// <returns>False when there is no memory.</returns>
+    public bool TryTake(SpaceId space, ulong chunk, out int slab)
     {
-        int slab = _free.Count > 0 ? _free.Pop() : _slabs++;
-        long pages = (long)_slabs * PagesPerSlab;
-        if (pages > _digests.Capacity)
+        slab = _firstFree > 0 ? _firstFree - 1 : _slabs;
+        if (slab == _slabs)
         {
-            long capacity = Math.Max(pages, _digests.Capacity + _digests.Capacity / 32);
-            capacity = (capacity + PagesPerSlab - 1) / PagesPerSlab * PagesPerSlab;
-            _digests.Grow(capacity);
-            _states.Grow(capacity);
+            if (slab == SlabsMax || !TryMakeRoom(slab + 1L))
+                return false;
+            _slabs++;
+        }
+        else
+        {
+            _firstFree = _owners[slab].NextFree;
         }
 
-        if (slab >= _owners.Length)
-            Array.Resize(ref _owners, _owners.Length * 2);
         _owners[slab] = new SlabOwner { Space = space, Chunk = chunk };
-        return slab;
+        SlabsUsed++;
+        return true;
     }
 
     /// <summary>Gives a slab back; all its pages must be <see cref="PageState.None"/>.</summary>
     public void Return(int slab)
     {
         if (_owners[slab].Tracked != 0)
-            throw new InvalidOperationException($"slab {slab} is returned with {_owners[slab].Tracked} records in it");
-        _free.Push(slab);
+            throw new EngineInvariantException("slabs", $"slab {slab} is returned with {_owners[slab].Tracked} records in it");
+        _owners[slab] = new SlabOwner { NextFree = _firstFree };
+        _firstFree = slab + 1;
+        SlabsUsed--;
     }
 
     /// <inheritdoc/>
@@ -119,42 +102,15 @@ internal sealed class PageRecords : IDisposable
     {
         _digests.Dispose();
         _states.Dispose();
+        _owners.Dispose();
     }
 
-    private static void Count(ref SlabOwner owner, SpaceCounts counts, uint state, int by)
+    private bool TryMakeRoom(long slabs)
     {
-        if (state == PageState.None)
-            return;
-        owner.Tracked += by;
-        counts.Tracked += by;
-        if (PageState.IsMerged(state))
-        {
-            owner.Merged += by;
-            counts.Merged += by;
-        }
-        else if (PageState.IsPending(state))
-        {
-            owner.Pending += by;
-            counts.Pending += by;
-            if (state != PageState.Retry)
-                counts.Volatile += by;
-        }
-        else if (state == PageState.SharedAlready)
-        {
-            counts.SharedAlready += by;
-        }
-        else if (state == PageState.Zeroed)
-        {
-            counts.Zeroed += by;
-        }
-        else if (state == PageState.Broken)
-        {
-            counts.Broken += by;
-        }
-        else if (state == PageState.Unique)
-        {
-            counts.Unique += by;
-        }
+        long room = slabs * PagesPerSlab <= _digests.Capacity ? _digests.Capacity / PagesPerSlab : Math.Max(slabs, slabs + slabs / 64);
+        return (_digests.TryGrow(room * PagesPerSlab) || _digests.TryGrow(slabs * PagesPerSlab))
+            && (_states.TryGrow(room * PagesPerSlab) || _states.TryGrow(slabs * PagesPerSlab))
+            && (_owners.TryGrow(room) || _owners.TryGrow(slabs));
     }
 
     /// <summary>Whose a slab is, and how many of its pages are in which state.</summary>
@@ -163,33 +119,19 @@ internal sealed class PageRecords : IDisposable
         public SpaceId Space;
         public ulong Chunk;
         public int Tracked, Merged, Pending;
+
+        /// <summary>While it is free.</summary>
+        public int NextFree;
+
+        public void Count(uint state, int by)
+        {
+            if (state == PageState.None)
+                return;
+            Tracked += by;
+            if (PageState.IsMerged(state))
+                Merged += by;
+            else if (PageState.IsPending(state))
+                Pending += by;
+        }
     }
-}
-
-/// <summary>How many pages of a space are in which state.</summary>
-public sealed class SpaceCounts
-{
-    /// <summary>Pages that have a record.</summary>
-    public long Tracked { get; internal set; }
-
-    /// <summary>Pages mapped to a frame.</summary>
-    public long Merged { get; internal set; }
-
-    /// <summary>Pages to be looked at in the next pass.</summary>
-    public long Pending { get; internal set; }
-
-    /// <summary>Of those, pages that were written lately.</summary>
-    public long Volatile { get; internal set; }
-
-    /// <summary>Pages given back to the kernel's zero page.</summary>
-    public long Zeroed { get; internal set; }
-
-    /// <summary>Pages that another process maps too, after fork.</summary>
-    public long SharedAlready { get; internal set; }
-
-    /// <summary>Pages like no other, in the unstable index.</summary>
-    public long Unique { get; internal set; }
-
-    /// <summary>Pages that were merged once and are private memory inside a mapping of frames now.</summary>
-    public long Broken { get; internal set; }
 }

@@ -11,11 +11,11 @@ internal sealed class Plans
     /// <summary>Pages that wait to be carried out.</summary>
     public int Count { get; private set; }
 
-    public void Add(SpaceId space, ulong page, PageRef record, PlanKind kind, FrameId frame)
+    public void Add(SpaceId space, ulong page, PageRef record, PlanKind kind, FrameId frame, bool compared = false)
     {
         if (!_entries.TryGetValue(space.Value, out List<Entry>? entries))
             _entries.Add(space.Value, entries = []);
-        entries.Add(new Entry(page, record, kind, frame));
+        entries.Add(new Entry(page, record, kind, frame, compared));
         Count++;
     }
 
@@ -62,13 +62,11 @@ internal sealed class Plans
         return true;
     }
 
-    /// <summary>Forgets what is planned for a space that is gone.</summary>
-    public void Drop(SpaceId space)
-    {
-        if (_entries.Remove(space.Value, out List<Entry>? entries))
-            Count -= entries.Count;
-    }
-
     /// <summary>One page's decision.</summary>
-    internal readonly record struct Entry(ulong Page, PageRef Record, PlanKind Kind, FrameId Frame);
+    /// <param name="Page">Its number.</param>
+    /// <param name="Record">Its record; none where it has none.</param>
+    /// <param name="Kind">What to do.</param>
+    /// <param name="Frame">The frame to map it to.</param>
+    /// <param name="Compared">Its bytes were found to be the frame's when this was decided.</param>
+    internal readonly record struct Entry(ulong Page, PageRef Record, PlanKind Kind, FrameId Frame, bool Compared);
 }

@@ -69,6 +69,14 @@ public sealed unsafe class FramePool : IDisposable
             return _writable is not null && LibC.pwrite(_writable.Number, bytes, (nuint)content.Length, (long)firstFrame * 4096) == content.Length;
     }
 
+    /// <summary>Reads a frame.</summary>
+    /// <returns>False when it cannot be read.</returns>
+    public bool TryRead(uint frame, Span<byte> content)
+    {
+        fixed (byte* bytes = content)
+            return LibC.pread(Readable.Number, bytes, (nuint)content.Length, (long)frame * 4096) == content.Length;
+    }
+
     /// <summary>Gives the memory of neighbouring frames back. They read as zeros from now on.</summary>
     public void Punch(uint firstFrame, int count)
     {

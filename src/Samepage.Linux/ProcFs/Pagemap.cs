@@ -40,6 +40,11 @@ public sealed unsafe class Pagemap : IDisposable
         Scan(start, end, LibC.PM_SCAN_WP_MATCHING, LibC.PAGE_IS_WRITTEN | LibC.PAGE_IS_PRESENT | (withHugePages ? 0 : LibC.PAGE_IS_HUGE),
             withHugePages ? 0 : LibC.PAGE_IS_HUGE, LibC.PAGE_IS_PFNZERO, regions);
 
+    /// <summary>Lists the present pages, written or not; those of huge pages are left out.</summary>
+    /// <inheritdoc cref="CollectWritten" path="/param|/returns"/>
+    public Errno CollectPresent(ulong start, ulong end, List<PageRegion> regions) =>
+        Scan(start, end, 0, LibC.PAGE_IS_PRESENT | LibC.PAGE_IS_HUGE, LibC.PAGE_IS_HUGE, LibC.PAGE_IS_PFNZERO, regions);
+
     /// <summary>Lists the present pages that belong to a file: in a mapping of frames, the pages that no write has broken.</summary>
     /// <inheritdoc cref="CollectWritten" path="/param|/returns"/>
     public Errno CollectFilePages(ulong start, ulong end, List<PageRegion> regions) =>

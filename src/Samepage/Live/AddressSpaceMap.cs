@@ -7,17 +7,21 @@ using Samepage.Linux.ProcFs;
 namespace Samepage.Live;
 
 /// <summary>A stretch of a target's memory in which an operation may work: one mapping, with the advice that its replacement must carry.</summary>
-internal readonly record struct Segment(ulong Start, ulong End, AreaKind Kind, OperationFlags Advice);
+/// <param name="Start">First byte.</param>
+/// <param name="End">One past the last byte.</param>
+/// <param name="Kind">What it holds.</param>
+/// <param name="Advice">What the program advised.</param>
+/// <param name="Offset">Bytes into the pool; meaningless but for a mapping of frames.</param>
+internal readonly record struct Segment(ulong Start, ulong End, AreaKind Kind, OperationFlags Advice, ulong Offset)
+{
+    /// <summary>The frame that a mapping of frames has at an address.</summary>
+    public FrameId FrameAt(ulong address) => new((uint)((Offset + (address - Start)) / 4096));
+}
 
 /// <summary>What a target's mappings are, and which of them may be merged.</summary>
 internal sealed class AddressSpaceMap(int pid, FramePool pool)
 {
-    /// <summary>What a mapping may show in VmFlags and still be merged: all that its replacement has by itself, or carries on, or does not need.</summary>
-    /// <remarks>rd wr mr mw me ac: ordinary writable memory. sd: soft-dirty, kept by the kernel. mg, hg, nh: advice, carried on. uw: tracked by us.
-    /// nr: no reservation. Whatever else stands there (locked, no-fork, no-dump, wipe-on-fork, growing, sealed, I/O …) is not merged.</remarks>
-    private static readonly HashSet<string> Carried = ["rd", "wr", "mr", "mw", "me", "ac", "sd", "mg", "hg", "nh", "uw", "nr"];
-
-    private static readonly Dictionary<string, bool> KnownFlags = [];
+    private static readonly Dictionary<string, AreaTraits> KnownFlags = [];
     private readonly List<Mapping> _mappings = [];
 
     /// <summary>Segments by rising address.</summary>
@@ -50,17 +54,17 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
             if (mapping.Start >= agentStart && mapping.End <= agentEnd)
                 continue;
             if (mapping.Inode == pool.Inode && mapping.Device == pool.Device)
-                Segments.Add(new Segment(mapping.Start, mapping.End, AreaKind.Merged, AdviceOf(mapping)));
+                Segments.Add(new Segment(mapping.Start, mapping.End, AreaKind.Merged, AdviceOf(mapping), mapping.Offset));
             else if (IsMergeable(mapping))
-                Segments.Add(new Segment(mapping.Start, mapping.End, AreaKind.Mergeable, AdviceOf(mapping)));
+                Segments.Add(new Segment(mapping.Start, mapping.End, AreaKind.Mergeable, AdviceOf(mapping), 0));
         }
 
         return true;
     }
 
     /// <summary>Notes what our own merges have made of the segments, so that mappings need not be read again for them.</summary>
-    /// <param name="merged">Ranges that are mappings of frames now, by rising address.</param>
-    public void NoteMerged(List<(ulong Start, ulong End)> merged)
+    /// <param name="merged">Ranges that are mappings of frames now, by rising address, and where in the pool their frames begin.</param>
+    public void NoteMerged(List<(ulong Start, ulong End, ulong Offset)> merged)
     {
         if (merged.Count == 0)
             return;
@@ -73,12 +77,12 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
             ulong at = segment.Start;
             while (segment.Kind == AreaKind.Mergeable && next < merged.Count && merged[next].Start < segment.End)
             {
-                (ulong start, ulong end) = merged[next];
+                (ulong start, ulong end, ulong offset) = merged[next];
                 if (end > segment.End || start < at)
                     break;
                 if (start > at)
                     Segments.Add(segment with { Start = at, End = start });
-                Segments.Add(segment with { Start = start, End = end, Kind = AreaKind.Merged });
+                Segments.Add(segment with { Start = start, End = end, Kind = AreaKind.Merged, Offset = offset });
                 at = end;
                 next++;
             }
@@ -88,15 +92,43 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
         }
     }
 
-    private static bool IsMergeable(in Mapping mapping) =>
-        mapping is { Inode: 0, Shared: false, Readable: true, Writable: true, Executable: false, Name: "" or "[heap]" } && HasOnlyCarriedFlags(mapping.Flags);
+    private static bool IsMergeable(in Mapping mapping) => AreaEligibility.IsMergeable(
+        (mapping.Readable ? AreaTraits.Readable : 0) | (mapping.Writable ? AreaTraits.Writable : 0) | (mapping.Executable ? AreaTraits.Executable : 0) |
+        (mapping.Shared ? AreaTraits.Shared : 0) | (mapping.Inode != 0 ? AreaTraits.FileBacked : 0) | (mapping.Name is "" or "[heap]" ? 0 : AreaTraits.Special) |
+        TraitsOf(mapping.Flags));
 
-    private static bool HasOnlyCarriedFlags(string flags)
+    private static AreaTraits TraitsOf(string flags)
     {
-        if (!KnownFlags.TryGetValue(flags, out bool carried))
-            KnownFlags.Add(flags, carried = flags.Length > 0 && flags.Split(' ', StringSplitOptions.RemoveEmptyEntries).All(Carried.Contains));
-        return carried;
+        if (!KnownFlags.TryGetValue(flags, out AreaTraits traits))
+        {
+            foreach (string flag in flags.Split(' ', StringSplitOptions.RemoveEmptyEntries))
+                traits |= TraitOf(flag);
+            KnownFlags.Add(flags, traits |= flags.Length == 0 ? AreaTraits.Unknown : 0);
+        }
+
+        return traits;
     }
+
+    /// <summary>What a flag of VmFlags means, as far as it decides; proc_pid_smaps(5). What is not listed is unknown, and not merged.</summary>
+    /// <remarks>rd wr mr mw me ac: ordinary writable memory. sd: soft-dirty, kept by the kernel. mg, hg, nh: advice, carried on. uw: tracked by us.
+    /// nr: no reservation.</remarks>
+    private static AreaTraits TraitOf(string flag) => flag switch
+    {
+        "rd" or "wr" or "mr" or "mw" or "me" or "ac" or "sd" or "mg" or "hg" or "nh" or "uw" or "nr" => AreaTraits.None,
+        "sh" => AreaTraits.Shared,
+        "ex" => AreaTraits.Executable,
+        "gd" => AreaTraits.Growing,
+        "pf" or "mm" => AreaTraits.RawFrames,
+        "io" => AreaTraits.Device,
+        "ht" => AreaTraits.HugeTlb,
+        "de" => AreaTraits.DontExpand,
+        "dc" => AreaTraits.DontCopy,
+        "dd" => AreaTraits.DontDump,
+        "wf" => AreaTraits.WipeOnFork,
+        "lo" => AreaTraits.Locked,
+        "sl" => AreaTraits.Sealed,
+        _ => AreaTraits.Unknown,
+    };
 
     private static OperationFlags AdviceOf(in Mapping mapping) =>
         (mapping.Has("mg") ? OperationFlags.Mergeable : 0) | (mapping.Has("hg") ? OperationFlags.HugePage : 0) | (mapping.Has("nh") ? OperationFlags.NoHugePage : 0);

@@ -27,6 +27,9 @@ internal sealed class LiveMachine : IMachine, IDisposable
     /// <inheritdoc/>
     public int PageSize => (int)Page;
 
+    /// <inheritdoc/>
+    public bool TracksWrites => true;
+
     /// <summary>The processes taken in.</summary>
     public IReadOnlyCollection<LiveSpace> Spaces => _spaces.Values;
 
@@ -123,15 +126,17 @@ internal sealed class LiveMachine : IMachine, IDisposable
     }
 
     /// <inheritdoc/>
-    public bool TryCollectWritten(SpaceId id, List<Area> areas, List<WrittenRun> written)
+    public bool TryCollectWritten(SpaceId id, List<Area> areas, bool everything, List<WrittenRun> written)
     {
         written.Clear();
-        if (_spaces[id.Value].IsIdle)
+        if (_spaces[id.Value].IsIdle && !everything)
             return true;
         foreach ((ulong start, ulong end) in Spans(areas, AreaKind.Mergeable))
         {
             _regions.Clear();
             if (_spaces[id.Value].Pagemap.CollectWritten(start, end, _regions) == Errno.ESRCH)
+                return false;
+            if (everything && !TryListPresent(id, areas, start, end))
                 return false;
             foreach (PageRegion region in _regions)
             {
@@ -144,19 +149,21 @@ internal sealed class LiveMachine : IMachine, IDisposable
     }
 
     /// <inheritdoc/>
-    public bool TryCollectMerged(SpaceId id, List<Area> areas, List<PageRun> merged, out bool unchanged)
+    public bool TryCollectMerged(SpaceId id, List<Area> areas, List<MergedRun> merged, out bool unchanged)
     {
         merged.Clear();
-        unchanged = _spaces[id.Value].IsIdle;
+        LiveSpace space = _spaces[id.Value];
+        unchanged = space.IsIdle;
         if (unchanged)
             return true;
+        int segment = 0;
         foreach ((ulong start, ulong end) in Spans(areas, AreaKind.Merged))
         {
             _regions.Clear();
-            if (_spaces[id.Value].Pagemap.CollectFilePages(start, end, _regions) == Errno.ESRCH)
+            if (space.Pagemap.CollectFilePages(start, end, _regions) == Errno.ESRCH)
                 return false;
             foreach (PageRegion region in _regions)
-                merged.Add(new PageRun(new PageNumber(region.Start / Page), (long)((region.End - region.Start) / Page)));
+                AddMerged(space.Map.Segments, ref segment, region, merged);
         }
 
         return true;
@@ -192,6 +199,9 @@ internal sealed class LiveMachine : IMachine, IDisposable
 
     /// <inheritdoc/>
     public bool TryWriteFrames(DomainId domain, FrameId first, ReadOnlySpan<byte> content) => _pools[domain.Value].TryWrite(first.Value, content);
+
+    /// <inheritdoc/>
+    public bool TryReadFrame(DomainId domain, FrameId frame, Span<byte> content) => _pools[domain.Value].TryRead(frame.Value, content);
 
     /// <inheritdoc/>
     public bool IsUnmapped(DomainId domain, FrameId frame) => _pools[domain.Value].IsUnmapped(frame.Value);
@@ -272,6 +282,37 @@ internal sealed class LiveMachine : IMachine, IDisposable
             space.Dispose();
         foreach (FramePool pool in _pools.Values)
             pool.Dispose();
+    }
+
+    /// <summary>Lists what is present between two places in the mergeable areas; what was collected as written is in it.</summary>
+    private bool TryListPresent(SpaceId id, List<Area> areas, ulong start, ulong end)
+    {
+        _regions.Clear();
+        foreach (Area area in areas)
+        {
+            ulong first = area.Range.Start.Value * Page;
+            if (area.Kind == AreaKind.Mergeable && first >= start && first < end &&
+                _spaces[id.Value].Pagemap.CollectPresent(first, area.Range.End * Page, _regions) == Errno.ESRCH)
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    /// <summary>A region of frames may lie over several mappings, each with frames of its own.</summary>
+    private static void AddMerged(List<Segment> segments, ref int segment, PageRegion region, List<MergedRun> merged)
+    {
+        while (segment < segments.Count && segments[segment].End <= region.Start)
+            segment++;
+        for (int i = segment; i < segments.Count && segments[i].Start < region.End; i++)
+        {
+            if (segments[i].Kind != AreaKind.Merged)
+                continue;
+            ulong start = Math.Max(region.Start, segments[i].Start), end = Math.Min(region.End, segments[i].End);
+            merged.Add(new MergedRun(new PageRun(new PageNumber(start / Page), (long)((end - start) / Page)), segments[i].FrameAt(start)));
+        }
     }
 
     private static bool Refresh(LiveSpace space) => space.Map.TryRefresh(space.Session.BaseAddress, space.Session.EndAddress);

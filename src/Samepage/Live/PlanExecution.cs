@@ -12,7 +12,7 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
     private const ulong Page = 4096;
     private readonly List<AgentOperation> _operations = [];
     private readonly List<int> _firstOutcomes = [];
-    private readonly List<(ulong Start, ulong End)> _merged = [];
+    private readonly List<(ulong Start, ulong End, ulong Offset)> _merged = [];
 
     /// <summary>Something was unmerged: the mappings must be read again.</summary>
     public bool Unmerged { get; private set; }
@@ -108,7 +108,7 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
             outcomes.Slice(first, done).Clear(); // PageOutcome.Done
             Unmerged |= operation.Kind == OperationKind.Unmerge;
             if (operation.Kind == OperationKind.Merge && done > 0)
-                _merged.Add((operation.Address, operation.Address + (ulong)done * Page));
+                _merged.Add((operation.Address, operation.Address + (ulong)done * Page, operation.FrameOffset));
             if (done == pages)
                 continue;
             PageOutcome outcome = (Errno)operation.Error switch

@@ -14,6 +14,11 @@ internal sealed class FakeMachine : IMachine
 
     public int PageSize => 64;
 
+    public bool TracksWrites { get; init; } = true;
+
+    /// <summary>Called at the beginning of each call that the engine makes for a space: what happens to the machine in between.</summary>
+    public Action<string>? Meanwhile { get; set; }
+
     /// <summary>The plans carried out, a space with its runs each.</summary>
     public List<(SpaceId Space, PlannedRun[] Runs)> Executed { get; } = [];
 
@@ -25,6 +30,9 @@ internal sealed class FakeMachine : IMachine
 
     /// <summary>There is no memory for frames.</summary>
     public bool OutOfMemory { get; set; }
+
+    /// <summary>The pages read by the engine, in order.</summary>
+    public List<(SpaceId Space, ulong Page)> Looked { get; } = [];
 
     /// <summary>Pages read by the engine.</summary>
     public long PagesRead { get; private set; }
@@ -85,6 +93,43 @@ internal sealed class FakeMachine : IMachine
             (space[page], space.Changed) = (new FakePage { Exists = true }, true);
     }
 
+    /// <summary>The program forks: the child maps what its parent maps, its own pages are shared by both.</summary>
+    public FakeSpace Fork(FakeSpace parent)
+    {
+        FakeSpace child = NewSpace(parent.Domain.Value, parent.Pages.Length, parent.First);
+        for (int i = 0; i < parent.Pages.Length; i++)
+        {
+            ref FakePage page = ref parent.Pages[i];
+            page.SharedByFork = page.Own != null;
+            child.Pages[i] = page with { Written = page.Own != null };
+            if (page.InFrame)
+                _users[(parent.Domain.Value, page.Mapped!.Value)]++;
+        }
+
+        return child;
+    }
+
+    /// <summary>The daemon has moved a frame: all who map it see it at its new place.</summary>
+    public void MoveFrame(int domain, uint from, uint to)
+    {
+        _frames.Remove((domain, from), out byte[]? content);
+        _users.Remove((domain, from), out int users);
+        _everWritten.Remove((domain, from));
+        _everWritten.Add((domain, to));
+        (_frames[(domain, to)], _users[(domain, to)]) = (content!, users);
+        foreach (FakeSpace space in _spaces.Values.Where(space => space.Domain.Value == domain))
+        {
+            for (int i = 0; i < space.Pages.Length; i++)
+            {
+                if (space.Pages[i].Mapped == from)
+                    (space.Pages[i].Mapped, space.Changed) = (to, true);
+            }
+        }
+    }
+
+    /// <summary>The program takes its advice back, or gives it again.</summary>
+    public void OptOut(FakeSpace space, ulong page, bool isOut = true) => (space[page].OptedOut, space.Changed) = (isOut, true);
+
     /// <summary>The program ends.</summary>
     public void End(FakeSpace space)
     {
@@ -109,6 +154,7 @@ internal sealed class FakeMachine : IMachine
 
     public bool TryListAreas(SpaceId space, List<Area> areas, out bool changed)
     {
+        Meanwhile?.Invoke(nameof(TryListAreas));
         FakeSpace listed = _spaces[space.Value];
         (changed, listed.Changed) = (listed.Changed, false);
         areas.Clear();
@@ -116,13 +162,13 @@ internal sealed class FakeMachine : IMachine
         {
             FakePage page = listed.Pages[i];
             int count = 1;
-            while (i + count < listed.Pages.Length && listed.Pages[i + count].Exists == page.Exists &&
+            while (i + count < listed.Pages.Length && listed.Pages[i + count].Exists == page.Exists && listed.Pages[i + count].OptedOut == page.OptedOut &&
                 listed.Pages[i + count].Mapped == (page.Mapped is uint frame ? frame + (uint)count : null))
             {
                 count++;
             }
 
-            if (page.Exists)
+            if (page.Exists && !page.OptedOut)
                 areas.Add(new Area(new PageRun(new PageNumber(listed.First + (ulong)i), count), page.Mapped == null ? AreaKind.Mergeable : AreaKind.Merged));
             i += count;
         }
@@ -130,14 +176,15 @@ internal sealed class FakeMachine : IMachine
         return !listed.Gone;
     }
 
-    public bool TryCollectWritten(SpaceId space, List<Area> areas, List<WrittenRun> written)
+    public bool TryCollectWritten(SpaceId space, List<Area> areas, bool everything, List<WrittenRun> written)
     {
+        Meanwhile?.Invoke(nameof(TryCollectWritten));
         FakeSpace collected = _spaces[space.Value];
         written.Clear();
         foreach (ulong page in PagesOf(areas, AreaKind.Mergeable))
         {
             ref FakePage candidate = ref collected[page];
-            if (!candidate.Written || (candidate.Own == null && !candidate.ShowsZeroPage))
+            if ((TracksWrites && !everything && !candidate.Written) || (candidate.Own == null && !candidate.ShowsZeroPage))
                 continue;
             candidate.Written = false;
             if (written.Count > 0 && written[^1].Range.End == page && written[^1].IsZeroPage == candidate.ShowsZeroPage)
@@ -149,8 +196,9 @@ internal sealed class FakeMachine : IMachine
         return !collected.Gone;
     }
 
-    public bool TryCollectMerged(SpaceId space, List<Area> areas, List<PageRun> merged, out bool unchanged)
+    public bool TryCollectMerged(SpaceId space, List<Area> areas, List<MergedRun> merged, out bool unchanged)
     {
+        Meanwhile?.Invoke(nameof(TryCollectMerged));
         unchanged = false;
         FakeSpace collected = _spaces[space.Value];
         merged.Clear();
@@ -158,10 +206,11 @@ internal sealed class FakeMachine : IMachine
         {
             if (!collected[page].InFrame)
                 continue;
-            if (merged.Count > 0 && merged[^1].End == page)
-                merged[^1] = merged[^1] with { Count = merged[^1].Count + 1 };
+            uint frame = collected[page].Mapped!.Value;
+            if (merged.Count > 0 && merged[^1].Range.End == page && merged[^1].FirstFrame.Value + merged[^1].Range.Count == frame)
+                merged[^1] = merged[^1] with { Range = merged[^1].Range with { Count = merged[^1].Range.Count + 1 } };
             else
-                merged.Add(new PageRun(new PageNumber(page), 1));
+                merged.Add(new MergedRun(new PageRun(new PageNumber(page), 1), new FrameId(frame)));
         }
 
         return !collected.Gone;
@@ -169,7 +218,9 @@ internal sealed class FakeMachine : IMachine
 
     public void Read(SpaceId space, PageRun range, Span<byte> content, Span<PageFact> facts)
     {
+        Meanwhile?.Invoke(nameof(Read));
         FakeSpace read = _spaces[space.Value];
+        Looked.AddRange(Enumerable.Range(0, (int)range.Count).Select(i => (space, range.Start.Value + (ulong)i)));
         PagesRead += range.Count;
         for (int i = 0; i < (int)range.Count; i++)
         {
@@ -177,12 +228,19 @@ internal sealed class FakeMachine : IMachine
             See(read, range.Start.Value + (ulong)i).CopyTo(content[(i * PageSize)..]);
             facts[i] = page switch
             {
+                _ when read.Gone => PageFact.Absent,
                 { InFrame: true } => PageFact.SharedAlready,
                 { Own: null } => PageFact.Absent,
                 { SharedByFork: true } => PageFact.SharedAlready,
                 _ => PageFact.Own,
             };
         }
+    }
+
+    public bool TryReadFrame(DomainId domain, FrameId frame, Span<byte> content)
+    {
+        Frame(domain, frame.Value).CopyTo(content);
+        return true;
     }
 
     public bool TryWriteFrames(DomainId domain, FrameId first, ReadOnlySpan<byte> content)
@@ -204,6 +262,7 @@ internal sealed class FakeMachine : IMachine
 
     public void Execute(SpaceId space, List<PlannedRun> plan, Span<PageOutcome> outcomes)
     {
+        Meanwhile?.Invoke(nameof(Execute));
         FakeSpace worked = _spaces[space.Value];
         Executed.Add((space, [.. plan]));
         int at = 0;
@@ -260,7 +319,7 @@ internal sealed class FakeMachine : IMachine
             return PageOutcome.Done;
         }
 
-        if (!target.Exists || target.Own == null || target.Mapped != null)
+        if (!target.Exists || target.OptedOut || target.Own == null || target.Mapped != null)
             return PageOutcome.Gone;
         if (kind == PlanKind.MakeZero)
         {

@@ -8,6 +8,9 @@ internal struct FakePage
     /// <summary>The program has it mapped.</summary>
     public bool Exists;
 
+    /// <summary>The program does not want it merged.</summary>
+    public bool OptedOut;
+
     /// <summary>The program's own copy; null where it has none.</summary>
     public byte[]? Own;
 

@@ -5,13 +5,19 @@ namespace Samepage.EngineTests.Harness;
 /// <summary>An engine on a fake machine, with the spaces that it was given.</summary>
 internal sealed class Scanned : IDisposable
 {
-    public FakeMachine Machine { get; } = new();
+    public FakeMachine Machine { get; }
 
     public ScanEngine Engine { get; }
 
     public List<FakeSpace> Spaces { get; } = [];
 
-    public Scanned() => Engine = new ScanEngine(Machine);
+    /// <param name="tracksWrites">The machine tracks writes; otherwise the engine has to compare checksums.</param>
+    /// <param name="options">How the engine is made.</param>
+    public Scanned(bool tracksWrites = true, EngineOptions? options = null)
+    {
+        Machine = new FakeMachine { TracksWrites = tracksWrites };
+        Engine = new ScanEngine(Machine, options ?? new EngineOptions());
+    }
 
     /// <summary>A space that the engine knows; its pages are filled with the values given.</summary>
     public FakeSpace Space(int domain, params byte[] values)
@@ -25,7 +31,7 @@ internal sealed class Scanned : IDisposable
     /// <summary>Lets the engine know a space.</summary>
     public FakeSpace Take(FakeSpace space)
     {
-        Engine.Add(space.Id, space.Domain);
+        Assert.True(Engine.Add(space.Id, space.Domain));
         Spaces.Add(space);
         return space;
     }
@@ -38,7 +44,22 @@ internal sealed class Scanned : IDisposable
             foreach (FakeSpace space in Spaces)
                 Assert.True(Engine.Visit(space.Id));
             Engine.EndPass();
+            Engine.CheckInvariants();
         }
+    }
+
+    /// <summary>Scans to the end of a pass, so many pages at a time.</summary>
+    /// <returns>What the batches did.</returns>
+    public List<BatchReport> ScanPass(int pages = 1000)
+    {
+        List<BatchReport> batches = [];
+        do
+        {
+            batches.Add(Engine.Scan(pages));
+            Engine.CheckInvariants();
+        }
+        while (batches[^1].PassesCompleted == 0);
+        return batches;
     }
 
     public void Remove(FakeSpace space)

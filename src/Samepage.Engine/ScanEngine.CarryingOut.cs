@@ -1,0 +1,122 @@
+using Samepage.Engine.Records;
+using Samepage.Engine.Scan;
+
+namespace Samepage.Engine;
+
+/// <content>Carrying plans out, and settling what came of them.</content>
+public sealed partial class ScanEngine
+{
+    private void CarryOut()
+    {
+        WriteBuffered();
+        while (_plans.Count > 0)
+        {
+            foreach (int number in _plans.Spaces())
+                _ = CarryOut(_spaces[number]);
+            GiveUpLonelyFrames();
+        }
+
+        _unwritten.Clear();
+    }
+
+    /// <summary>Carries out what is planned for a space.</summary>
+    /// <param name="space">The space.</param>
+    /// <param name="busy">Receives what somebody holds at the moment.</param>
+    /// <returns>The worst outcome that may be another when it is tried again; done when there is none.</returns>
+    private PageOutcome CarryOut(Space space, List<Plans.Entry>? busy = null)
+    {
+        Plans.Entry[] entries = _plans.Take(space.Id.Value, out List<PlannedRun> runs);
+        PageOutcome[] outcomes = new PageOutcome[entries.Length];
+        if (space.IsLeaving)
+            outcomes.AsSpan().Fill(PageOutcome.Gone);
+        else
+            _machine.Execute(space.Id, runs, outcomes);
+        PageOutcome failure = PageOutcome.Done;
+        for (int i = 0; i < entries.Length; i++)
+        {
+            Settle(space, entries[i], outcomes[i]);
+            if (outcomes[i] is PageOutcome.Busy or PageOutcome.Deferred or PageOutcome.Refused && outcomes[i] > failure)
+                failure = outcomes[i];
+            if (outcomes[i] == PageOutcome.Busy)
+                busy?.Add(entries[i]);
+        }
+
+        return failure;
+    }
+
+    private void Settle(Space space, Plans.Entry entry, PageOutcome outcome)
+    {
+        if (outcome == PageOutcome.Differs && Has(EngineFaults.IgnoreDiffers))
+            outcome = PageOutcome.Done;
+        if (outcome == PageOutcome.Done)
+        {
+            SettleDone(space, entry);
+            return;
+        }
+
+        // A page that was to be unmerged and could not be stays merged; it is noticed if that ever changes.
+        if (entry.Kind == PlanKind.Unmerge)
+            return;
+        space.Deferred |= outcome == PageOutcome.Deferred;
+        _records.SetState(entry.Record, outcome switch
+        {
+            PageOutcome.Differs => AfterDiffering(space, entry),
+            PageOutcome.Gone => PageState.None,
+            _ => PageState.Retry,
+        }, space.Counts);
+    }
+
+    private void SettleDone(Space space, Plans.Entry entry)
+    {
+        switch (entry.Kind)
+        {
+            case PlanKind.Merge:
+                space.Domain.Frames.AddUser(entry.Frame);
+                _records.SetState(entry.Record, PageState.InFrame(entry.Frame), space.Counts);
+                space.QuietVisits = 0;
+                break;
+            case PlanKind.MakeZero:
+                _records.SetState(entry.Record, PageState.Zeroed, space.Counts);
+                space.QuietVisits = 0;
+                break;
+            default:
+                if (entry.Record == PageRef.None)
+                    break;
+                Leave(space, entry.Record);
+                _records.SetState(entry.Record, PageState.WrittenNow, space.Counts);
+                break;
+        }
+    }
+
+    /// <summary>A content that was not what it was thought to be was written meanwhile, or has another content's digest: it is looked at
+    /// once more, with bytes compared. What differs even then is left alone until it is written.</summary>
+    private uint AfterDiffering(Space space, Plans.Entry entry)
+    {
+        if (_unwritten.Contains((space.Domain.Id, entry.Frame)))
+            return PageState.Retry;
+        return entry.Compared ? PageState.Odd : PageState.Differed;
+    }
+
+    /// <summary>C10: a new frame that only one of its two pages could be merged into gives that page back, unless the other is only put off.</summary>
+    private void GiveUpLonelyFrames()
+    {
+        foreach (NewFrame made in _newFrames)
+        {
+            if (made.Domain.Frames.UsersOf(made.Frame) != 1 || Has(EngineFaults.KeepLonelyFrames))
+                continue;
+            uint merged = PageState.InFrame(made.Frame);
+            bool first = _records.State(made.Record) == merged;
+            // The other is only put off: it finds the frame again.
+            if (_records.State(first ? made.Twin : made.Record) == PageState.Retry && !_unwritten.Contains((made.Domain.Id, made.Frame)))
+                continue;
+            // Nobody is to join it while it goes, or the page that is given back would be the first to.
+            made.Domain.Frames.Hide(made.Frame);
+            if (first)
+                _plans.Add(made.Space.Id, made.Page, made.Record, PlanKind.Unmerge, made.Frame);
+            else if (_records.State(made.Twin) == merged)
+                _plans.Add(made.Other.Id, made.OtherPage, made.Twin, PlanKind.Unmerge, made.Frame);
+        }
+
+        _newFrames.Clear();
+    }
+}

@@ -1,0 +1,193 @@
+using Samepage.Engine.Records;
+using Samepage.Engine.Scan;
+
+namespace Samepage.Engine;
+
+/// <summary>How far a visit came.</summary>
+public enum VisitOutcome
+{
+    /// <summary>It has come to the end of the space.</summary>
+    Ended,
+
+    /// <summary>It goes on where it stopped.</summary>
+    Unfinished,
+
+    /// <summary>The space is gone, or must be left: the caller removes it.</summary>
+    Gone,
+}
+
+/// <content>A visit, step by step.</content>
+public sealed partial class ScanEngine
+{
+    private const int QuietLookUps = 64;
+    private const int DeferredVisitsToSettle = 20;
+    private const int VisitsBetweenSecondLooks = 16;
+
+    private readonly List<WrittenRun> _written = [];
+    private readonly List<MergedRun> _merged = [];
+
+    /// <summary>Visits one space, or goes on with its visit, to the end.</summary>
+    /// <returns>False when the space is gone, or must be left: the caller removes it.</returns>
+    public bool Visit(SpaceId id)
+    {
+        long pages = long.MaxValue;
+        return Visit(id, ref pages) != VisitOutcome.Gone;
+    }
+
+    /// <summary>Visits one space, or goes on with its visit, for so many pages (B2). On a machine without write tracking every space must be
+    /// visited once between two calls of <see cref="EndPass"/>.</summary>
+    /// <param name="id">The space.</param>
+    /// <param name="pages">Pages that may be read and looked up; less those that were, afterwards.</param>
+    public VisitOutcome Visit(SpaceId id, ref long pages)
+    {
+        Begin();
+        try
+        {
+            return GoOn(_spaces[id.Value], ref pages);
+        }
+        finally
+        {
+            End();
+        }
+    }
+
+    /// <summary>Ends a pass over all spaces: frames that nobody uses any more are freed, and the unstable side is emptied where writes are not tracked (B3, C7, C11).</summary>
+    public void EndPass()
+    {
+        Begin();
+        try
+        {
+            EndThePass();
+        }
+        finally
+        {
+            End();
+        }
+    }
+
+    private void EndThePass()
+    {
+        FullScans++;
+        Domain[] domains = [.. _domains.Values];
+        foreach (Domain domain in domains)
+        {
+            if (!_machine.TracksWrites)
+                domain.Unstable.Clear();
+            domain.Frames.Sweep(_machine);
+        }
+    }
+
+    private VisitOutcome GoOn(Space space, ref long pages)
+    {
+        if (space.IsLeaving || (!space.InVisit && !TryBeginVisit(space)))
+            return VisitOutcome.Gone;
+        bool ended = Has(EngineFaults.ForgetPlace) ? LookUpFromStart(space, ref pages) : LookUp(space, ref pages);
+        CarryOut();
+        if (space.IsLeaving)
+            return VisitOutcome.Gone;
+        if (!ended)
+            return VisitOutcome.Unfinished;
+        EndVisit(space);
+        return VisitOutcome.Ended;
+    }
+
+    private bool LookUpFromStart(Space space, ref long pages)
+    {
+        space.NextPage = 0;
+        return LookUp(space, ref pages);
+    }
+
+    private bool TryBeginVisit(Space space)
+    {
+        space.Visits++;
+        space.QuietVisits++;
+        if (space.Counts.SharedAlready > 0 && _machine.TracksWrites && space.Visits % VisitsBetweenSecondLooks == 0)
+            LookAgainAtShared(space);
+        if (!_machine.TryListAreas(space.Id, space.Areas, out bool changed) || space.IsLeaving)
+            return false;
+        changed |= space.AreasChanged;
+        if (changed && !Has(EngineFaults.KeepPassedRecords))
+            DropOutside(space);
+        space.AreasChanged = false;
+        List<WrittenRun> written = _machine.TracksWrites ? _written : space.Present;
+        if (!_machine.TryCollectWritten(space.Id, space.Areas, space.ListsEverything, written) || space.IsLeaving)
+            return false;
+        space.ListsEverything = false;
+        if (!_machine.TryCollectMerged(space.Id, space.Areas, _merged, out bool unchanged) || space.IsLeaving)
+            return false;
+        if (_machine.TracksWrites)
+            NoteWritten(space);
+        else if (!Has(EngineFaults.KeepPassedRecords))
+            DropUnlisted(space);
+        if (!unchanged)
+        {
+            NoteMerged(space, changed);
+            GiveBackBroken(space);
+        }
+
+        (space.InVisit, space.NextPage, space.News) = (true, 0, 0);
+        return true;
+    }
+
+    private void EndVisit(Space space)
+    {
+        space.InVisit = false;
+        space.Present.Clear();
+        // What was looked up for the first time may yet be found by others: quiet is a visit that looked at next to nothing.
+        if (space.News > Math.Max(QuietLookUps, space.Counts.Tracked / 64))
+            space.QuietVisits = 0;
+        AgeWritten(space);
+        space.DeferredVisits = space.Deferred ? space.DeferredVisits + 1 : 0;
+        if (space.Deferred && space.DeferredVisits < DeferredVisitsToSettle)
+            space.QuietVisits = 0;
+        space.Deferred = false;
+    }
+
+    /// <summary>A page that fork shared becomes its owner's alone when the child ends, and nothing announces that: look again now and then.</summary>
+    private void LookAgainAtShared(Space space)
+    {
+        for (int i = 0; i < space.Slabs.Count; i++)
+        {
+            int slab = space.Slabs.Slab(i);
+            for (int place = 0; place < PageRecords.PagesPerSlab; place++)
+            {
+                PageRef record = PageRef.At(slab, place);
+                if (_records.State(record) == PageState.SharedAlready)
+                    _records.SetState(record, PageState.Retry, space.Counts);
+            }
+        }
+    }
+
+    /// <summary>What was written in this visit is looked at in the next, and slabs without a record go.</summary>
+    private void AgeWritten(Space space)
+    {
+        bool empty = false;
+        for (int i = 0; i < space.Slabs.Count; i++)
+        {
+            int slab = space.Slabs.Slab(i);
+            empty |= _records.Owner(slab).Tracked == 0;
+            if (_records.Owner(slab).Pending == 0 || !_machine.TracksWrites)
+                continue;
+            for (int place = 0; place < PageRecords.PagesPerSlab; place++)
+            {
+                PageRef record = PageRef.At(slab, place);
+                if (_records.State(record) == PageState.WrittenNow)
+                    _records.SetState(record, PageState.Written, space.Counts);
+            }
+        }
+
+        if (empty)
+            ReturnEmptySlabs(space);
+    }
+
+    private void ReturnEmptySlabs(Space space)
+    {
+        space.Slabs.Keep((_, slab) =>
+        {
+            if (_records.Owner(slab).Tracked > 0)
+                return true;
+            ReturnSlab(space, slab);
+            return false;
+        });
+    }
+}
