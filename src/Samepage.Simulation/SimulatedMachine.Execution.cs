@@ -22,7 +22,7 @@ internal sealed partial class SimulatedMachine
             return;
         }
 
-        Hold(process);
+        process.Held = _options.HoldsThreads;
         int at = 0;
         foreach (PlannedRun run in plan)
         {
@@ -32,25 +32,8 @@ internal sealed partial class SimulatedMachine
                 break;
         }
 
-        Release(process);
-    }
-
-    /// <summary>Gives a process its own copy of everything back, as on opting out.</summary>
-    /// <returns>False when something could not be: for want of memory, or because somebody holds it. It may be asked again.</returns>
-    public bool UnmergeAll(SimulatedProcess process)
-    {
-        Hold(process);
-        PageOutcome[] outcomes = new PageOutcome[Tables.Window];
-        CarryOut(process, new PlannedRun(PlanKind.Unmerge, new PageRun(new PageNumber(process.FirstPage), Tables.Window), default), outcomes);
-        Release(process);
-        int first = PlaceOf(process, 0);
-        for (int place = first; place < first + Tables.Window; place++)
-        {
-            if (Tables[place].Backing != 0)
-                return false;
-        }
-
-        return true;
+        process.Held = false;
+        Exchanging = default;
     }
 
     /// <summary>What could be done of a run is done; behind a page that could not be, the rest is tried again.</summary>
@@ -78,18 +61,6 @@ internal sealed partial class SimulatedMachine
                 return;
             i++;
         }
-    }
-
-    private void Hold(SimulatedProcess process)
-    {
-        process.Held = _options.HoldsThreads;
-        Working = process;
-    }
-
-    private void Release(SimulatedProcess process)
-    {
-        process.Held = false;
-        (Working, Exchanging) = (null, default);
     }
 
     /// <summary>How many neighbours from a place on are in one area of a kind: runs are cut where areas end.</summary>

@@ -88,6 +88,26 @@ internal sealed partial class SimulatedMachine
         }
     }
 
+    /// <summary>Moves a frame to another number of its pool: its content and every mapping of it (F4).</summary>
+    public void MoveFrame(int domain, uint from, uint to)
+    {
+        PoolFrame held = Tables.Pools[domain, from];
+        (Tables.Pools[domain, to], Tables.Pools[domain, from]) = (held, default);
+        if (held.Physical != 0)
+            Tables.Physical[held.Physical - 1].Frame = to;
+        if (held.Slot != 0)
+            Tables.Swap[held.Slot - 1].Frame = to;
+        foreach (SimulatedProcess process in Living.Where(process => PoolOf(process) == domain))
+        {
+            int first = PlaceOf(process, 0);
+            for (int place = first; place < first + Tables.Window; place++)
+            {
+                if (Tables[place].Backing == from + 1)
+                    Tables.Change(place).Backing = to + 1;
+            }
+        }
+    }
+
     /// <summary>Makes a transparent huge page of eight neighbours, where nothing stands in the way.</summary>
     public bool Collapse(int place)
     {

@@ -54,6 +54,8 @@ internal sealed partial class SimulatedMachine
             kept = _options.HoldsThreads ? MapThenFill(process, place, kept, first, area, ref stop) : MapFilled(process, place, kept, first, area, ref stop);
         if (!process.Alive)
             return 0;
+        if (kept > 0 && frame is not null)
+            Merged = (Merged.Runs + 1, Merged.Pages + kept);
         for (int i = 0; i < kept && frame is not null; i++)
             Tables.Pools[PoolOf(process), frame.Value + (uint)i].Joined++;
         Finish(place, count);

@@ -6,6 +6,13 @@ namespace Samepage.Simulation;
 /// <content>What the engine may ask about spaces and frames.</content>
 internal sealed partial class SimulatedMachine
 {
+    private static readonly (AreaFlags Flag, AreaTraits Trait)[] Traits =
+    [
+        (AreaFlags.Readable, AreaTraits.Readable), (AreaFlags.Writable, AreaTraits.Writable), (AreaFlags.Executable, AreaTraits.Executable),
+        (AreaFlags.Shared, AreaTraits.Shared), (AreaFlags.Device, AreaTraits.Device), (AreaFlags.HugeTlb, AreaTraits.HugeTlb),
+        (AreaFlags.NoFork, AreaTraits.DontCopy), (AreaFlags.WipeOnFork, AreaTraits.WipeOnFork), (AreaFlags.NoExpand, AreaTraits.DontExpand),
+    ];
+
     /// <inheritdoc/>
     public bool TryListAreas(SpaceId space, List<Area> areas, out bool changed)
     {
@@ -32,13 +39,13 @@ internal sealed partial class SimulatedMachine
     }
 
     /// <inheritdoc/>
-    public bool TryCollectWritten(SpaceId space, List<Area> areas, List<WrittenRun> written)
+    public bool TryCollectWritten(SpaceId space, List<Area> areas, bool everything, List<WrittenRun> written)
     {
         Between();
         written.Clear();
         if (!IsThere(space, out SimulatedProcess process))
             return false;
-        List<int> places = [.. PlacesOf(process, areas, AreaKind.Mergeable).Where(IsWritten)];
+        List<int> places = [.. PlacesOf(process, areas, AreaKind.Mergeable).Where(place => IsThere(place) && (everything || !TracksWrites || !Tables[place].Has(EntryFlags.Tracked)))];
         foreach (int place in places)
             Append(written, process.FirstPage + (ulong)(place - PlaceOf(process, 0)), Tables[place].State == EntryState.Zero);
         if (Fails(MachineFaults.CollectThenProtect))
@@ -49,7 +56,7 @@ internal sealed partial class SimulatedMachine
     }
 
     /// <inheritdoc/>
-    public bool TryCollectMerged(SpaceId space, List<Area> areas, List<PageRun> merged, out bool unchanged)
+    public bool TryCollectMerged(SpaceId space, List<Area> areas, List<MergedRun> merged, out bool unchanged)
     {
         Between();
         merged.Clear();
@@ -64,10 +71,11 @@ internal sealed partial class SimulatedMachine
             if (!IsFrame(Tables[place]))
                 continue;
             ulong page = process.FirstPage + (ulong)(place - PlaceOf(process, 0));
-            if (merged.Count > 0 && merged[^1].End == page)
-                merged[^1] = merged[^1] with { Count = merged[^1].Count + 1 };
+            uint frame = Tables[place].Backing - 1;
+            if (merged.Count > 0 && merged[^1].Range.End == page && merged[^1].FirstFrame.Value + (uint)merged[^1].Range.Count == frame)
+                merged[^1] = merged[^1] with { Range = merged[^1].Range with { Count = merged[^1].Range.Count + 1 } };
             else
-                merged.Add(new PageRun(new PageNumber(page), 1));
+                merged.Add(new MergedRun(new PageRun(new PageNumber(page), 1), new FrameId(frame)));
         }
 
         return true;
@@ -120,6 +128,14 @@ internal sealed partial class SimulatedMachine
     }
 
     /// <inheritdoc/>
+    public bool TryReadFrame(DomainId domain, FrameId frame, Span<byte> content)
+    {
+        Between();
+        Content.Expand(ContentOf(domain.Value, frame.Value), content);
+        return true;
+    }
+
+    /// <inheritdoc/>
     public bool IsUnmapped(DomainId domain, FrameId frame) => Fails(MachineFaults.UnmappedAlways) || IsNowhereMapped(domain.Value, frame.Value);
 
     /// <inheritdoc/>
@@ -138,6 +154,19 @@ internal sealed partial class SimulatedMachine
     public bool IsFrame(in PageEntry entry) =>
         (entry.State == EntryState.Present && Tables.Physical[entry.Target].Use == PageUse.Frame) || IsFrameSlot(entry);
 
+    /// <summary>Whether any page of a process lies in a mapping of frames.</summary>
+    public bool MapsFrames(SimulatedProcess process)
+    {
+        int first = PlaceOf(process, 0);
+        for (int place = first; place < first + Tables.Window; place++)
+        {
+            if (Tables[place].Backing != 0)
+                return true;
+        }
+
+        return false;
+    }
+
     /// <summary>What an entry's area may be to the engine; null when it must be left alone (A2).</summary>
     public AreaKind? KindOf(SimulatedProcess process, in PageEntry entry)
     {
@@ -145,8 +174,16 @@ internal sealed partial class SimulatedMachine
             return AreaKind.Merged;
         if (!entry.In(AreaFlags.Mapped) || (process.ByAdvice && !entry.In(AreaFlags.Advised)))
             return null;
-        const AreaFlags Judged = ~(AreaFlags.Advised | AreaFlags.Locked);
-        return (entry.Area & Judged) == AreaFlags.Plain || Fails(MachineFaults.EverythingMergeable) ? AreaKind.Mergeable : null;
+        return Fails(MachineFaults.EverythingMergeable) || AreaEligibility.IsMergeable(TraitsOf(entry.Area)) ? AreaKind.Mergeable : null;
+    }
+
+    /// <summary>An area as the rule of eligibility sees it. Locks are left out: what carries plans out here takes them over (D7).</summary>
+    private static AreaTraits TraitsOf(AreaFlags area)
+    {
+        AreaTraits traits = AreaTraits.None;
+        foreach ((AreaFlags flag, AreaTraits trait) in Traits)
+            traits |= (area & flag) != 0 ? trait : AreaTraits.None;
+        return traits;
     }
 
     private bool IsNowhereMapped(int domain, uint frame)
@@ -172,18 +209,14 @@ internal sealed partial class SimulatedMachine
     private bool IsThere(SpaceId space, out SimulatedProcess process)
     {
         bool found = _spaces.TryGetValue(space.Value, out process!);
+        Working = process;
         return found && process.Alive;
     }
 
     private static bool Continues(in PageEntry first, in PageEntry next, int distance) =>
         next.Area == first.Area && next.Backing == (first.Backing == 0 ? 0 : first.Backing + (uint)distance);
 
-    /// <summary>With tracking, what was written or came into being since the last collection; without, all that is there.</summary>
-    private bool IsWritten(int place)
-    {
-        ref readonly PageEntry entry = ref Tables[place];
-        return entry.State is EntryState.Present or EntryState.Zero && entry.Backing == 0 && (!TracksWrites || !entry.Has(EntryFlags.Tracked));
-    }
+    private bool IsThere(int place) => Tables[place] is { Backing: 0, State: EntryState.Present or EntryState.Zero };
 
     private IEnumerable<int> PlacesOf(SimulatedProcess process, List<Area> areas, AreaKind kind)
     {

@@ -69,8 +69,8 @@ internal sealed partial class SimulatedMachine : IMachine
     /// <summary>Called when those who wait for places from one to before another may go on.</summary>
     public Action<int, int> Woken { get; set; } = static (_, _) => { };
 
-    /// <summary>The process that is being worked on for the engine; null when none is.</summary>
-    public SimulatedProcess? Working { get; private set; }
+    /// <summary>The process that the engine asked about last; null when its call has ended.</summary>
+    public SimulatedProcess? Working { get; set; }
 
     /// <summary>The part of it that is being exchanged: first page and count.</summary>
     public (int Page, int Count) Exchanging { get; private set; }
@@ -80,6 +80,9 @@ internal sealed partial class SimulatedMachine : IMachine
 
     /// <summary>Times that something was given up half-way because the world had moved.</summary>
     public long Races { get; private set; }
+
+    /// <summary>Runs that were merged into neighbouring frames at a stroke, and the pages in them.</summary>
+    public (long Runs, long Pages) Merged { get; private set; }
 
     /// <summary>The process in a slot; null when there is none.</summary>
     public SimulatedProcess? this[int slot] => _processes[slot];

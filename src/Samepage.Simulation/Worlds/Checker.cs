@@ -61,8 +61,6 @@ internal sealed class Checker(SimulatedMachine machine, Programs programs)
         if (process is not { Alive: true } || IsScratch(place))
             return;
         ref readonly PageEntry entry = ref _tables[place];
-        if (entry.Backing == 0)
-            programs.Inherited.Remove(place);
         if (entry.Area != programs.Area(place))
             throw Broken(Invariant.AreasStayAsAsked, place, $"it is {entry.Area}, and its program asked for {programs.Area(place)}");
         if (entry.Backing != 0 && entry.In(NeverMerged))

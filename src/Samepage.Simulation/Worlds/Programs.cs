@@ -35,9 +35,6 @@ internal sealed class Programs
     /// <summary>Pages that a device wrote past the page tables: no tracking of writes sees that.</summary>
     public HashSet<int> WrittenByDevices { get; } = [];
 
-    /// <summary>Pages that show a frame without the engine's doing: a fork or mremap brought them along, and no record of it is there.</summary>
-    public HashSet<int> Inherited { get; } = [];
-
     /// <summary>Pages held by devices.</summary>
     public int Pins => _pins.Count;
 
@@ -71,7 +68,6 @@ internal sealed class Programs
         {
             (int from, int to) = (_machine.PlaceOf(parent, page), _machine.PlaceOf(child, page));
             bool copied = (_areas[from] & AreaFlags.NoFork) == 0;
-            Inherit(to);
             _areas[to] = copied ? _areas[from] & ~AreaFlags.Locked : AreaFlags.None;
             _contents[to] = copied && (_areas[from] & AreaFlags.WipeOnFork) == 0 ? _contents[from] : Memory.Content.Zero;
         }
@@ -121,7 +117,6 @@ internal sealed class Programs
         if (WrittenByDevices.Remove(from))
             WrittenByDevices.Add(to);
         _machine.Remap(from, to);
-        Inherit(to);
         (_contents[to], _areas[to]) = (_contents[from], _areas[from]);
         (_contents[from], _areas[from]) = (Memory.Content.Zero, AreaFlags.None);
     }
@@ -205,12 +200,6 @@ internal sealed class Programs
             if (_pins[i].Place == place)
                 _pins[i] = _pins[i] with { Place = -1 };
         }
-    }
-
-    private void Inherit(int place)
-    {
-        if (_tables[place].Backing != 0)
-            Inherited.Add(place);
     }
 
     private void Wake(int from, int to)

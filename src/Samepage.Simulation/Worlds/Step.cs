@@ -9,8 +9,8 @@ internal enum Act
     Map, MapOther, Unmap, Remap, Protect, Unprotect, Lock, Unlock, Advise, Unadvise, NoFork, WipeOnFork,
     Write, WriteRising, WriteCell, WriteBlind, Read, Discard, ForeignWrite,
     Pin, Dma, Unpin,
-    SwapOut, Migrate, Collapse, SplitsFail, SplitsWork, Starve, Offline, Online,
-    Attach, Detach, Visit, Pass, Rest,
+    SwapOut, Migrate, Collapse, SplitsFail, SplitsWork, Starve, StarveEngine, Offline, Online,
+    Attach, Detach, Break, UnmergeAll, MoveFrame, Retire, Visit, Scan, Pass, Rest,
 }
 
 /// <summary>One step of a run, as data.</summary>

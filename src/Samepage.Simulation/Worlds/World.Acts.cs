@@ -1,3 +1,4 @@
+using Samepage.Engine;
 using Samepage.Simulation.Memory;
 
 namespace Samepage.Simulation.Worlds;
@@ -17,11 +18,27 @@ internal sealed partial class World
             case Act.Detach when _taken.Count > 0:
                 Detach(_taken[step.Who % _taken.Count]);
                 break;
-            case Act.Visit when _taken.Count > 0:
+            case Act.Break when _taken.Count > 0:
+                SimulatedProcess broken = _taken[step.Who % _taken.Count];
+                Break(broken, new PageRun(new PageNumber(broken.FirstPage + (ulong)(step.Page % Machine.Tables.Window)), step.Count));
+                break;
+            case Act.UnmergeAll:
+                UnmergeAll();
+                break;
+            case Act.MoveFrame:
+                MoveFrame(step.Who % _options.Domains, step.Page);
+                break;
+            case Act.Retire:
+                Retire(step.Who % _options.Domains, (uint)(step.Page % 64), step.Count);
+                break;
+            case Act.Visit when _taken.Count > 0 && Machine.TracksWrites:
                 Visit(_taken[step.Who % _taken.Count]);
                 break;
+            case Act.Scan:
+                Scan(step.Count);
+                break;
             case Act.Pass:
-                Pass(Math.Clamp(step.Count, 1, 3));
+                Pass();
                 break;
             case Act.Rest:
                 Rest();
@@ -44,6 +61,9 @@ internal sealed partial class World
                 break;
             case Act.Starve:
                 Machine.Tables.Physical.Starving = step.Count;
+                break;
+            case Act.StarveEngine:
+                Engine.Budget.BytesMax = step.Value % 2 == 0 ? Engine.Budget.BytesUsed : long.MaxValue;
                 break;
             case Act.Offline:
                 Machine.TakeOffline(step.Value * 7 % (Machine.Tables.Physical.Count - 16), step.Count % 16);
@@ -157,7 +177,7 @@ internal sealed partial class World
             {
                 Act.WriteRising => (Whole, Content.Filled((byte)(step.Value + index))),
                 Act.WriteCell => (0xFFUL << (step.Value % 8 * 8), Content.Filled((byte)(step.Value / 8))),
-                Act.WriteBlind => (Whole, Content.Blind | ((ulong)(byte)step.Value << 8)),
+                Act.WriteBlind => (Whole, Content.Blind | ((ulong)(step.Value % 4) << 8)),
                 _ => (Whole, Content.Filled((byte)step.Value)),
             };
             index++;

@@ -13,26 +13,26 @@ internal sealed partial class World
     /// <summary>Passes after which a frame without users is gone (C11), one for the processes that ended, and one to be sure.</summary>
     private const int PassesToFree = 5;
 
+    /// <summary>Pages of a batch where a whole pass is wanted.</summary>
+    private const int PagesPerBatch = 1000;
+
     private void CheckRest()
     {
-        CheckCounters(out HashSet<int> inexact);
-        CheckFrames(inexact);
+        CheckCounters();
+        CheckFrames();
         CheckNothingIsApart();
     }
 
     /// <remarks>Pages that a device holds are tried again in every pass, so a space with such pages may never settle.</remarks>
-    private void CheckCounters(out HashSet<int> inexact)
+    private void CheckCounters()
     {
         Dictionary<int, long> users = [];
-        inexact = [];
         foreach (SimulatedProcess process in _taken)
         {
             long merged = 0, broken = 0, pinned = 0;
-            bool inherited = false;
             for (int page = 0; page < Machine.Tables.Window; page++)
             {
                 PageEntry entry = Machine.Tables[Machine.PlaceOf(process, page)];
-                inherited |= Programs.Inherited.Contains(Machine.PlaceOf(process, page));
                 if (entry.State == EntryState.Present && Machine.Tables.Physical[entry.Target].Pins > 0)
                     pinned++;
                 if (entry.Backing != 0 && Machine.IsFrame(entry))
@@ -42,10 +42,8 @@ internal sealed partial class World
             }
 
             users[process.Domain] = users.GetValueOrDefault(process.Domain) + merged;
-            if (inherited)
-                inexact.Add(process.Domain);
             SpaceFigures figures = Engine.FiguresOf(process.Space!.Value);
-            if ((figures.Counts.Merged != merged && !inherited) || (pinned == 0 && (figures.Counts.Pending > 0 || !figures.Settled)))
+            if (figures.Counts.Merged != merged || (pinned == 0 && (figures.Counts.Pending > 0 || !figures.Settled)))
                 throw new BrokenInvariantException(Invariant.CountersEqualARecount,
                     $"the engine counts {figures.Counts.Merged} merged and {figures.Counts.Pending} pending pages in slot {process.Slot} (settled: {figures.Settled}), the machine {merged} merged and {broken} broken");
         }
@@ -53,16 +51,16 @@ internal sealed partial class World
         for (int domain = 0; domain < _options.Domains; domain++)
         {
             DomainFigures figures = Engine.FiguresOf(new DomainId(domain));
-            if (figures.Users != users.GetValueOrDefault(domain) && !inexact.Contains(domain))
+            if (figures.Users != users.GetValueOrDefault(domain))
                 throw new BrokenInvariantException(Invariant.CountersEqualARecount, $"the engine counts {figures.Users} users in domain {domain}, the machine {users.GetValueOrDefault(domain)}");
         }
     }
 
     /// <summary>A frame that nobody maps is gone. One that a single page maps was joined by two, of which one was written since, or its second page was put
     /// off when it was to join: it is kept for the one, and found by every equal page that comes.</summary>
-    private void CheckFrames(HashSet<int> inexact)
+    private void CheckFrames()
     {
-        foreach (int domain in Machine.Tables.Pools.Domains.Where(domain => !inexact.Contains(domain)))
+        foreach (int domain in Machine.Tables.Pools.Domains)
         {
             for (uint number = 0; number < Machine.Tables.Pools.LimitOf(domain); number++)
             {
@@ -91,7 +89,7 @@ internal sealed partial class World
                 if (entry.State != EntryState.Present || Machine.KindOf(process, entry) != AreaKind.Mergeable)
                     continue;
                 PhysicalPage held = Machine.Tables.Physical[entry.Target];
-                if (held.Mappings != 1 || held.Pins > 0 || (byte)held.Content == Content.Blind || Programs.WrittenByDevices.Contains(place))
+                if (held.Mappings != 1 || held.Pins > 0 || Programs.WrittenByDevices.Contains(place))
                     continue;
                 if (held.Content == Content.Zero || !alone.TryAdd((process.Domain, held.Content), place))
                     throw new BrokenInvariantException(Invariant.NothingEqualIsApart, $"places {place} and {alone.GetValueOrDefault((process.Domain, held.Content), -1)} hold {held.Content:x16}");

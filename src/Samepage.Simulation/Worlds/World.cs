@@ -14,6 +14,12 @@ internal sealed record WorldOptions
 
     /// <summary>Steps between two recounts of everything.</summary>
     public int StepsPerRecount { get; init; } = 500;
+
+    /// <summary>Calls of the engine's between two checks of what it holds.</summary>
+    public int CallsPerCheck { get; init; } = 1;
+
+    /// <summary>The engine.</summary>
+    public EngineOptions Engine { get; init; } = new();
 }
 
 /// <summary>A machine, its programs, the engine and its keeper, driven by a list of steps. The same options and the same list give the same run.</summary>
@@ -33,6 +39,7 @@ internal sealed partial class World : IDisposable
     private bool _engineWorks;
     private bool _calm;
     private long _stepsAtRecount;
+    private long _calls;
 
     public World(WorldOptions options)
     {
@@ -40,7 +47,7 @@ internal sealed partial class World : IDisposable
         Machine = new SimulatedMachine(options.Machine);
         Programs = new Programs(Machine);
         _checker = new Checker(Machine, Programs);
-        Engine = new ScanEngine(Machine);
+        Engine = new ScanEngine(Machine, options.Engine);
         Machine.Between = Between;
     }
 
@@ -63,11 +70,17 @@ internal sealed partial class World : IDisposable
     /// <exception cref="BrokenInvariantException">Something did not hold.</exception>
     public void Run(IReadOnlyList<Step> steps)
     {
+        Follow(steps);
+        Rest();
+        EndAll();
+    }
+
+    /// <summary>Takes all steps of a list.</summary>
+    public void Follow(IReadOnlyList<Step> steps)
+    {
         (_steps, _next, _delay) = (steps, 0, -1);
         while (_next < steps.Count)
             Take(steps[_next++]);
-        Rest();
-        EndAll();
     }
 
     /// <summary>Takes one step, and checks what it touched.</summary>
@@ -85,55 +98,24 @@ internal sealed partial class World : IDisposable
         _checker.Recount(!_engineWorks);
     }
 
-    /// <summary>Visits every process, and ends the pass.</summary>
-    public void Pass(int times = 1)
-    {
-        for (int i = 0; i < times; i++)
-        {
-            foreach (SimulatedProcess process in _taken.ToArray())
-                Visit(process);
-            EngineCall(Engine.EndPass);
-        }
-    }
-
-    /// <summary>Lets the engine know a process.</summary>
-    public void Attach(SimulatedProcess process)
-    {
-        if (process.Space is not null)
-            return;
-        Engine.Add(Machine.TakeIn(process), new DomainId(process.Domain));
-        _taken.Add(process);
-    }
-
-    /// <summary>Gives a process everything back, and forgets it.</summary>
-    /// <returns>False when something could not be given back: it stays.</returns>
-    public bool Detach(SimulatedProcess process)
-    {
-        bool all = true;
-        EngineCall(() => all = Machine.UnmergeAll(process));
-        if (all || !process.Alive)
-            Forget(process);
-        return all;
-    }
-
     /// <summary>Lets nothing happen but the engine's work for a while, and checks what must hold at rest.</summary>
     public void Rest()
     {
         Machine.Tables.Physical.Starving = 0;
+        Engine.Budget.BytesMax = long.MaxValue;
         Machine.SplitsFail = false;
         foreach (SimulatedProcess process in Machine.Living)
             process.Stopped = false;
         _calm = true;
+        CancelRetired();
         Pass(CalmPasses);
         _calm = false;
         _checker.Recount(atRest: true);
         CheckRest();
     }
 
-    /// <inheritdoc/>
-    public void Dispose() => Engine.Dispose();
-
-    private void EndAll()
+    /// <summary>Ends every program: nothing may be left.</summary>
+    public void EndAll()
     {
         foreach (SimulatedProcess process in Machine.Living.ToArray())
             Programs.Exit(process);
@@ -149,22 +131,8 @@ internal sealed partial class World : IDisposable
             throw new BrokenInvariantException(Invariant.MemoryIsConserved, $"every program has ended, and {Machine.Tables.Physical.Count - Machine.Tables.Physical.FreeCount} pages are in use");
     }
 
-    private void Visit(SimulatedProcess process)
-    {
-        bool there = false;
-        EngineCall(() => there = Engine.Visit(process.Space!.Value));
-        if (!there || !process.Alive)
-            Forget(process);
-    }
-
-    private void Forget(SimulatedProcess process)
-    {
-        SpaceId space = process.Space!.Value;
-        Engine.Remove(space);
-        Machine.LetGo(space);
-        _taken.Remove(process);
-        CheckTrace(process);
-    }
+    /// <inheritdoc/>
+    public void Dispose() => Engine.Dispose();
 
     /// <summary>A call of the engine's, in which the world goes on.</summary>
     private void EngineCall(Action call)
@@ -172,8 +140,11 @@ internal sealed partial class World : IDisposable
         _engineWorks = true;
         call();
         _engineWorks = false;
+        Machine.Working = null;
         _checker.LookAtTouched();
         _checker.NobodyWaits();
+        if (++_calls % _options.CallsPerCheck == 0)
+            Engine.CheckInvariants();
     }
 
     private void Between()
@@ -188,7 +159,7 @@ internal sealed partial class World : IDisposable
                 _delay = _steps[_next].Delay;
             if (_delay >= Step.InExchange)
             {
-                if (Machine.Working is null)
+                if (Machine.Exchanging.Count == 0)
                     return;
                 _delay -= Step.InExchange;
             }
