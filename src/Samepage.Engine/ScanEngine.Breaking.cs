@@ -54,8 +54,6 @@ public sealed partial class ScanEngine
         {
             for (Space? space = _slots.First; space is not null; space = space.Next)
             {
-                if (space.IsLeaving)
-                    continue;
                 BreakOutcome outcome = Break(space, new PageRun(new PageNumber(0), long.MaxValue));
                 if (outcome is not (BreakOutcome.Done or BreakOutcome.Gone))
                     return outcome;

@@ -56,12 +56,17 @@ public sealed partial class ScanEngine
 
         // A page that was to be unmerged and could not be stays merged; it is noticed if that ever changes.
         if (entry.Kind == PlanKind.Unmerge)
+        {
+            if (outcome != PageOutcome.Gone)
+                space.GiveBackAfter = space.Visits + VisitsBetweenSecondLooks;
             return;
+        }
+
         space.Deferred |= outcome == PageOutcome.Deferred;
         _records.SetState(entry.Record, outcome switch
         {
             PageOutcome.Differs => AfterDiffering(space, entry),
-            PageOutcome.Gone => PageState.None,
+            PageOutcome.Gone => Gone,
             _ => PageState.Retry,
         }, space.Counts);
     }
@@ -94,6 +99,9 @@ public sealed partial class ScanEngine
     {
         if (_unwritten.Contains((space.Domain.Id, entry.Frame)))
             return PageState.Retry;
+        if (_suspects.Count == SuspectsMax)
+            _suspects.Clear();
+        _suspects.Add(_records.Digest(entry.Record));
         return entry.Compared ? PageState.Odd : PageState.Differed;
     }
 
@@ -105,18 +113,27 @@ public sealed partial class ScanEngine
             if (made.Domain.Frames.UsersOf(made.Frame) != 1 || Has(EngineFaults.KeepLonelyFrames))
                 continue;
             uint merged = PageState.InFrame(made.Frame);
-            bool first = _records.State(made.Record) == merged;
+            bool first = _records.State(made.Record) == merged, second = _records.State(made.Twin) == merged;
             // The other is only put off: it finds the frame again.
-            if (_records.State(first ? made.Twin : made.Record) == PageState.Retry && !_unwritten.Contains((made.Domain.Id, made.Frame)))
+            if ((first || second) && _records.State(first ? made.Twin : made.Record) == PageState.Retry && !_unwritten.Contains((made.Domain.Id, made.Frame)))
                 continue;
             // Nobody is to join it while it goes, or the page that is given back would be the first to.
             made.Domain.Frames.Hide(made.Frame);
             if (first)
                 _plans.Add(made.Space.Id, made.Page, made.Record, PlanKind.Unmerge, made.Frame);
-            else if (_records.State(made.Twin) == merged)
+            else if (second)
                 _plans.Add(made.Other.Id, made.OtherPage, made.Twin, PlanKind.Unmerge, made.Frame);
+            else
+                GiveBackUsers(made.Domain, made.Frame);
         }
 
         _newFrames.Clear();
+    }
+
+    /// <summary>A third page joined, and neither of those that the frame was made for did.</summary>
+    private void GiveBackUsers(Domain domain, FrameId frame)
+    {
+        foreach (FrameUser user in UsersOf(domain.Id, frame))
+            _plans.Add(user.Space, user.Page.Value, FindRecord(_spaces[user.Space.Value], user.Page.Value), PlanKind.Unmerge, frame);
     }
 }

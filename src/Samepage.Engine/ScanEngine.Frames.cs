@@ -76,8 +76,7 @@ public sealed partial class ScanEngine
             known.Frames.Close(first, count);
             foreach (FrameId frame in known.Frames.HeldIn(first, count))
             {
-                foreach (FrameUser user in UsersOf(domain, frame))
-                    _plans.Add(user.Space, user.Page.Value, FindRecord(_spaces[user.Space.Value], user.Page.Value), PlanKind.Unmerge, frame);
+                GiveBackUsers(known, frame);
                 if (_plans.Count >= PlanLimit)
                     CarryOut();
             }

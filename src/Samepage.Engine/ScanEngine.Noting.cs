@@ -130,6 +130,9 @@ public sealed partial class ScanEngine
     /// <summary>A mapping of frames of which writes have broken half or more is given back: its memory is tracked again, and may be merged again.</summary>
     private void GiveBackBroken(Space space)
     {
+        // Where something stood in the way, healthy pages would be given back and merged again at every visit.
+        if (space.Visits < space.GiveBackAfter)
+            return;
         int at = 0;
         foreach (Area area in space.Areas)
         {

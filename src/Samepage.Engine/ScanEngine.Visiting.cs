@@ -101,8 +101,8 @@ public sealed partial class ScanEngine
     {
         space.Visits++;
         space.QuietVisits++;
-        if (space.Counts.SharedAlready > 0 && _machine.TracksWrites && space.Visits % VisitsBetweenSecondLooks == 0)
-            LookAgainAtShared(space);
+        if (space.Counts.SharedAlready + space.Counts.Absent > 0 && _machine.TracksWrites && space.Visits % VisitsBetweenSecondLooks == 0)
+            LookAgain(space);
         if (!_machine.TryListAreas(space.Id, space.Areas, out bool changed) || space.IsLeaving)
             return false;
         changed |= space.AreasChanged;
@@ -143,8 +143,8 @@ public sealed partial class ScanEngine
         space.Deferred = false;
     }
 
-    /// <summary>A page that fork shared becomes its owner's alone when the child ends, and nothing announces that: look again now and then.</summary>
-    private void LookAgainAtShared(Space space)
+    /// <summary>A page that fork shared becomes its owner's alone when the child ends, one that was swapped out comes back, and nothing announces that: look again now and then.</summary>
+    private void LookAgain(Space space)
     {
         for (int i = 0; i < space.Slabs.Count; i++)
         {
@@ -152,7 +152,7 @@ public sealed partial class ScanEngine
             for (int place = 0; place < PageRecords.PagesPerSlab; place++)
             {
                 PageRef record = PageRef.At(slab, place);
-                if (_records.State(record) == PageState.SharedAlready)
+                if (_records.State(record) is PageState.SharedAlready or PageState.Absent)
                     _records.SetState(record, PageState.Retry, space.Counts);
             }
         }

@@ -43,6 +43,9 @@ internal sealed class Space(SpaceId id, Domain domain)
     /// <summary>Visits since it was taken in.</summary>
     public long Visits { get; set; }
 
+    /// <summary>Broken mappings are given back from this visit on.</summary>
+    public long GiveBackAfter { get; set; }
+
     /// <summary>Visits in a row in which nothing of it was merged and nothing was put off.</summary>
     public int QuietVisits { get; set; }
 

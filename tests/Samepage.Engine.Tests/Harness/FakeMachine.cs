@@ -48,6 +48,8 @@ internal sealed class FakeMachine : IMachine
 
     public long FramesInUse(int domain) => _users.Count(pair => pair.Key.Domain == domain && pair.Value > 0);
 
+    public bool HasFrame(int domain, uint frame) => _frames.ContainsKey((domain, frame));
+
     public int UsersOf(int domain, uint frame) => _users.GetValueOrDefault((domain, frame));
 
     /// <summary>The program writes: it gets its own copy, whatever it saw before.</summary>
@@ -270,7 +272,7 @@ internal sealed class FakeMachine : IMachine
         foreach (PlannedRun run in plan)
         {
             if (run.Range.Start.Value < end)
-                throw new InvalidOperationException($"runs overlap, or do not rise, at page {run.Range.Start.Value}");
+                throw new InvalidOperationException($"runs overlap, or do not rise: {string.Join(", ", plan)}");
             end = run.Range.End;
             for (uint i = 0; i < run.Range.Count; i++)
                 outcomes[at++] = CarryOut(worked, run.Kind, run.Range.Start.Value + i, run.FirstFrame.Value + i);

@@ -44,8 +44,9 @@ internal sealed class Scanned : IDisposable
             foreach (FakeSpace space in Spaces)
                 Assert.True(Engine.Visit(space.Id));
             Engine.EndPass();
-            Engine.CheckInvariants();
         }
+
+        Engine.CheckInvariants();
     }
 
     /// <summary>Scans to the end of a pass, so many pages at a time.</summary>
@@ -56,9 +57,9 @@ internal sealed class Scanned : IDisposable
         do
         {
             batches.Add(Engine.Scan(pages));
-            Engine.CheckInvariants();
         }
-        while (batches[^1].PassesCompleted == 0);
+        while (batches[^1].PassesCompleted == 0 && Engine.HasWork);
+        Engine.CheckInvariants();
         return batches;
     }
 
