@@ -45,6 +45,9 @@ public enum Invariant
     /// <summary>No two equal pages of a domain that could share are apart. At rest.</summary>
     NothingEqualIsApart,
 
+    /// <summary>The cursor visits each slot once in a pass, and one that was added during the pass behind all that waited (A3, B2).</summary>
+    TheCursorKeepsItsOrder,
+
     /// <summary>Nothing that has been given back is a frame still, or watched.</summary>
     NoTraceIsLeft,
 }

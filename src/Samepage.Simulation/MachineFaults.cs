@@ -60,7 +60,7 @@ internal enum MachineFaults
     /// <summary>Areas are listed without a look at what they are (A2).</summary>
     EverythingMergeable = 1 << 17,
 
-    /// <summary>Pages are watched anew some time after they were collected, and what is written in between is lost.</summary>
+    /// <summary>All pages are watched anew some time after those that were written have been collected: what is written in between is lost.</summary>
     CollectThenProtect = 1 << 18,
 
     /// <summary>Frames are freed and used again while they are mapped.</summary>

@@ -141,7 +141,7 @@ internal sealed partial class SimulatedMachine
     }
 
     /// <summary>Whether a device holds a page: of a huge page, any part counts for the whole.</summary>
-    private bool IsPinned(int place)
+    public bool IsPinned(int place)
     {
         int first = Tables[place].Has(EntryFlags.Huge) ? place - place % Tables.Stride % HugePages : place;
         int count = first == place && !Tables[place].Has(EntryFlags.Huge) ? 1 : HugePages;

@@ -17,6 +17,7 @@ internal sealed partial class SimulatedMachine
     public bool TryListAreas(SpaceId space, List<Area> areas, out bool changed)
     {
         Between();
+        Listed(space);
         changed = false;
         if (!IsThere(space, out SimulatedProcess process))
             return false;
@@ -49,7 +50,11 @@ internal sealed partial class SimulatedMachine
         foreach (int place in places)
             Append(written, process.FirstPage + (ulong)(place - PlaceOf(process, 0)), Tables[place].State == EntryState.Zero);
         if (Fails(MachineFaults.CollectThenProtect))
+        {
             Between();
+            places = [.. PlacesOf(process, areas, AreaKind.Mergeable).Where(IsThere)];
+        }
+
         foreach (int place in places)
             Tables.Change(place).Set(EntryFlags.Tracked, true);
         return process.Alive;

@@ -75,6 +75,9 @@ internal sealed partial class SimulatedMachine : IMachine
     /// <summary>The part of it that is being exchanged: first page and count.</summary>
     public (int Page, int Count) Exchanging { get; private set; }
 
+    /// <summary>Called when the engine begins with a space.</summary>
+    public Action<SpaceId> Listed { get; set; } = static _ => { };
+
     /// <summary>Splitting a huge page fails.</summary>
     public bool SplitsFail { get; set; }
 

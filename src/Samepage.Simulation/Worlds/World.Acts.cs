@@ -64,6 +64,7 @@ internal sealed partial class World
                 break;
             case Act.StarveEngine:
                 Engine.Budget.BytesMax = step.Value % 2 == 0 ? Engine.Budget.BytesUsed : long.MaxValue;
+                _engineStarved = true;
                 break;
             case Act.Offline:
                 Machine.TakeOffline(step.Value * 7 % (Machine.Tables.Physical.Count - 16), step.Count % 16);

@@ -8,6 +8,15 @@ internal sealed partial class World
 {
     private const int RoundsToDetach = 10;
 
+    /// <summary>Slots that the cursor has still to come to in this pass, and those that were added since it began.</summary>
+    private readonly HashSet<SpaceId> _waiting = [], _newcomers = [];
+    private bool _scans;
+    private bool _everRetired;
+
+    /// <summary>Nothing in this pass has gone past the cursor: visits out of turn, or an end to all visits.</summary>
+    private bool _inOrder;
+    private bool _inPass;
+
     private readonly List<(DomainId Domain, FrameId First, int Count)> _retired = [];
 
     /// <summary>Scans to the end of a pass, so many times. Where there is nothing to scan, frames that nobody uses any more are freed all the same.</summary>
@@ -27,7 +36,12 @@ internal sealed partial class World
     public BatchReport Scan(int pages)
     {
         BatchReport report = default;
+        _scans = true;
+        if (!_inPass)
+            BeginPass();
         EngineCall(() => report = Engine.Scan(pages));
+        _scans = false;
+        _inPass = report.PassesCompleted == 0;
         foreach (SpaceId space in report.Gone.Concat(report.WithoutAreas))
             Forget(Machine.Of(space)!);
         return report;
@@ -43,6 +57,8 @@ internal sealed partial class World
             _taken.Add(process);
         else
             Machine.LetGo(space);
+        if (_inPass)
+            _newcomers.Add(space);
     }
 
     /// <summary>Gives a process everything back, and forgets it. What it moves about meanwhile is looked for again.</summary>
@@ -82,6 +98,8 @@ internal sealed partial class World
     {
         BreakOutcome outcome = default;
         EngineCall(() => outcome = Engine.UnmergeAll());
+        _inOrder = false;
+        _inPass &= outcome != BreakOutcome.Done;
         if (outcome == BreakOutcome.Done && (Engine.FullScans != 0 || _taken.Exists(process => Engine.FiguresOf(process.Space!.Value).Counts.Tracked != 0)))
             throw new BrokenInvariantException(Invariant.NoTraceIsLeft, "everything was unmerged, and records are left");
         return outcome;
@@ -110,12 +128,30 @@ internal sealed partial class World
     {
         bool free = false;
         EngineCall(() => free = Engine.TryRetire(new DomainId(domain), new FrameId(first), count));
+        _everRetired = true;
         _retired.Add((new DomainId(domain), new FrameId(first), count));
         for (uint frame = first; free && frame < first + count; frame++)
         {
             if (frame < Machine.Tables.Pools.LimitOf(domain) && Machine.Tables.Pools[domain, frame].Held)
                 throw new BrokenInvariantException(Invariant.NoTraceIsLeft, $"frame {frame} of domain {domain} was given up, and holds memory");
         }
+    }
+
+    private void BeginPass()
+    {
+        _inOrder = true;
+        _newcomers.Clear();
+        _waiting.Clear();
+        _waiting.UnionWith(_taken.Select(process => process.Space!.Value));
+    }
+
+    private void NoteListed(SpaceId space)
+    {
+        if (!_scans || !_inOrder)
+            return;
+        if (_newcomers.Contains(space) ? _waiting.Count > 0 : !_waiting.Remove(space))
+            throw new BrokenInvariantException(Invariant.TheCursorKeepsItsOrder, $"space {space.Value} is visited, and {_waiting.Count} others wait in this pass");
+        _newcomers.Remove(space);
     }
 
     private void CancelRetired()
@@ -127,7 +163,7 @@ internal sealed partial class World
 
     private void Visit(SimulatedProcess process)
     {
-        bool there = false;
+        bool there = _inOrder = false;
         EngineCall(() => there = Engine.Visit(process.Space!.Value));
         if (!there || !process.Alive)
             Forget(process);
@@ -136,6 +172,7 @@ internal sealed partial class World
     private void Forget(SimulatedProcess process)
     {
         SpaceId space = process.Space!.Value;
+        _waiting.Remove(space);
         Engine.Remove(space);
         Machine.LetGo(space);
         _taken.Remove(process);

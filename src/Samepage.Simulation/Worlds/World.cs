@@ -37,9 +37,9 @@ internal sealed partial class World : IDisposable
     private int _next;
     private int _delay = -1;
     private bool _engineWorks;
-    private bool _calm;
     private long _stepsAtRecount;
     private long _calls;
+    private bool _calm;
 
     public World(WorldOptions options)
     {
@@ -49,6 +49,7 @@ internal sealed partial class World : IDisposable
         _checker = new Checker(Machine, Programs);
         Engine = new ScanEngine(Machine, options.Engine);
         Machine.Between = Between;
+        Machine.Listed = NoteListed;
     }
 
     public SimulatedMachine Machine { get; }
