@@ -91,9 +91,8 @@ public sealed partial class ScanEngine
 
     private BreakOutcome Break(Space space, PageRun range)
     {
-        if (space.IsLeaving || !_machine.TryListAreas(space.Id, space.Areas, out bool changed) || space.IsLeaving)
+        if (space.IsLeaving || !TryListAreas(space) || space.IsLeaving)
             return BreakOutcome.Gone;
-        space.AreasChanged |= changed;
         foreach (Area area in space.Areas.ToArray())
         {
             if (area.Kind != AreaKind.Merged)

@@ -232,7 +232,7 @@ public sealed partial class ScanEngine
         Space other = SpaceOf(twin, out ulong otherPage);
         Leave(other, twin);
         Buffer(domain, frame, content);
-        _newFrames.Add(new NewFrame(domain, frame, space, page, record, other, otherPage, twin));
+        _newFrames.Add(new NewFrame(domain, frame, space.Id, page, other.Id, otherPage, long.MinValue / 2));
         _records.SetState(twin, Plan(other, otherPage, twin, PlanKind.Merge, frame, compared), other.Counts);
         return Plan(space, page, record, PlanKind.Merge, frame, compared);
     }
@@ -275,7 +275,6 @@ public sealed partial class ScanEngine
         _buffered = 0;
     }
 
-    /// <summary>A frame that came into being in this round, with the two pages that it was made for.</summary>
-    private readonly record struct NewFrame(
-        Domain Domain, FrameId Frame, Space Space, ulong Page, PageRef Record, Space Other, ulong OtherPage, PageRef Twin);
+    /// <summary>A frame that has not got two users yet, with the two pages that it was made for, and the scan in which its only page was last to be given back.</summary>
+    private readonly record struct NewFrame(Domain Domain, FrameId Frame, SpaceId Space, ulong Page, SpaceId Other, ulong OtherPage, long TriedIn);
 }

@@ -15,6 +15,9 @@ internal sealed class Space(SpaceId id, Domain domain)
     /// <summary>Without write tracking: what was present when the visit began.</summary>
     public readonly List<WrittenRun> Present = [];
 
+    /// <summary>With write tracking: ranges that have come since the last visit.</summary>
+    public readonly List<Area> Grown = [];
+
     public SpaceId Id => id;
 
     public Domain Domain => domain;

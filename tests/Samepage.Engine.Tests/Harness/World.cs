@@ -5,7 +5,7 @@ namespace Samepage.EngineTests.Harness;
 /// <summary>What may happen in a world.</summary>
 internal enum Act
 {
-    Write, WriteAgain, WriteThird, Discard, Touch, Unmap, Map, Batch, BatchAgain, Pass, PassAgain, Force, Fork, OptOut, OptIn, UnmergeAll, Retire, Bring, Move, Starve, Surprise, End,
+    Write, WriteAgain, WriteThird, Discard, Touch, Unmap, Map, Batch, BatchAgain, Pass, PassAgain, Force, Fork, OptOut, OptIn, UnmergeAll, Retire, Bring, Move, Starve, Surprise, Hold, Release, End,
 }
 
 /// <summary>One thing that happens.</summary>
@@ -43,10 +43,10 @@ internal sealed class World : IDisposable
     private readonly Dictionary<(SpaceId, ulong), PageOutcome> _forced = [];
     private readonly HashSet<(int Domain, uint First)> _retired = [];
 
-    public World(Kind kind, EngineFaults faults = EngineFaults.None)
+    public World(Kind kind)
     {
         _kind = kind;
-        _scanned = new Scanned(kind.TracksWrites, new EngineOptions { Index = kind.Index, DigestMask = kind.DigestMask, Faults = faults });
+        _scanned = new Scanned(kind.TracksWrites, new EngineOptions { Index = kind.Index, DigestMask = kind.DigestMask });
         for (int i = 0; i < SpaceCount; i++)
             Begin(i);
     }
@@ -113,6 +113,12 @@ internal sealed class World : IDisposable
             case Act.Starve:
                 Starve(space, page, step.Value);
                 break;
+            case Act.Hold when _scanned.Machine.HasFrame(space.Domain.Value, step.Value):
+                _scanned.Machine.MappedUnseen.Add((space.Domain.Value, step.Value));
+                break;
+            case Act.Release:
+                _scanned.Machine.MappedUnseen.Remove((space.Domain.Value, step.Value));
+                break;
             case Act.Surprise:
                 Surprise(step);
                 break;
@@ -168,6 +174,7 @@ internal sealed class World : IDisposable
             Assert.Equal(_spaces.Where(space => space.Domain.Value == domain).Sum(space => space.InFrames), figures.Users);
             Assert.Equal(_scanned.Machine.FramesInUse(domain), figures.Frames);
             Assert.Equal(_scanned.Machine.FramesHeld(domain), figures.FramesHeld);
+            Assert.True(_scanned.Machine.LonelyFrames(domain) == 0, "a frame has one user and never had two");
         }
     }
 
@@ -188,6 +195,7 @@ internal sealed class World : IDisposable
     /// <summary>When all have ended nothing is left.</summary>
     public void EndAll()
     {
+        _scanned.Machine.MappedUnseen.Clear();
         for (int i = 0; i < SpaceCount; i++)
             End(i);
         for (int i = 0; i < 3; i++)
@@ -314,7 +322,8 @@ internal sealed class World : IDisposable
     private void Begin(int i)
     {
         FakeSpace space = _scanned.Machine.NewSpace(1 + i / 3, PageCount, first: 506);
-        space.Force = (_, page) => _forced.Remove((space.Id, page), out PageOutcome outcome) ? outcome : null;
+        // What is said to be gone is never mapped to a frame.
+        space.Force = (kind, page) => _forced.Remove((space.Id, page), out PageOutcome outcome) && (kind, outcome) != (PlanKind.Unmerge, PageOutcome.Gone) ? outcome : null;
         _spaces[i] = space;
         if (Engine.Add(space.Id, space.Domain))
             _scanned.Spaces.Add(space);
