@@ -57,7 +57,11 @@ internal sealed partial class SimulatedMachine
         if (kept > 0 && frame is not null)
             Merged = (Merged.Runs + 1, Merged.Pages + kept);
         for (int i = 0; i < kept && frame is not null; i++)
-            Tables.Pools[PoolOf(process), frame.Value + (uint)i].Joined++;
+        {
+            ref PoolFrame joined = ref Tables.Pools[PoolOf(process), frame.Value + (uint)i];
+            (joined.Joined, joined.Merges) = (joined.Joined + 1, joined.Merges + 1);
+        }
+
         Finish(place, count);
         for (int i = place + Tables.Window; i < place + Tables.Window + kept; i++)
             DropReplaced(i);

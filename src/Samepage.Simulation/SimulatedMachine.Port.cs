@@ -49,6 +49,13 @@ internal sealed partial class SimulatedMachine
         List<int> places = [.. PlacesOf(process, areas, AreaKind.Mergeable).Where(place => IsThere(place) && (everything || !TracksWrites || !Tables[place].Has(EntryFlags.Tracked)))];
         foreach (int place in places)
             Append(written, process.FirstPage + (ulong)(place - PlaceOf(process, 0)), Tables[place].State == EntryState.Zero);
+        // What is in swap now is not listed: it is when it comes back, because it is tracked no more.
+        foreach (int place in PlacesOf(process, areas, AreaKind.Mergeable))
+        {
+            if (everything && Tables[place].State == EntryState.Swapped)
+                Tables.Change(place).Set(EntryFlags.Tracked, false);
+        }
+
         if (Fails(MachineFaults.CollectThenProtect))
         {
             Between();
@@ -61,14 +68,16 @@ internal sealed partial class SimulatedMachine
     }
 
     /// <inheritdoc/>
-    public bool TryCollectMerged(SpaceId space, List<Area> areas, List<MergedRun> merged, out bool unchanged)
+    public bool TryCollectMerged(SpaceId space, List<Area> areas, bool everything, List<MergedRun> merged, out bool unchanged)
     {
         Between();
         merged.Clear();
         unchanged = false;
         if (!IsThere(space, out SimulatedProcess process))
             return false;
-        (unchanged, process.MergedChanged) = (!process.MergedChanged, false);
+        Area[] looked = [.. areas.Where(area => area.Kind == AreaKind.Merged)];
+        unchanged = !process.MergedChanged && !everything && looked.AsSpan().SequenceEqual(process.MergedAreas);
+        (process.MergedChanged, process.MergedAreas) = (false, looked);
         if (unchanged)
             return true;
         foreach (int place in PlacesOf(process, areas, AreaKind.Merged))

@@ -31,4 +31,7 @@ internal sealed class SimulatedProcess(int slot, int domain, ulong firstPage)
 
     /// <summary>Something in its mappings of frames changed since the engine last collected.</summary>
     public bool MergedChanged { get; set; } = true;
+
+    /// <summary>Where the engine last collected.</summary>
+    public Area[] MergedAreas { get; set; } = [];
 }

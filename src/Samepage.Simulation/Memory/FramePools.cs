@@ -18,6 +18,9 @@ internal struct PoolFrame
     /// <summary>Pages that were merged into it, or came to it by fork, be they its users still or not.</summary>
     public int Joined;
 
+    /// <summary>Of those, pages that were merged.</summary>
+    public int Merges;
+
     /// <summary>A page that was to join it was put off: held by a device, or for want of memory, or because its process was stopped.</summary>
     public bool PutOff;
 }

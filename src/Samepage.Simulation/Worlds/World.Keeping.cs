@@ -7,11 +7,11 @@ namespace Samepage.Simulation.Worlds;
 internal sealed partial class World
 {
     private const int RoundsToDetach = 10;
+    private const int BatchesMax = 2000;
 
     /// <summary>Slots that the cursor has still to come to in this pass, and those that were added since it began.</summary>
     private readonly HashSet<SpaceId> _waiting = [], _newcomers = [];
     private bool _scans;
-    private bool _everRetired;
 
     /// <summary>Nothing in this pass has gone past the cursor: visits out of turn, or an end to all visits.</summary>
     private bool _inOrder;
@@ -26,8 +26,10 @@ internal sealed partial class World
         {
             if (!Engine.HasWork)
                 EngineCall(Engine.SweepFrames);
-            while (Engine.HasWork && Scan(PagesPerBatch).PassesCompleted == 0)
+            for (int batch = 0; Engine.HasWork && Scan(PagesPerBatch).PassesCompleted == 0; batch++)
             {
+                if (batch == BatchesMax)
+                    throw new BrokenInvariantException(Invariant.TheCursorKeepsItsOrder, $"{batch} batches of {PagesPerBatch} pages have not come to the end of a pass");
             }
         }
     }
@@ -128,7 +130,6 @@ internal sealed partial class World
     {
         bool free = false;
         EngineCall(() => free = Engine.TryRetire(new DomainId(domain), new FrameId(first), count));
-        _everRetired = true;
         _retired.Add((new DomainId(domain), new FrameId(first), count));
         for (uint frame = first; free && frame < first + count; frame++)
         {

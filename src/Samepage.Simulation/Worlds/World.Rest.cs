@@ -21,11 +21,10 @@ internal sealed partial class World
     private void CheckRest()
     {
         CheckFrames();
-        // A page that found no memory for a record is passed over (H2), and is not always come back to.
-        if (_engineStarved)
-            return;
         CheckCounters();
-        CheckNothingIsApart();
+        // A page that found no memory for a record or a node was passed over (H2), and need not have been come back to.
+        if (!_engineStarved)
+            CheckNothingIsApart();
     }
 
     /// <remarks>Pages that a device holds are tried again in every pass, so a space with such pages may never settle.</remarks>
@@ -53,7 +52,7 @@ internal sealed partial class World
                 throw new BrokenInvariantException(Invariant.CountersEqualARecount, $"there are {figures.Counts.Tracked} records for {areas} pages of areas in slot {process.Slot}");
             if (figures.Counts.Merged != merged || (pinned == 0 && (figures.Counts.Pending > 0 || !figures.Settled)))
                 throw new BrokenInvariantException(Invariant.CountersEqualARecount,
-                    $"the engine counts {figures.Counts.Merged} merged and {figures.Counts.Pending} pending pages in slot {process.Slot} (settled: {figures.Settled}), the machine {merged} merged and {broken} broken");
+                    $"the engine counts {figures.Counts.Merged} merged and {figures.Counts.Pending} pending pages in slot {process.Slot} (settled: {figures.Settled}), the machine {merged} merged and {broken} broken{Unrecorded(process)}");
         }
 
         for (int domain = 0; domain < _options.Domains; domain++)
@@ -62,6 +61,20 @@ internal sealed partial class World
             if (figures.Users != users.GetValueOrDefault(domain))
                 throw new BrokenInvariantException(Invariant.CountersEqualARecount, $"the engine counts {figures.Users} users in domain {domain}, the machine {users.GetValueOrDefault(domain)}");
         }
+    }
+
+    /// <summary>A page that shows a frame of which the engine does not know it.</summary>
+    private string Unrecorded(SimulatedProcess process)
+    {
+        for (int page = 0; page < Machine.Tables.Window; page++)
+        {
+            PageEntry entry = Machine.Tables[Machine.PlaceOf(process, page)];
+            FrameUser user = new(process.Space!.Value, new PageNumber(process.FirstPage + (ulong)page));
+            if (entry.Backing != 0 && Machine.IsFrame(entry) && !Engine.UsersOf(new DomainId(process.Domain), new FrameId(entry.Backing - 1)).Contains(user))
+                return $"; page {page} shows frame {entry.Backing - 1}, which has {UsersOf(Machine.Tables.Pools[process.Domain, entry.Backing - 1])} users, and is not recorded there";
+        }
+
+        return "";
     }
 
     /// <summary>A frame that nobody maps is gone. One that a single page maps was joined by two, of which one was written since, or its second page was put
@@ -84,11 +97,10 @@ internal sealed partial class World
 
     /// <summary>Of all pages of a domain that could share, no two are equal, and none is equal to a frame, or zero.</summary>
     /// <remarks>Could share: in an area that may be merged, in memory, its owner's alone, held by no device. Not asked of: pages that a device wrote past
-    /// the page tables, which no tracking of writes sees; private pages in the middle of a mapping of frames, which is not given back for few; and,
-    /// once a stretch of a pool was given up, pages that were looked up while their frame was closed.</remarks>
+    /// the page tables, which no tracking of writes sees, and private pages in the middle of a mapping of frames, which is not given back for few.</remarks>
     private void CheckNothingIsApart()
     {
-        Dictionary<(int Domain, ulong Content), int> alone = _everRetired ? [] : FramesInUse();
+        Dictionary<(int Domain, ulong Content), int> alone = FramesInUse();
         foreach (SimulatedProcess process in _taken)
         {
             for (int page = 0; page < Machine.Tables.Window; page++)
@@ -107,6 +119,7 @@ internal sealed partial class World
     }
 
     /// <summary>What is in frames that processes map which the engine knows, under a place that is none.</summary>
+    /// <remarks>A frame that only one page was ever merged into is given up (C10) and found no more; a child forked before it went may keep it.</remarks>
     private Dictionary<(int Domain, ulong Content), int> FramesInUse()
     {
         Dictionary<(int, ulong), int> contents = [];
@@ -115,7 +128,7 @@ internal sealed partial class World
             for (int page = 0; page < Machine.Tables.Window; page++)
             {
                 PageEntry entry = Machine.Tables[Machine.PlaceOf(process, page)];
-                if (entry.Backing != 0 && Machine.IsFrame(entry))
+                if (entry.Backing != 0 && Machine.IsFrame(entry) && Machine.Tables.Pools[process.Domain, entry.Backing - 1].Merges > 1)
                     contents.TryAdd((process.Domain, Machine.ContentOf(process.Domain, entry.Backing - 1)), -1);
             }
         }
