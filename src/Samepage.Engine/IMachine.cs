@@ -117,8 +117,9 @@ public interface IMachine
     /// <summary>Collects the present pages of mergeable areas that were written since the last collection, and watches them anew, atomically.
     /// A machine that does not track writes collects all that are present.</summary>
     /// <param name="space">The space.</param>
-    /// <param name="areas">Its areas.</param>
-    /// <param name="everything">Collect all that are present, written or not: the engine has lost sight of some.</param>
+    /// <param name="areas">Its areas; with <paramref name="everything"/> these may be a part of them: ranges that have come, or come back.</param>
+    /// <param name="everything">Collect all that are present there, written or not: the engine has lost sight of some. They need not be watched anew: what
+    /// was written before may be listed again the next time.</param>
     /// <param name="written">Cleared, then filled by rising address.</param>
     /// <returns>False when the space is gone.</returns>
     bool TryCollectWritten(SpaceId space, List<Area> areas, bool everything, List<WrittenRun> written);
@@ -126,10 +127,11 @@ public interface IMachine
     /// <summary>Collects the pages of merged areas that are still mapped to their frames.</summary>
     /// <param name="space">The space.</param>
     /// <param name="areas">Its areas.</param>
+    /// <param name="everything">List them also if they are what they were.</param>
     /// <param name="merged">Cleared, then filled by rising address.</param>
     /// <param name="unchanged">They are what they were at the last collection; nothing is listed then.</param>
     /// <inheritdoc cref="TryCollectWritten" path="/returns"/>
-    bool TryCollectMerged(SpaceId space, List<Area> areas, List<MergedRun> merged, out bool unchanged);
+    bool TryCollectMerged(SpaceId space, List<Area> areas, bool everything, List<MergedRun> merged, out bool unchanged);
 
     /// <summary>Reads neighbouring pages and says what each is. A page may change meanwhile: what was read is a hint, never a proof.</summary>
     /// <param name="space">The space.</param>

@@ -54,8 +54,6 @@ public sealed partial class ScanEngine
         {
             for (Space? space = _slots.First; space is not null; space = space.Next)
             {
-                if (space.IsLeaving)
-                    continue;
                 BreakOutcome outcome = Break(space, new PageRun(new PageNumber(0), long.MaxValue));
                 if (outcome is not (BreakOutcome.Done or BreakOutcome.Gone))
                     return outcome;
@@ -93,9 +91,8 @@ public sealed partial class ScanEngine
 
     private BreakOutcome Break(Space space, PageRun range)
     {
-        if (space.IsLeaving || !_machine.TryListAreas(space.Id, space.Areas, out bool changed) || space.IsLeaving)
+        if (space.IsLeaving || !TryListAreas(space) || space.IsLeaving)
             return BreakOutcome.Gone;
-        space.AreasChanged |= changed;
         foreach (Area area in space.Areas.ToArray())
         {
             if (area.Kind != AreaKind.Merged)

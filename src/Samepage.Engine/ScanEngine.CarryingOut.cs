@@ -6,15 +6,18 @@ namespace Samepage.Engine;
 /// <content>Carrying plans out, and settling what came of them.</content>
 public sealed partial class ScanEngine
 {
+    private const int ScansBetweenTries = 16;
+
     private void CarryOut()
     {
         WriteBuffered();
-        while (_plans.Count > 0)
+        do
         {
             Space[] spaces = [.. _plans.Spaces().Select(number => _spaces[number])];
             _ = CarryOut(spaces);
             GiveUpLonelyFrames();
         }
+        while (_plans.Count > 0);
 
         _unwritten.Clear();
     }
@@ -73,12 +76,17 @@ public sealed partial class ScanEngine
 
         // A page that was to be unmerged and could not be stays merged; it is noticed if that ever changes.
         if (entry.Kind == PlanKind.Unmerge)
+        {
+            if (outcome != PageOutcome.Gone)
+                space.GiveBackAfter = space.Visits + VisitsBetweenSecondLooks;
             return;
+        }
+
         space.Deferred |= outcome == PageOutcome.Deferred;
         _records.SetState(entry.Record, outcome switch
         {
             PageOutcome.Differs => AfterDiffering(space, entry),
-            PageOutcome.Gone => PageState.None,
+            PageOutcome.Gone => Gone,
             _ => PageState.Retry,
         }, space.Counts);
     }
@@ -111,29 +119,55 @@ public sealed partial class ScanEngine
     {
         if (_unwritten.Contains((space.Domain.Id, entry.Frame)))
             return PageState.Retry;
+        if (_suspects.Count == SuspectsMax)
+            _suspects.Clear();
+        _suspects.Add(_records.Digest(entry.Record));
         return entry.Compared ? PageState.Odd : PageState.Differed;
     }
 
-    /// <summary>C10: a new frame that only one of its two pages could be merged into gives that page back, unless the other is only put off.</summary>
+    /// <summary>C10: a new frame that fewer than two pages could be merged into is given up, unless those that it was made for are only put off:
+    /// they find the frame again, and it is looked at until they have. A page that cannot be given back is tried again now and then.</summary>
     private void GiveUpLonelyFrames()
     {
-        foreach (NewFrame made in _newFrames)
+        int waiting = 0;
+        for (int i = 0; i < _newFrames.Count; i++)
         {
-            if (made.Domain.Frames.UsersOf(made.Frame) != 1 || Has(EngineFaults.KeepLonelyFrames))
+            NewFrame made = _newFrames[i];
+            uint users = made.Domain.Frames.UsersOf(made.Frame);
+            if (users >= 2 || !made.Domain.Frames.IsHeld(made.Frame) || Has(EngineFaults.KeepLonelyFrames))
                 continue;
-            uint merged = PageState.InFrame(made.Frame);
-            bool first = _records.State(made.Record) == merged;
-            // The other is only put off: it finds the frame again.
-            if (_records.State(first ? made.Twin : made.Record) == PageState.Retry && !_unwritten.Contains((made.Domain.Id, made.Frame)))
+            if (IsPutOff(made, users) || FullScans - made.TriedIn is >= 0 and < ScansBetweenTries)
+            {
+                _newFrames[waiting++] = made;
                 continue;
+            }
+
             // Nobody is to join it while it goes, or the page that is given back would be the first to.
             made.Domain.Frames.Hide(made.Frame);
-            if (first)
-                _plans.Add(made.Space.Id, made.Page, made.Record, PlanKind.Unmerge, made.Frame);
-            else if (_records.State(made.Twin) == merged)
-                _plans.Add(made.Other.Id, made.OtherPage, made.Twin, PlanKind.Unmerge, made.Frame);
+            if (users == 0)
+                continue;
+            GiveBackUsers(made.Domain, made.Frame);
+            _newFrames[waiting++] = made with { TriedIn = FullScans };
         }
 
-        _newFrames.Clear();
+        _newFrames.RemoveRange(waiting, _newFrames.Count - waiting);
+    }
+
+    private bool IsPutOff(in NewFrame made, uint users)
+    {
+        if (_unwritten.Contains((made.Domain.Id, made.Frame)))
+            return false;
+        bool first = IsWaiting(made.Space, made.Page), second = IsWaiting(made.Other, made.OtherPage);
+        return users == 0 ? first && second : first || second;
+    }
+
+    private bool IsWaiting(SpaceId id, ulong page) =>
+        _spaces.TryGetValue(id.Value, out Space? space) && !space.IsLeaving && FindRecord(space, page) is var record && record != PageRef.None &&
+        _records.State(record) == PageState.Retry;
+
+    private void GiveBackUsers(Domain domain, FrameId frame)
+    {
+        foreach (FrameUser user in UsersOf(domain.Id, frame))
+            _plans.Add(user.Space, user.Page.Value, FindRecord(_spaces[user.Space.Value], user.Page.Value), PlanKind.Unmerge, frame);
     }
 }

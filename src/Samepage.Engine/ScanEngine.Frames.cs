@@ -53,6 +53,12 @@ public sealed partial class ScanEngine
         IReadOnlyList<FrameUser> users = UsersOf(domain, from);
         if (!known.Frames.TryMove(from, to))
             return false;
+        for (int i = 0; i < _newFrames.Count; i++)
+        {
+            if (_newFrames[i].Domain == known && _newFrames[i].Frame == from)
+                _newFrames[i] = _newFrames[i] with { Frame = to };
+        }
+
         foreach (FrameUser user in users)
         {
             Space space = _spaces[user.Space.Value];
@@ -76,8 +82,7 @@ public sealed partial class ScanEngine
             known.Frames.Close(first, count);
             foreach (FrameId frame in known.Frames.HeldIn(first, count))
             {
-                foreach (FrameUser user in UsersOf(domain, frame))
-                    _plans.Add(user.Space, user.Page.Value, FindRecord(_spaces[user.Space.Value], user.Page.Value), PlanKind.Unmerge, frame);
+                GiveBackUsers(known, frame);
                 if (_plans.Count >= PlanLimit)
                     CarryOut();
             }
@@ -94,7 +99,29 @@ public sealed partial class ScanEngine
 
     /// <summary>Lets a stretch be used again that was to be given up, or was.</summary>
     /// <returns>False when it was not.</returns>
-    public bool CancelRetire(DomainId domain, FrameId first, int count) => _domains.TryGetValue(domain, out Domain? known) && known.Frames.Open(first, count);
+    public bool CancelRetire(DomainId domain, FrameId first, int count)
+    {
+        if (_isBusy)
+            throw new InvalidOperationException("frames are given up between two calls");
+        if (!_domains.TryGetValue(domain, out Domain? known) || !known.Frames.Open(first, count))
+            return false;
+        foreach (FrameId frame in known.Frames.HeldIn(first, count))
+            LookAgain(known, known.Frames.DigestOf(frame));
+        return true;
+    }
+
+    /// <summary>Pages that were found to be unique while a frame of their digest was not to be joined.</summary>
+    private void LookAgain(Domain domain, ulong digest)
+    {
+        Span<uint> found = stackalloc uint[CollisionsMax];
+        foreach (uint reference in found[..(_machine.TracksWrites ? domain.Unstable.Find(digest, found) : 0)])
+        {
+            PageRef record = new(reference);
+            Space space = SpaceOf(record, out _);
+            Leave(space, record);
+            _records.SetState(record, PageState.Retry, space.Counts);
+        }
+    }
 
     private Domain DomainOf(DomainId id)
     {

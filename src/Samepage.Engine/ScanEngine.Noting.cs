@@ -6,7 +6,9 @@ namespace Samepage.Engine;
 /// <content>What has happened to a space since its last visit.</content>
 public sealed partial class ScanEngine
 {
-    private void NoteWritten(Space space)
+    /// <param name="space">The space.</param>
+    /// <param name="onlyNew">What is listed may not have been written: a page that has a record is what it was.</param>
+    private void NoteWritten(Space space, bool onlyNew)
     {
         foreach (WrittenRun run in _written)
         {
@@ -28,7 +30,7 @@ public sealed partial class ScanEngine
                 PageRef record = RefOf(slab, page);
                 uint state = _records.State(record);
                 // A zeroed page that is only read shows the zero page, and stays what it is.
-                if (run.IsZeroPage && state == PageState.Zeroed)
+                if ((run.IsZeroPage && state == PageState.Zeroed) || (onlyNew && state != PageState.None))
                     continue;
                 Leave(space, record);
                 _records.SetState(record, run.IsZeroPage ? PageState.None : PageState.WrittenNow, space.Counts);
@@ -116,7 +118,7 @@ public sealed partial class ScanEngine
                 if (!space.Domain.Frames.IsHeld(frame))
                     continue;
                 if (!TryFindOrTake(space, page, out int slab))
-                    return;
+                    break;
                 PageRef record = RefOf(slab, page);
                 if (PageState.IsMerged(_records.State(record)))
                     continue;
@@ -130,6 +132,9 @@ public sealed partial class ScanEngine
     /// <summary>A mapping of frames of which writes have broken half or more is given back: its memory is tracked again, and may be merged again.</summary>
     private void GiveBackBroken(Space space)
     {
+        // Where something stood in the way, healthy pages would be given back and merged again at every visit.
+        if (space.Visits < space.GiveBackAfter)
+            return;
         int at = 0;
         foreach (Area area in space.Areas)
         {

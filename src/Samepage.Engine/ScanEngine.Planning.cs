@@ -10,7 +10,13 @@ public sealed partial class ScanEngine
     /// <summary>Contents of one digest that are looked through: whoever crafts more of them finds that they are not merged.</summary>
     private const int CollisionsMax = 16;
 
+    /// <summary>Digests that are remembered to have lied; then all are forgotten, and found out anew.</summary>
+    private const int SuspectsMax = 4096;
+
     private readonly Plans _plans = new();
+
+    /// <summary>Digests of contents that were not what they were thought to be: written meanwhile, or of other contents too.</summary>
+    private readonly HashSet<ulong> _suspects = [];
     private readonly List<NewFrame> _newFrames = [];
     private readonly HashSet<(DomainId Domain, FrameId Frame)> _unwritten = [];
     private readonly byte[] _content;
@@ -94,6 +100,9 @@ public sealed partial class ScanEngine
         return low;
     }
 
+    /// <summary>What a page is that is not there. Without write tracking it is listed as soon as it is there again, and needs no record.</summary>
+    private uint Gone => _machine.TracksWrites ? PageState.Absent : PageState.None;
+
     private bool IsCandidate(int slab, int place) => PageState.IsCandidate(_records.State(PageRef.At(slab, place)));
 
     /// <returns>False when the visit must stop: the space is leaving.</returns>
@@ -108,6 +117,9 @@ public sealed partial class ScanEngine
         {
             ulong page = range.Start.Value + (ulong)i;
             PageRef record = RefOf(slab, page);
+            // In the middle of a visit it may have become the twin of another.
+            if (_records.State(record) == PageState.Planned)
+                continue;
             if (_facts[i] == PageFact.Own || (_facts[i] == PageFact.SharedAlready && Has(EngineFaults.MergeShared)))
             {
                 Decide(space, page, record, _content.AsSpan(i * size, size));
@@ -115,7 +127,7 @@ public sealed partial class ScanEngine
             }
 
             Leave(space, record);
-            _records.SetState(record, _facts[i] == PageFact.Absent ? PageState.None : PageState.SharedAlready, space.Counts);
+            _records.SetState(record, _facts[i] == PageFact.Absent ? Gone : PageState.SharedAlready, space.Counts);
         }
 
         if (_plans.Count >= PlanLimit)
@@ -132,8 +144,8 @@ public sealed partial class ScanEngine
         bool unchanged = _machine.TracksWrites || (PageState.HasChecksum(before) && _records.Digest(record) == digest) || Has(EngineFaults.IgnoreChecksum);
         _records.Digest(record) = digest;
         uint after;
-        // Where only a digest speaks for it, and once a digest has been found to lie, bytes are compared before anything is planned.
-        bool compares = !_machine.TracksWrites || before == PageState.Differed;
+        // Every present page is read anyway, or a digest has been found to lie: then bytes are compared before anything is planned.
+        bool compares = !_machine.TracksWrites || _suspects.Contains(digest);
         if (digest == _zeroDigest && !content.ContainsAnyExcept((byte)0))
             after = Plan(space, page, record, PlanKind.MakeZero, default, compared: true);
         else if (TryFindFrame(space.Domain, digest, content, compares, out FrameId frame))
@@ -220,7 +232,7 @@ public sealed partial class ScanEngine
         Space other = SpaceOf(twin, out ulong otherPage);
         Leave(other, twin);
         Buffer(domain, frame, content);
-        _newFrames.Add(new NewFrame(domain, frame, space, page, record, other, otherPage, twin));
+        _newFrames.Add(new NewFrame(domain, frame, space.Id, page, other.Id, otherPage, long.MinValue / 2));
         _records.SetState(twin, Plan(other, otherPage, twin, PlanKind.Merge, frame, compared), other.Counts);
         return Plan(space, page, record, PlanKind.Merge, frame, compared);
     }
@@ -263,7 +275,6 @@ public sealed partial class ScanEngine
         _buffered = 0;
     }
 
-    /// <summary>A frame that came into being in this round, with the two pages that it was made for.</summary>
-    private readonly record struct NewFrame(
-        Domain Domain, FrameId Frame, Space Space, ulong Page, PageRef Record, Space Other, ulong OtherPage, PageRef Twin);
+    /// <summary>A frame that has not got two users yet, with the two pages that it was made for, and the scan in which its only page was last to be given back.</summary>
+    private readonly record struct NewFrame(Domain Domain, FrameId Frame, SpaceId Space, ulong Page, SpaceId Other, ulong OtherPage, long TriedIn);
 }

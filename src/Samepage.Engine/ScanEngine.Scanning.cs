@@ -44,6 +44,8 @@ public sealed partial class ScanEngine
             int passes = _slots.Cursor is null ? 1 : 0;
             if (passes == 1)
             {
+                // What leaves in this pass leaves the unstable side as this pass knows it.
+                LetGo();
                 _slots.EndPass();
                 EndThePass();
             }

@@ -23,6 +23,7 @@ public sealed partial class ScanEngine
     private const int DeferredVisitsToSettle = 20;
     private const int VisitsBetweenSecondLooks = 16;
 
+    private readonly List<Area> _before = [];
     private readonly List<WrittenRun> _written = [];
     private readonly List<MergedRun> _merged = [];
 
@@ -101,22 +102,21 @@ public sealed partial class ScanEngine
     {
         space.Visits++;
         space.QuietVisits++;
-        if (space.Counts.SharedAlready > 0 && _machine.TracksWrites && space.Visits % VisitsBetweenSecondLooks == 0)
-            LookAgainAtShared(space);
-        if (!_machine.TryListAreas(space.Id, space.Areas, out bool changed) || space.IsLeaving)
+        if (space.Counts.SharedAlready + space.Counts.Absent > 0 && _machine.TracksWrites && space.Visits % VisitsBetweenSecondLooks == 0)
+            LookAgain(space);
+        if (!TryListAreas(space) || space.IsLeaving)
             return false;
-        changed |= space.AreasChanged;
+        bool changed = space.AreasChanged, everything = space.ListsEverything;
         if (changed && !Has(EngineFaults.KeepPassedRecords))
             DropOutside(space);
-        space.AreasChanged = false;
+        (space.AreasChanged, space.ListsEverything) = (false, false);
         List<WrittenRun> written = _machine.TracksWrites ? _written : space.Present;
-        if (!_machine.TryCollectWritten(space.Id, space.Areas, space.ListsEverything, written) || space.IsLeaving)
+        if (!_machine.TryCollectWritten(space.Id, space.Areas, everything, written) || space.IsLeaving)
             return false;
-        space.ListsEverything = false;
-        if (!_machine.TryCollectMerged(space.Id, space.Areas, _merged, out bool unchanged) || space.IsLeaving)
+        if (!_machine.TryCollectMerged(space.Id, space.Areas, everything, _merged, out bool unchanged) || space.IsLeaving)
             return false;
         if (_machine.TracksWrites)
-            NoteWritten(space);
+            NoteWritten(space, onlyNew: false);
         else if (!Has(EngineFaults.KeepPassedRecords))
             DropUnlisted(space);
         if (!unchanged)
@@ -125,7 +125,33 @@ public sealed partial class ScanEngine
             GiveBackBroken(space);
         }
 
+        if (space.Grown.Count > 0 && !TryNoteGrown(space))
+            return false;
         (space.InVisit, space.NextPage, space.News) = (true, 0, 0);
+        return true;
+    }
+
+    /// <summary>Lists the areas, and notes what the next visit has to do about it: where they have changed there may be records outside of them, and
+    /// where one has come back that could not be merged for a while, its pages may never be written again.</summary>
+    private bool TryListAreas(Space space)
+    {
+        _before.Clear();
+        _before.AddRange(space.Areas);
+        if (!_machine.TryListAreas(space.Id, space.Areas, out bool changed))
+            return false;
+        space.AreasChanged |= changed;
+        if (changed && _before.Count > 0 && _machine.TracksWrites)
+            Areas.AddGrowth(_before, space.Areas, space.Grown);
+        return true;
+    }
+
+    /// <summary>Notes the pages of areas that have come, or come back, as written.</summary>
+    private bool TryNoteGrown(Space space)
+    {
+        if (!_machine.TryCollectWritten(space.Id, space.Grown, everything: true, _written) || space.IsLeaving)
+            return false;
+        space.Grown.Clear();
+        NoteWritten(space, onlyNew: true);
         return true;
     }
 
@@ -143,8 +169,8 @@ public sealed partial class ScanEngine
         space.Deferred = false;
     }
 
-    /// <summary>A page that fork shared becomes its owner's alone when the child ends, and nothing announces that: look again now and then.</summary>
-    private void LookAgainAtShared(Space space)
+    /// <summary>A page that fork shared becomes its owner's alone when the child ends, one that was swapped out comes back, and nothing announces that: look again now and then.</summary>
+    private void LookAgain(Space space)
     {
         for (int i = 0; i < space.Slabs.Count; i++)
         {
@@ -152,7 +178,7 @@ public sealed partial class ScanEngine
             for (int place = 0; place < PageRecords.PagesPerSlab; place++)
             {
                 PageRef record = PageRef.At(slab, place);
-                if (_records.State(record) == PageState.SharedAlready)
+                if (_records.State(record) is PageState.SharedAlready or PageState.Absent)
                     _records.SetState(record, PageState.Retry, space.Counts);
             }
         }

@@ -7,6 +7,7 @@ return await CommandLine.RunAsync(args,
     StatusCommand.Create(),
     DoctorCommand.Create(),
     DemoCommand.Create(),
+    SimulateCommand.Create(),
     DaemonCommand.Create(),
     RecoverCommand.Create(),
 ]);

@@ -169,7 +169,7 @@ public sealed class MergingTests
     }
 
     [Fact]
-    public void D4_APageThatIsGoneLosesItsRecord()
+    public void D4_APageThatIsGoneIsLeftAloneAndLosesItsRecordWithItsArea()
     {
         using Scanned scanned = new();
         FakeSpace space = scanned.Space(1, 7);
@@ -177,8 +177,11 @@ public sealed class MergingTests
         scanned.Machine.Discard(space, space.First);
         FakeSpace other = scanned.Space(1, 7);
         scanned.Pass(2);
-        Assert.Equal(0, scanned.Counts(space).Tracked);
+        Assert.Equal((1, 0), (scanned.Counts(space).Tracked, scanned.Counts(space).Unique));
         Assert.Equal(0, other.InFrames);
+        scanned.Machine.Unmap(space, space.First);
+        scanned.Pass();
+        Assert.Equal(0, scanned.Counts(space).Tracked);
     }
 
     [Fact]

@@ -51,7 +51,7 @@ public sealed class RecordsTests
             return _collected = true;
         }
 
-        public bool TryCollectMerged(SpaceId space, List<Area> areas, List<MergedRun> merged, out bool unchanged)
+        public bool TryCollectMerged(SpaceId space, List<Area> areas, bool everything, List<MergedRun> merged, out bool unchanged)
         {
             merged.Clear();
             unchanged = false;

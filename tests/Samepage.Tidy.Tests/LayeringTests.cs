@@ -4,7 +4,7 @@ using ArchUnitNET.Loader;
 
 namespace Samepage.TidyTests;
 
-/// <summary>Arrows run one way: samepage → Linux, Agent → Engine. Read out of the built assemblies, not out of project files.</summary>
+/// <summary>Arrows run one way: samepage → Linux, Agent → Engine ← Simulation ← samepage. Read out of the built assemblies, not out of project files.</summary>
 public sealed class LayeringTests
 {
     private static readonly Dictionary<string, string> Files = new()
@@ -12,6 +12,7 @@ public sealed class LayeringTests
         ["Samepage.Engine"] = Repository.Assembly("Samepage.Engine", "Samepage.Engine.dll"),
         ["Samepage.Linux"] = Repository.Assembly("Samepage.Linux", "Samepage.Linux.dll"),
         ["Samepage.Agent"] = Repository.Assembly("Samepage.Agent", "Samepage.Agent.dll"),
+        ["Samepage.Simulation"] = Repository.Assembly("Samepage.Simulation", "Samepage.Simulation.dll"),
         ["samepage"] = Repository.Assembly("Samepage", "samepage.dll"),
     };
 
@@ -22,7 +23,8 @@ public sealed class LayeringTests
     [InlineData("Samepage.Engine")]
     [InlineData("Samepage.Linux", "Samepage.Engine")]
     [InlineData("Samepage.Agent", "Samepage.Engine", "Samepage.Linux")]
-    [InlineData("samepage", "Samepage.Engine", "Samepage.Linux", "Samepage.Agent")]
+    [InlineData("Samepage.Simulation", "Samepage.Engine")]
+    [InlineData("samepage", "Samepage.Engine", "Samepage.Linux", "Samepage.Agent", "Samepage.Simulation")]
     public void AnAssemblyDependsOnlyOnWhatStandsBelowIt(string assembly, params string[] allowed)
     {
         string[] wrong =
@@ -37,14 +39,16 @@ public sealed class LayeringTests
         Assert.True(wrong.Length == 0, string.Join('\n', wrong.Distinct()));
     }
 
-    [Fact]
-    public void TheEngineDoesNoInputAndOutput()
+    [Theory]
+    [InlineData("Samepage.Engine")]
+    [InlineData("Samepage.Simulation")]
+    public void ItDoesNoInputAndOutput(string assembly)
     {
         string[] forbidden = ["System.IO.File", "System.IO.Directory", "System.Net.", "System.Diagnostics.Process", "System.Threading.Thread", "System.Runtime.InteropServices.Marshal"];
         string[] wrong =
         [
             .. from type in Built.Value.Types
-               where NameOf(type) == "Samepage.Engine"
+               where NameOf(type) == assembly
                from dependency in type.Dependencies
                where forbidden.Any(prefix => dependency.Target.FullName == prefix || (prefix.EndsWith('.') && dependency.Target.FullName.StartsWith(prefix, StringComparison.Ordinal)))
                select $"{type.FullName} uses {dependency.Target.FullName}",

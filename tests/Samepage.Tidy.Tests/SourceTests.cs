@@ -54,6 +54,7 @@ public sealed partial class SourceTests
     [InlineData("doctor")]
     [InlineData("demo")]
     [InlineData("recover")]
+    [InlineData("simulate")]
     public void TheReadmeShowsEverySubcommand(string subcommand)
     {
         string path = Path.Combine(Repository.Root, "README.md");

@@ -99,6 +99,8 @@ internal sealed partial class FrameTable(DomainId domain, EngineOptions options,
     /// <summary>Whether a frame holds memory that the engine knows of.</summary>
     public bool IsHeld(FrameId frame) => frame.Value < _users.Capacity && (_users[frame.Value] & Held) != 0;
 
+    public ulong DigestOf(FrameId frame) => _digests[frame.Value];
+
     public void AddUser(FrameId frame)
     {
         if (!IsHeld(frame))

@@ -32,6 +32,9 @@ internal static class PageState
     /// <summary>Was merged, and a write broke it: private memory inside a mapping of frames.</summary>
     public const uint Broken = 9;
 
+    /// <summary>Was not there when it was looked at: swapped out, or discarded. What comes back from the swap is not written, and nothing announces it.</summary>
+    public const uint Absent = 10;
+
     /// <summary>Unchanged for a while and like no other: in the unstable index, put there in the scan of these low eight bits.</summary>
     public const uint FirstUnique = 0x100;
 

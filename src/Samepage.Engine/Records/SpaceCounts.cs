@@ -27,6 +27,9 @@ public sealed class SpaceCounts
     /// <summary>Pages that were merged once and are private memory inside a mapping of frames now.</summary>
     public long Broken { get; internal set; }
 
+    /// <summary>Pages that were not there when they were looked at: swapped out, or discarded.</summary>
+    public long Absent { get; internal set; }
+
     /// <summary>Counts a page of a state in, or out.</summary>
     internal void Count(uint state, int by)
     {
@@ -59,13 +62,17 @@ public sealed class SpaceCounts
         {
             Broken += by;
         }
+        else if (state == PageState.Absent)
+        {
+            Absent += by;
+        }
     }
 
     internal bool Equals(SpaceCounts other) =>
-        (Tracked, Merged, Pending, Volatile, Zeroed, SharedAlready, Unique, Broken) ==
-        (other.Tracked, other.Merged, other.Pending, other.Volatile, other.Zeroed, other.SharedAlready, other.Unique, other.Broken);
+        (Tracked, Merged, Pending, Volatile, Zeroed, SharedAlready, Unique, Broken, Absent) ==
+        (other.Tracked, other.Merged, other.Pending, other.Volatile, other.Zeroed, other.SharedAlready, other.Unique, other.Broken, other.Absent);
 
     /// <inheritdoc/>
     public override string ToString() =>
-        $"{Tracked} tracked, {Merged} merged, {Pending} pending, {Volatile} volatile, {Zeroed} zeroed, {SharedAlready} shared already, {Unique} unique, {Broken} broken";
+        $"{Tracked} tracked, {Merged} merged, {Pending} pending, {Volatile} volatile, {Zeroed} zeroed, {SharedAlready} shared already, {Unique} unique, {Broken} broken, {Absent} absent";
 }

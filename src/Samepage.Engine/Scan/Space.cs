@@ -15,6 +15,9 @@ internal sealed class Space(SpaceId id, Domain domain)
     /// <summary>Without write tracking: what was present when the visit began.</summary>
     public readonly List<WrittenRun> Present = [];
 
+    /// <summary>With write tracking: ranges that have come since the last visit.</summary>
+    public readonly List<Area> Grown = [];
+
     public SpaceId Id => id;
 
     public Domain Domain => domain;
@@ -42,6 +45,9 @@ internal sealed class Space(SpaceId id, Domain domain)
 
     /// <summary>Visits since it was taken in.</summary>
     public long Visits { get; set; }
+
+    /// <summary>Broken mappings are given back from this visit on.</summary>
+    public long GiveBackAfter { get; set; }
 
     /// <summary>Visits in a row in which nothing of it was merged and nothing was put off.</summary>
     public int QuietVisits { get; set; }

@@ -14,10 +14,14 @@ internal static class DemoCommand
         descriptor or mapping is left. Takes about a minute and 800 MiB of memory, needs root, and
         leaves nothing behind. If there is no Python 3, it is installed with apt-get.
 
+        Where the machine cannot merge live (no root, an old kernel), it says why and shows a
+        simulated run instead; see 'samepage simulate'.
+
         Example:
           samepage demo
 
-        Exit code 0 means that every check held; a check that did not is shown, and gives 1.
+        Exit code 0 means that every check held, those of the simulation if it was simulated; a
+        check that did not is shown, and gives 1.
         """;
 
     public static Command Create()

@@ -35,4 +35,5 @@ internal sealed record AttachedProcess(
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, WriteIndented = true)]
 [JsonSerializable(typeof(AttachReport))]
+[JsonSerializable(typeof(SimulationReply))]
 internal sealed partial class CliJson : JsonSerializerContext;

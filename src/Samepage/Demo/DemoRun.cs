@@ -3,6 +3,7 @@ using Samepage.Api;
 using Samepage.Cli;
 using Samepage.Doctor;
 using Samepage.Linux;
+using Samepage.Simulation.Scenarios;
 
 namespace Samepage.Demo;
 
@@ -23,7 +24,7 @@ internal sealed class DemoRun(PrivateDaemon daemon, DataSetProgram[] programs, D
     public static async Task<int> RunAsync(CancellationToken cancellation)
     {
         if (Refusal() is { } refusal)
-            throw refusal;
+            return Simulate(refusal);
         DemoScreen screen = new();
         screen.Stage("Ordinary programs with memory in common");
         string python = await Python.FindOrInstallAsync(screen.Say, cancellation);
@@ -48,14 +49,34 @@ internal sealed class DemoRun(PrivateDaemon daemon, DataSetProgram[] programs, D
         return screen.Failed == 0 ? ExitCode.Done : ExitCode.Failed;
     }
 
-    private static CommandException? Refusal()
+    /// <summary>Where nothing can be merged live, the same engine is shown on a simulated machine: plainly called that, and with the reason.</summary>
+    private static int Simulate(string refusal)
+    {
+        DemoScreen screen = new();
+        screen.Stage("No live demo on this machine as it is");
+        screen.Say(refusal);
+        screen.Say("");
+        screen.Say("What follows is SIMULATED: the same engine, on a machine that exists in this process alone.");
+        screen.Stage("A simulated run");
+        Scenario scenario = Scenario.All[0];
+        SimulationReport report = ScenarioRun.Run(scenario, SimulateCommand.RandomSeed(), scenario.Processes);
+        SimulationScreen.Print(report);
+        screen.Check(report.Broken is null, "in the simulation every program read what it wrote, nothing crossed a domain, and no memory was lost");
+        screen.Check(report.ProfitBytes > 0, $"in the simulation {Quantity.Bytes(report.ProfitBytes)} were saved");
+        screen.Say("");
+        screen.Say(screen.Failed == 0 ? $"All {screen.Held} checks held, on a simulated machine. No real process was merged." : $"{screen.Failed} of {screen.Held + screen.Failed} checks of the simulation failed.");
+        return screen.Failed == 0 ? ExitCode.Done : ExitCode.Failed;
+    }
+
+    /// <summary>Why this machine cannot merge live; null when it can.</summary>
+    private static string? Refusal()
     {
         if (!Environment.IsPrivilegedProcess)
-            return new(ExitCode.NotPermitted, "the demo needs root: it puts an agent into the programs that it starts", "try: sudo samepage demo");
+            return "The live demo needs root, because it puts an agent into the programs that it starts. Try: sudo samepage demo";
         DoctorCheck[] failures = [.. Checkup.Machine(KernelFeatures.Probe(), new SystemFacts("/")).Where(c => c.Verdict == Checkup.Failure)];
         return failures.Length == 0
             ? null
-            : new(ExitCode.NotPermitted, string.Join(Environment.NewLine, failures.Select(f => $"  {f.Name}: {f.Found} -> {f.Remedy}").Prepend("this machine cannot run the demo as it is:")));
+            : string.Join(Environment.NewLine, failures.Select(f => $"  {f.Name}: {f.Found} -> {f.Remedy}").Prepend("This machine cannot merge live:"));
     }
 
     private async Task ThroughAsync(CancellationToken cancellation)

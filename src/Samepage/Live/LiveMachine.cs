@@ -122,31 +122,27 @@ internal sealed class LiveMachine : IMachine, IDisposable
     public bool TryCollectWritten(SpaceId id, List<Area> areas, bool everything, List<WrittenRun> written)
     {
         written.Clear();
-        if (_spaces[id.Value].IsIdle && !everything)
+        if (everything)
+            return TryListPresent(id, areas, written);
+        if (_spaces[id.Value].IsIdle)
             return true;
         foreach ((ulong start, ulong end) in Spans(areas, AreaKind.Mergeable))
         {
             _regions.Clear();
             if (_spaces[id.Value].Pagemap.CollectWritten(start, end, _regions) == Errno.ESRCH)
                 return false;
-            if (everything && !TryListPresent(id, areas, start, end))
-                return false;
-            foreach (PageRegion region in _regions)
-            {
-                written.Add(new WrittenRun(new PageRun(new PageNumber(region.Start / Page), (long)((region.End - region.Start) / Page)),
-                    (region.Categories & Pagemap.ZeroPage) != 0));
-            }
+            AddWritten(written);
         }
 
         return true;
     }
 
     /// <inheritdoc/>
-    public bool TryCollectMerged(SpaceId id, List<Area> areas, List<MergedRun> merged, out bool unchanged)
+    public bool TryCollectMerged(SpaceId id, List<Area> areas, bool everything, List<MergedRun> merged, out bool unchanged)
     {
         merged.Clear();
         LiveSpace space = _spaces[id.Value];
-        unchanged = space.IsIdle;
+        unchanged = space.IsIdle && !everything;
         if (unchanged)
             return true;
         int segment = 0;
@@ -313,21 +309,31 @@ internal sealed class LiveMachine : IMachine, IDisposable
             pool.Dispose();
     }
 
-    /// <summary>Lists what is present between two places in the mergeable areas; what was collected as written is in it.</summary>
-    private bool TryListPresent(SpaceId id, List<Area> areas, ulong start, ulong end)
+    /// <summary>Lists what is present, and leaves the marks of what was written for the next collection.</summary>
+    private bool TryListPresent(SpaceId id, List<Area> areas, List<WrittenRun> written)
     {
-        _regions.Clear();
         foreach (Area area in areas)
         {
-            ulong first = area.Range.Start.Value * Page;
-            if (area.Kind == AreaKind.Mergeable && first >= start && first < end &&
-                _spaces[id.Value].Pagemap.CollectPresent(first, area.Range.End * Page, _regions) == Errno.ESRCH)
+            _regions.Clear();
+            if (area.Kind == AreaKind.Mergeable &&
+                _spaces[id.Value].Pagemap.CollectPresent(area.Range.Start.Value * Page, area.Range.End * Page, _regions) == Errno.ESRCH)
             {
                 return false;
             }
+
+            AddWritten(written);
         }
 
         return true;
+    }
+
+    private void AddWritten(List<WrittenRun> written)
+    {
+        foreach (PageRegion region in _regions)
+        {
+            written.Add(new WrittenRun(new PageRun(new PageNumber(region.Start / Page), (long)((region.End - region.Start) / Page)),
+                (region.Categories & Pagemap.ZeroPage) != 0));
+        }
     }
 
     /// <summary>A region of frames may lie over several mappings, each with frames of its own.</summary>

@@ -10,6 +10,8 @@ internal sealed class FakeMachine : IMachine
     private readonly Dictionary<(int Domain, uint Frame), byte[]> _frames = [];
     private readonly Dictionary<(int Domain, uint Frame), int> _users = [];
     private readonly HashSet<(int Domain, uint Frame)> _everWritten = [];
+    private readonly HashSet<(int Domain, uint Frame)> _joined = [];
+    private readonly HashSet<(int Domain, uint Frame)> _shared = [];
     private int _next;
 
     public int PageSize => 64;
@@ -47,6 +49,11 @@ internal sealed class FakeMachine : IMachine
     public long FramesHeld(int domain) => _frames.Keys.Count(key => key.Domain == domain);
 
     public long FramesInUse(int domain) => _users.Count(pair => pair.Key.Domain == domain && pair.Value > 0);
+
+    /// <summary>Frames with one user that no other page ever joined.</summary>
+    public int LonelyFrames(int domain) => _users.Count(pair => pair.Key.Domain == domain && pair.Value == 1 && !_shared.Contains(pair.Key));
+
+    public bool HasFrame(int domain, uint frame) => _frames.ContainsKey((domain, frame));
 
     public int UsersOf(int domain, uint frame) => _users.GetValueOrDefault((domain, frame));
 
@@ -115,6 +122,10 @@ internal sealed class FakeMachine : IMachine
         _frames.Remove((domain, from), out byte[]? content);
         _users.Remove((domain, from), out int users);
         _everWritten.Remove((domain, from));
+        if (_joined.Remove((domain, from)))
+            _joined.Add((domain, to));
+        if (_shared.Remove((domain, from)))
+            _shared.Add((domain, to));
         _everWritten.Add((domain, to));
         (_frames[(domain, to)], _users[(domain, to)]) = (content!, users);
         foreach (FakeSpace space in _spaces.Values.Where(space => space.Domain.Value == domain))
@@ -196,7 +207,7 @@ internal sealed class FakeMachine : IMachine
         return !collected.Gone;
     }
 
-    public bool TryCollectMerged(SpaceId space, List<Area> areas, List<MergedRun> merged, out bool unchanged)
+    public bool TryCollectMerged(SpaceId space, List<Area> areas, bool everything, List<MergedRun> merged, out bool unchanged)
     {
         Meanwhile?.Invoke(nameof(TryCollectMerged));
         unchanged = false;
@@ -270,7 +281,7 @@ internal sealed class FakeMachine : IMachine
         foreach (PlannedRun run in plan)
         {
             if (run.Range.Start.Value < end)
-                throw new InvalidOperationException($"runs overlap, or do not rise, at page {run.Range.Start.Value}");
+                throw new InvalidOperationException($"runs overlap, or do not rise: {string.Join(", ", plan)}");
             end = run.Range.End;
             for (uint i = 0; i < run.Range.Count; i++)
                 outcomes[at++] = CarryOut(worked, run.Kind, run.Range.Start.Value + i, run.FirstFrame.Value + i);
@@ -292,6 +303,8 @@ internal sealed class FakeMachine : IMachine
                 throw new InvalidOperationException($"frame {first.Value + i} of domain {domain.Value} is freed while mapped");
             _frames.Remove((domain.Value, first.Value + i));
             _everWritten.Remove((domain.Value, first.Value + i));
+            _joined.Remove((domain.Value, first.Value + i));
+            _shared.Remove((domain.Value, first.Value + i));
         }
     }
 
@@ -333,6 +346,8 @@ internal sealed class FakeMachine : IMachine
             return PageOutcome.Differs;
         (target.Own, target.Mapped, target.InFrame, target.Written, space.Changed) = (null, frame, true, false, true);
         _users[(space.Domain.Value, frame)] = UsersOf(space.Domain.Value, frame) + 1;
+        if (!_joined.Add((space.Domain.Value, frame)))
+            _shared.Add((space.Domain.Value, frame));
         return PageOutcome.Done;
     }
 

@@ -11,12 +11,35 @@ internal sealed class Scanned : IDisposable
 
     public List<FakeSpace> Spaces { get; } = [];
 
+    /// <summary>Faults that engines made by this thread have: the tests are tried with these.</summary>
+    [ThreadStatic]
+    private static EngineFaults _planted;
+
     /// <param name="tracksWrites">The machine tracks writes; otherwise the engine has to compare checksums.</param>
     /// <param name="options">How the engine is made.</param>
     public Scanned(bool tracksWrites = true, EngineOptions? options = null)
     {
         Machine = new FakeMachine { TracksWrites = tracksWrites };
-        Engine = new ScanEngine(Machine, options ?? new EngineOptions());
+        Engine = new ScanEngine(Machine, (options ?? new EngineOptions()) with { Faults = _planted });
+    }
+
+    /// <summary>Whether something fails with a fault planted.</summary>
+    public static bool Fails(EngineFaults planted, Action test)
+    {
+        _planted = planted;
+        try
+        {
+            test();
+            return false;
+        }
+        catch (Exception noticed) when (noticed is not (OutOfMemoryException or NullReferenceException))
+        {
+            return true;
+        }
+        finally
+        {
+            _planted = EngineFaults.None;
+        }
     }
 
     /// <summary>A space that the engine knows; its pages are filled with the values given.</summary>
@@ -44,8 +67,9 @@ internal sealed class Scanned : IDisposable
             foreach (FakeSpace space in Spaces)
                 Assert.True(Engine.Visit(space.Id));
             Engine.EndPass();
-            Engine.CheckInvariants();
         }
+
+        Engine.CheckInvariants();
     }
 
     /// <summary>Scans to the end of a pass, so many pages at a time.</summary>
@@ -56,9 +80,9 @@ internal sealed class Scanned : IDisposable
         do
         {
             batches.Add(Engine.Scan(pages));
-            Engine.CheckInvariants();
         }
-        while (batches[^1].PassesCompleted == 0);
+        while (batches[^1].PassesCompleted == 0 && Engine.HasWork);
+        Engine.CheckInvariants();
         return batches;
     }
 
