@@ -51,8 +51,14 @@ public sealed partial class ScanEngine
                 int count = 1, most = (int)Math.Min(pages, PagesPerRead);
                 if (most == 0)
                     return false;
-                while (count < most && place + count < PageRecords.PagesPerSlab && IsCandidate(slab, place + count))
-                    count++;
+                // What lies between two that are near each other is read with them: that costs less than another call.
+                int end = Math.Min(PageRecords.PagesPerSlab, place + most);
+                for (int next = place + 1; next < end && next - (place + count) <= PagesBetween; next++)
+                {
+                    if (IsCandidate(slab, next))
+                        count = next - place + 1;
+                }
+
                 place += count;
                 space.NextPage = first + (ulong)place;
                 if (!LookUp(space, new PageRun(new PageNumber(space.NextPage - (ulong)count), count), slab, ref pages))
@@ -111,15 +117,16 @@ public sealed partial class ScanEngine
         int size = _machine.PageSize;
         int count = (int)range.Count;
         _machine.Read(space.Id, range, _content.AsSpan(0, count * size), _facts.AsSpan(0, count));
-        PagesScanned += count;
-        pages -= count;
         for (int i = 0; i < count && !space.IsLeaving; i++)
         {
             ulong page = range.Start.Value + (ulong)i;
             PageRef record = RefOf(slab, page);
-            // In the middle of a visit it may have become the twin of another.
-            if (_records.State(record) == PageState.Planned)
+            // It may lie between two candidates only; in the middle of a visit it may have become the twin of another.
+            uint state = _records.State(record);
+            if (state == PageState.Planned || (_machine.TracksWrites && !PageState.IsCandidate(state)))
                 continue;
+            PagesScanned++;
+            pages--;
             if (_facts[i] == PageFact.Own || (_facts[i] == PageFact.SharedAlready && Has(EngineFaults.MergeShared)))
             {
                 Decide(space, page, record, _content.AsSpan(i * size, size));

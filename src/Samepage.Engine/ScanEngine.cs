@@ -22,7 +22,7 @@ namespace Samepage.Engine;
 /// </remarks>
 public sealed partial class ScanEngine : IDisposable
 {
-    private const int PagesPerRead = 256;
+    private const int PagesPerRead = 256, PagesBetween = 16;
     private const int PlanLimit = 16384;
     private const int FramesPerWrite = 64;
 

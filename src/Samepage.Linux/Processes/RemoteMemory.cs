@@ -7,6 +7,9 @@ namespace Samepage.Linux.Processes;
 /// <remarks>Thread-safe: holds nothing but the pid. A pid may be reused; callers hold a pidfd of what they mean.</remarks>
 public readonly record struct RemoteMemory(int Pid)
 {
+    /// <summary>Pieces that one call reads, at most.</summary>
+    public const int MaxPieces = 1024;
+
     /// <returns>Bytes copied: fewer at an unmapped page, zero when the process is gone. Both are ordinary.</returns>
     public unsafe int Read(ulong from, Span<byte> destination)
     {
@@ -15,6 +18,28 @@ public readonly record struct RemoteMemory(int Pid)
             LibC.iovec local = new() { iov_base = (nuint)buffer, iov_len = (nuint)destination.Length };
             LibC.iovec remote = new() { iov_base = (nuint)from, iov_len = (nuint)destination.Length };
             nint copied = LibC.process_vm_readv(Pid, &local, 1, &remote, 1, 0);
+            return copied < 0 ? 0 : (int)copied;
+        }
+    }
+
+    /// <summary>Reads pieces into places of a buffer, all by one call.</summary>
+    /// <param name="from">The address that the buffer's beginning stands for.</param>
+    /// <param name="pieces">Where the pieces begin and how long they are, bytes from there; at most <see cref="MaxPieces"/>.</param>
+    /// <param name="destination">The buffer.</param>
+    /// <returns>Bytes copied, in the order of the pieces: fewer where one cannot be read.</returns>
+    public unsafe int Read(ulong from, ReadOnlySpan<(int Start, int Length)> pieces, Span<byte> destination)
+    {
+        LibC.iovec* local = stackalloc LibC.iovec[pieces.Length], remote = stackalloc LibC.iovec[pieces.Length];
+        fixed (byte* buffer = destination)
+        {
+            for (int i = 0; i < pieces.Length; i++)
+            {
+                nuint length = (nuint)destination.Slice(pieces[i].Start, pieces[i].Length).Length;
+                local[i] = new LibC.iovec { iov_base = (nuint)(buffer + pieces[i].Start), iov_len = length };
+                remote[i] = new LibC.iovec { iov_base = (nuint)(from + (ulong)pieces[i].Start), iov_len = length };
+            }
+
+            nint copied = LibC.process_vm_readv(Pid, local, (nuint)pieces.Length, remote, (nuint)pieces.Length, 0);
             return copied < 0 ? 0 : (int)copied;
         }
     }
@@ -28,7 +53,7 @@ public readonly record struct RemoteMemory(int Pid)
         return whole;
     }
 
-    /// <returns>Bytes copied, as <see cref="Read"/>. Only mappings writable by the process itself can be written.</returns>
+    /// <returns>Bytes copied, as <see cref="Read(ulong, Span{byte})"/>. Only mappings writable by the process itself can be written.</returns>
     public unsafe int Write(ulong to, ReadOnlySpan<byte> source)
     {
         fixed (byte* buffer = source)

@@ -24,6 +24,7 @@ internal sealed class LiveMachine : IMachine, IDisposable
     private readonly Hands _hands = new();
     private readonly List<PageRegion> _regions = [];
     private readonly ulong[] _words = new ulong[512];
+    private readonly (int Start, int Length)[] _pieces = new (int, int)[512];
 
     /// <inheritdoc/>
     public int PageSize => (int)Page;
@@ -170,19 +171,27 @@ internal sealed class LiveMachine : IMachine, IDisposable
                 : (_words[i] & Pagemap.Exclusive) != 0 ? PageFact.Own : PageFact.SharedAlready;
         }
 
-        RemoteMemory memory = new(space.Pid);
-        for (int i = 0; i < count;)
+        int pieces = 0;
+        for (int i = 0; i < count; i++)
         {
-            int run = 0;
-            while (i + run < count && facts[i + run] == PageFact.Own)
-                run++;
-            if (run > 0)
-            {
-                int read = memory.Read((range.Start.Value + (ulong)i) * Page, content.Slice(i * (int)Page, run * (int)Page)) / (int)Page;
-                facts.Slice(i + read, run - read).Clear(); // PageFact.Absent
-            }
+            if (facts[i] != PageFact.Own)
+                continue;
+            if (pieces > 0 && _pieces[pieces - 1] is (int start, int length) && start + length == i * (int)Page)
+                _pieces[pieces - 1].Length += (int)Page;
+            else
+                _pieces[pieces++] = (i * (int)Page, (int)Page);
+        }
 
-            i += Math.Max(run, 1);
+        int read = pieces == 0 ? 0 : new RemoteMemory(space.Pid).Read(range.Start.Value * Page, _pieces.AsSpan(0, pieces), content);
+        for (int i = 0; i < count; i++)
+        {
+            if (facts[i] != PageFact.Own)
+                continue;
+            // Behind the first that could not be read the kernel read none; they are tried another time.
+            if (read < (int)Page)
+                facts[i] = PageFact.Absent;
+            else
+                read -= (int)Page;
         }
     }
 
