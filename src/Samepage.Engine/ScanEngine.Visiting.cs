@@ -113,7 +113,7 @@ public sealed partial class ScanEngine
         List<WrittenRun> written = _machine.TracksWrites ? _written : space.Present;
         if (!_machine.TryCollectWritten(space.Id, space.Areas, everything, written) || space.IsLeaving)
             return false;
-        if (!_machine.TryCollectMerged(space.Id, space.Areas, everything, _merged, out bool unchanged) || space.IsLeaving)
+        if (!_machine.TryCollectMerged(space.Id, space.Areas, everything || changed, _merged, out bool unchanged) || space.IsLeaving)
             return false;
         if (_machine.TracksWrites)
             NoteWritten(space, onlyNew: false);

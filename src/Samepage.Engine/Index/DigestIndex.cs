@@ -12,6 +12,10 @@ namespace Samepage.Engine.Index;
 internal sealed class DigestIndex(Func<uint, ulong> digestOf, MemoryBudget budget) : IDigestIndex
 {
     private const int SmallestCapacity = 64;
+
+    /// <summary>Digests are fetched so many at a time: they lie anywhere in memory, and the processor waits for many at once.</summary>
+    private const int RebuildBlock = 128;
+
     private NativeColumn<byte> _tags = new(budget);
     private NativeColumn<uint> _refs = new(budget);
     private long _capacity;
@@ -165,10 +169,21 @@ internal sealed class DigestIndex(Func<uint, ulong> digestOf, MemoryBudget budge
 
         (NativeColumn<byte> oldTags, NativeColumn<uint> oldRefs, long old) = (_tags, _refs, _capacity);
         (_tags, _refs, _capacity) = (tags, refs, capacity);
-        for (long place = 0; place < old; place++)
+        Span<uint> references = stackalloc uint[RebuildBlock];
+        Span<ulong> digests = stackalloc ulong[RebuildBlock];
+        for (long place = 0; place < old;)
         {
-            if (oldTags[place] != 0)
-                Place(digestOf(oldRefs[place]), oldRefs[place]);
+            int count = 0;
+            for (; place < old && count < RebuildBlock; place++)
+            {
+                if (oldTags[place] != 0)
+                    references[count++] = oldRefs[place];
+            }
+
+            for (int i = 0; i < count; i++)
+                digests[i] = digestOf(references[i]);
+            for (int i = 0; i < count; i++)
+                Place(digests[i], references[i]);
         }
 
         oldTags.Dispose();
