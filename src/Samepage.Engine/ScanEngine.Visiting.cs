@@ -120,13 +120,12 @@ public sealed partial class ScanEngine
         else if (!Has(EngineFaults.KeepPassedRecords))
             DropUnlisted(space);
         if (!unchanged)
-        {
             NoteMerged(space, changed);
-            GiveBackBroken(space);
-        }
-
         if (space.Grown.Count > 0 && !TryNoteGrown(space))
             return false;
+        // Last, for it plans: a visit that is given up leaves no plan behind.
+        if (!unchanged)
+            GiveBackBroken(space);
         (space.InVisit, space.NextPage, space.News) = (true, 0, 0);
         return true;
     }

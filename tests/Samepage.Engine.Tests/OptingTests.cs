@@ -119,6 +119,29 @@ public sealed class OptingTests
     }
 
     [Fact]
+    public void B7_ASpaceThatEndsWhileItsNewAreasAreLookedAtLeavesNoPlanBehind()
+    {
+        using Scanned scanned = new();
+        FakeSpace one = scanned.Space(1, 1, 2, 3, 4), other = scanned.Space(1, 1, 2, 3, 5);
+        scanned.Machine.OptOut(one, one.First + 3);
+        scanned.Pass(2);
+        Assert.Equal(3, one.InFrames);
+        scanned.Machine.Write(one, one.First, 8);
+        scanned.Machine.Write(one, one.First + 1, 9);
+        scanned.Machine.OptOut(one, one.First + 3, isOut: false);
+        int collected = 0;
+        scanned.Machine.Meanwhile = call => one.Gone |= call == nameof(IMachine.TryCollectWritten) && ++collected == 2;
+        Assert.False(scanned.Engine.Visit(one.Id));
+        Assert.Equal(2, collected);
+        scanned.Engine.CheckInvariants();
+        scanned.Machine.Meanwhile = null;
+        scanned.Remove(one);
+        scanned.Pass(2);
+        Assert.Equal(new DomainFigures(3, 3, 3), scanned.Domain(1));
+        Assert.Equal(4, scanned.Counts(other).Tracked);
+    }
+
+    [Fact]
     public void A6_GrowthIsWhatNoAreaWasAtBefore()
     {
         static Area At(ulong first, long count, AreaKind kind = AreaKind.Mergeable) => new(new PageRun(new PageNumber(first), count), kind);

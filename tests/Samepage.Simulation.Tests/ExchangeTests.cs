@@ -41,6 +41,20 @@ public sealed class ExchangeTests
     }
 
     [Fact]
+    public void B8_AReferenceOnAListPutsOffThatOnePageUntilTheListIsDrained()
+    {
+        using Scene scene = new();
+        SimulatedProcess one = scene.Process(0, 7, 8), other = scene.Process(0, 7, 8);
+        scene.World.Programs.Pin(scene.Place(one, 0));
+        scene.World.Pass(2);
+        Assert.True(scene.AreOne(one, 1, other, 1));
+        Assert.False(scene.IsMerged(one, 0));
+        scene.World.Programs.Unpin(0);
+        scene.World.Pass(1);
+        Assert.True(scene.AreOne(one, 0, other, 0));
+    }
+
+    [Fact]
     public void D3_ContentsOfOneDigestAreNeverMerged()
     {
         using Scene scene = new();

@@ -25,6 +25,28 @@ public sealed class LifeTests(SharedDaemon shared) : OnOneDaemon(shared)
         }
     }
 
+    [Fact]
+    public async Task H3_RequestsAreServedWhileMuchIsMerged()
+    {
+        LiveProgram[] three = await LiveProgram.Targets(3, "common", "128");
+        await using var together = new Together(three);
+        await Daemon.TakeIn(three[0], three[1]);
+        List<long> seen = [];
+        WireProcess process;
+        do
+        {
+            process = (await Daemon.Status()).Of(three[0].Pid);
+            if (seen.Count == 0 || seen[^1] != process.PagesMerged)
+                seen.Add(process.PagesMerged);
+            if (seen.Count == 2)
+                await Daemon.TakeIn(three[2]);
+        }
+        while (!process.Settled);
+        Assert.True(seen.Count > 2, $"figures seen while it was merged: {string.Join(", ", seen)}");
+        foreach (LiveProgram program in three)
+            await program.Does("verify");
+    }
+
     [Theory]
     [InlineData(false)]
     [InlineData(true)]

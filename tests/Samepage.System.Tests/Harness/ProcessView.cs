@@ -19,8 +19,20 @@ internal sealed class ProcessView
 
     public int Threads => Directory.GetDirectories($"{_folder}/task").Length;
 
-    /// <summary>The descriptors, by number, with what each is open on.</summary>
-    public string[] Descriptors => [.. Directory.GetFiles($"{_folder}/fd").Select(path => $"{Path.GetFileName(path)} {File.ResolveLinkTarget(path, false)?.Name}").Order()];
+    /// <summary>The descriptors, by number, with what each is open on. One that is closed meanwhile is none.</summary>
+    public string[] Descriptors => [.. Directory.GetFiles($"{_folder}/fd").Select(Open).OfType<string>().Order()];
+
+    private static string? Open(string path)
+    {
+        try
+        {
+            return $"{Path.GetFileName(path)} {File.ResolveLinkTarget(path, false)?.Name}";
+        }
+        catch (FileNotFoundException)
+        {
+            return null;
+        }
+    }
 
     public string[] Maps => File.ReadAllLines($"{_folder}/maps");
 
