@@ -32,6 +32,9 @@ public sealed partial class ScanEngine
                 // A zeroed page that is only read shows the zero page, and stays what it is.
                 if ((run.IsZeroPage && state == PageState.Zeroed) || (onlyNew && state != PageState.None))
                     continue;
+                // The attempt that was put off may itself have made it look written. It is tried again, and its twin need not be given back meanwhile.
+                if (!run.IsZeroPage && state == PageState.Retry)
+                    continue;
                 Leave(space, record);
                 _records.SetState(record, run.IsZeroPage ? PageState.None : PageState.WrittenNow, space.Counts);
             }

@@ -42,6 +42,24 @@ public sealed class BreakingTests
     }
 
     [Fact]
+    public void C10_AFrameWhoseTwinLooksWrittenByTheAttemptThatWasPutOffIsKeptForIt()
+    {
+        using Scanned scanned = new();
+        FakeSpace held = scanned.Space(1, 7), other = scanned.Space(1, 7);
+        held.Force = (_, page) =>
+        {
+            held[page].Written = true;
+            return PageOutcome.Busy;
+        };
+        scanned.Pass(9);
+        Assert.DoesNotContain(scanned.Machine.Executed, plan => plan.Runs.Any(run => run.Kind == PlanKind.Unmerge));
+        Assert.Equal((0, 1, true), (held.InFrames, other.InFrames, scanned.Engine.FiguresOf(other.Id).Settled));
+        held.Force = null;
+        scanned.Pass(2);
+        Assert.Equal((1, 1), (held.InFrames, other.InFrames));
+    }
+
+    [Fact]
     public void C10_ALonelyFrameIsGivenBack()
     {
         using Scanned scanned = new();

@@ -55,7 +55,8 @@ internal static class Eligibility
             return "under a seccomp filter, which could kill it for a call of ours";
         if (status.ShadowStack)
             return "it has a shadow stack (CET): its threads cannot be held safely";
-        if (status.Tracer != 0 && status.Tracer != Environment.ProcessId)
+        // What the kernel shows as the tracer is the thread that traces: one of ours holds now and then a thread that it could not let go of yet.
+        if (status.Tracer != 0 && !Directory.Exists($"/proc/self/task/{status.Tracer}"))
             return $"traced by process {status.Tracer}";
         return !isIdle && OpenFiles.HoldUserfaultfd(pid) ? "it uses userfaultfd itself" : null;
     }
