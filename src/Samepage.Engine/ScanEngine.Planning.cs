@@ -133,13 +133,19 @@ public sealed partial class ScanEngine
                 continue;
             }
 
-            Leave(space, record);
-            _records.SetState(record, _facts[i] == PageFact.Absent ? Gone : PageState.SharedAlready, space.Counts);
+            SetAside(space, record, _facts[i]);
         }
 
         if (_plans.Count >= PlanLimit)
             CarryOut();
         return !space.IsLeaving;
+    }
+
+    /// <summary>A page that is not its owner's alone, or not there, is in no index: it is looked at again now and then, as nothing announces that it is once more.</summary>
+    private void SetAside(Space space, PageRef record, PageFact fact)
+    {
+        Leave(space, record);
+        _records.SetState(record, fact == PageFact.Absent ? Gone : PageState.SharedAlready, space.Counts);
     }
 
     /// <summary>What becomes of one page: it leaves whatever it was in, then the frames are asked, then its past, then the unique pages.</summary>
@@ -214,7 +220,10 @@ public sealed partial class ScanEngine
             if (other.IsLeaving)
                 continue;
             _machine.Read(other.Id, new PageRun(new PageNumber(page), 1), _other, fact);
-            if (fact[0] == PageFact.Own && content.SequenceEqual(_other))
+            // Were it left unique, the page that asks would become so too, and neither would ever be looked at again.
+            if (fact[0] != PageFact.Own)
+                SetAside(other, twin, fact[0]);
+            else if (content.SequenceEqual(_other))
                 return true;
         }
 

@@ -1,3 +1,4 @@
+using Samepage.Engine;
 using Samepage.EngineTests.Harness;
 
 namespace Samepage.EngineTests;
@@ -71,5 +72,28 @@ public sealed class DefectTests
             scanned.Machine.Write(one, one.First + (ulong)i, 9);
         scanned.Pass(6);
         Assert.Equal((0, Pages), (scanned.Counts(one).Broken, scanned.Counts(one).Merged));
+    }
+
+    /// <summary>A page was like no other, then it could not be compared for a while: an equal page that came meanwhile must not make two that nobody looks at again.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void C5_AUniquePageThatCannotBeComparedIsLookedAtAgain(bool sharedByFork)
+    {
+        using Scanned scanned = new(options: new EngineOptions { DigestMask = 0 });
+        FakeSpace one = scanned.Space(1, 7), different = scanned.Space(1, 8);
+        scanned.Pass(4);
+        Assert.Equal((1, 1), (scanned.Counts(one).Unique, scanned.Counts(different).Unique));
+        FakePage before = one[one.First];
+        if (sharedByFork)
+            one[one.First].SharedByFork = true;
+        else
+            one[one.First].Own = null;
+        FakeSpace equal = scanned.Space(1, 7);
+        scanned.Pass(4);
+        Assert.Equal((0, 0), (one.InFrames, equal.InFrames));
+        one[one.First] = before;
+        scanned.Pass(17);
+        Assert.Equal((1, 1, 0), (one.InFrames, equal.InFrames, different.InFrames));
     }
 }

@@ -14,9 +14,6 @@ public sealed class RandomWorldsTests(ITestOutputHelper output)
     /// <summary>Seconds that fresh seeds are run for; <c>./test --long</c> makes it an hour.</summary>
     private static readonly int s_seconds = int.Parse(Environment.GetEnvironmentVariable("SAMEPAGE_TEST_SECONDS") ?? "5", CultureInfo.InvariantCulture);
 
-    /// <summary>Crowded worlds of fresh seeds are for the long run: docs/simulation.md says what is not right in one of a hundred of them yet.</summary>
-    private static readonly bool s_isLong = Environment.GetEnvironmentVariable("SAMEPAGE_TEST_SECONDS") is not null;
-
     private static readonly Gen<Step> AnyStep =
         Gen.Select(Gen.Enum<Act>(), Gen.Int[0, 4095], Gen.Int[0, 4095], Gen.Int[1, 24], Gen.Int[0, 11], Gen.OneOf(Gen.Const(0), Gen.Int[0, 20], Gen.Int[Step.InExchange, Step.InExchange + 30]))
             .Select((act, who, page, count, value, delay) => new Step(act, who, page, act is Act.Starve or Act.Offline ? count % 4 : count, value, delay));
@@ -39,11 +36,7 @@ public sealed class RandomWorldsTests(ITestOutputHelper output)
         long steps = 0, within = 0, end = Environment.TickCount64 + s_seconds * 1000L;
         ulong seed = first;
         for (; Environment.TickCount64 < end; seed++)
-        {
-            if (s_isLong || !Suite.IsCrowded(seed))
-                Hold(seed, ref steps, ref within);
-        }
-
+            Hold(seed, ref steps, ref within);
         output.WriteLine($"{seed - first} worlds, {steps} steps, {within} of them in the middle of the engine's work");
         Assert.True(steps > 0);
     }
