@@ -88,17 +88,17 @@ public enum OperationFlags : uint
     NoHugePage = 4,
     Advice = Mergeable | HugePage | NoHugePage,
 
-    /// <summary>Of an unmerge: looks once more, <see cref="AgentLayout.SettleMilliseconds"/> later, whether what was copied has changed, and then leaves it as it is (EBUSY).</summary>
-    Settle = 0x800,
-
     /// <summary>Not a run: moves a stretch of one area out whole. As many runs as FrameOffset says follow, by rising address, and then its end.</summary>
     BeginStretch = 0x100,
 
-    /// <summary>A run in the stretch that was begun.</summary>
+    /// <summary>A run in the stretch that was begun; its advice comes with the end.</summary>
     InStretch = 0x200,
 
-    /// <summary>Not a run: gives back what of the stretch was not merged. Address, Length and FrameOffset are those of its beginning.</summary>
+    /// <summary>Not a run: gives back what of the stretch was not merged, and gives all of it the advice that stands beside. Address, Length and FrameOffset are those of its beginning.</summary>
     EndStretch = 0x400,
+
+    /// <summary>Of an unmerge: looks once more, <see cref="AgentLayout.SettleMilliseconds"/> later, whether what was copied has changed, and then leaves it as it is (EBUSY).</summary>
+    Settle = 0x800,
 }
 
 /// <summary>One operation as it lies in the target: 48 bytes.</summary>

@@ -53,6 +53,22 @@ public sealed class PinsTests(SharedDaemon shared) : OnOneDaemon(shared)
     }
 
     [Fact]
+    public async Task E2_BrokenPagesOfAProcessThatHasARingAreGivenBackWhenTheyAreStill()
+    {
+        LiveProgram[] two = await LiveProgram.Targets(2, "iopin");
+        await using var together = new Together(two);
+        Assert.SkipWhen(await File.ReadAllTextAsync("/proc/sys/kernel/io_uring_disabled") is not "0\n", "needs io_uring");
+        await Daemon.TakeInAndWait(two);
+        await Daemon.Merged(two[0], 500);
+        await two[0].Does("plain");
+        await two[0].Does("complete");
+        Assert.Contains(ProcessView.Of(two[0].Pid).Descriptors, descriptor => descriptor.Contains("io_uring", StringComparison.Ordinal));
+        await Daemon.GiveBack(two);
+        await two[0].Does("verify");
+        await two[1].Does("verify");
+    }
+
+    [Fact]
     public async Task D2_DirectReadsIntoQuietPagesArrive()
     {
         string file = Path.Combine(Repository.Root, "artifacts", $"direct-{Environment.ProcessId}");

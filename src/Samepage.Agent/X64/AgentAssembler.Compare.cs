@@ -24,40 +24,16 @@ internal sealed partial class AgentAssembler
     /// waited for in vain.</remarks>
     private void MovedCopy()
     {
-        Label copied = c.CreateLabel(), most = c.CreateLabel(), unread = c.CreateLabel();
         At(ref _movedCopy);
-        c.mov(rcx, rax);
-        c.sub(rcx, Word(AgentLayout.MovedAt));
-        c.cmp(rcx, Word(AgentLayout.MovedBytes));
-        c.jb(copied);
-        c.mov(Word(AgentLayout.MovedAt), rax);
-        c.mov(__qword_ptr[r12 + AgentLayout.MessageControl], rax);
-        c.mov(rdx, Word(AgentLayout.MovedEnd));
-        c.sub(rdx, rax);
-        c.cmp(rdx, AgentLayout.CompareBytes);
-        c.jbe(most);
-        c.mov(edx, AgentLayout.CompareBytes);
-        At(ref most);
-        c.mov(__qword_ptr[r12 + AgentLayout.MessageControl + 8], rdx);
-        c.lea(rax, __[r12 + AgentLayout.MovedCopyOffset]);
-        c.mov(__qword_ptr[r12 + AgentLayout.MessageVector], rax);
-        c.mov(__qword_ptr[r12 + AgentLayout.MessageVector + 8], rdx);
-        c.push(r9);
-        ReadThroughKernel();
-        c.pop(r9);
-        c.xor(ecx, ecx);
-        c.mov(Word(AgentLayout.MovedBytes), rcx);
-        c.test(rax, rax);
-        c.js(unread);
-        c.and(rax, -4096);
-        c.mov(Word(AgentLayout.MovedBytes), rax);
-        At(ref copied);
+        LookUpCopy(AgentLayout.MovedAt, AgentLayout.MovedBytes, () =>
+        {
+            c.mov(rdx, Word(AgentLayout.MovedEnd));
+            c.sub(rdx, rax);
+            CopyToBuffer();
+        });
         c.lea(rsi, __[r12 + rcx + AgentLayout.MovedCopyOffset]);
         c.mov(rdx, Word(AgentLayout.MovedBytes));
         c.sub(rdx, rcx);
-        c.ret();
-        At(ref unread);
-        c.xor(edx, edx);
         c.ret();
     }
 
@@ -65,41 +41,72 @@ internal sealed partial class AgentAssembler
     /// Keeps r12–r15, rbx, rbp, r9, rsi and rdx.</summary>
     private void FrameCopy()
     {
-        Label copied = c.CreateLabel(), unread = c.CreateLabel();
         At(ref _frameCopy);
-        c.mov(rcx, rax);
-        c.sub(rcx, Word(AgentLayout.FramesAt));
-        c.cmp(rcx, Word(AgentLayout.FramesBytes));
-        c.jb(copied);
-        c.mov(Word(AgentLayout.FramesAt), rax);
-        c.push(rsi);
-        c.push(rdx);
-        c.mov(rdi, Word(AgentLayout.PoolFd));
-        c.lea(rsi, __[r12 + AgentLayout.FrameCopyOffset]);
-        c.mov(edx, AgentLayout.CompareBytes);
-        c.mov(r10, rax);
-        Sys(17); // pread64
-        c.pop(rdx);
-        c.pop(rsi);
-        c.xor(ecx, ecx);
-        c.mov(Word(AgentLayout.FramesBytes), rcx);
-        c.test(rax, rax);
-        c.js(unread);
-        c.and(rax, -4096);
-        c.mov(Word(AgentLayout.FramesBytes), rax);
-        At(ref copied);
+        LookUpCopy(AgentLayout.FramesAt, AgentLayout.FramesBytes, () =>
+        {
+            c.push(rsi);
+            c.push(rdx);
+            c.mov(rdi, Word(AgentLayout.PoolFd));
+            c.lea(rsi, __[r12 + AgentLayout.FrameCopyOffset]);
+            c.mov(edx, AgentLayout.CompareBytes);
+            c.mov(r10, rax);
+            Sys(17); // pread64
+            c.pop(rdx);
+            c.pop(rsi);
+        });
         c.lea(rdi, __[r12 + rcx + AgentLayout.FrameCopyOffset]);
         c.neg(rcx);
         c.add(rcx, Word(AgentLayout.FramesBytes));
-        At(ref unread);
         c.ret();
+    }
+
+    /// <summary>rax = a place; what has been copied begins at word <paramref name="at"/> and has as many bytes as word <paramref name="bytes"/> says. Leaves in rcx
+    /// how far behind that beginning the place is; if it was not copied, it is now, as the beginning, or there are 0 bytes.</summary>
+    /// <param name="at">A word.</param>
+    /// <param name="bytes">A word.</param>
+    /// <param name="copy">Copies from rax on; rax = bytes, or an errno, negative.</param>
+    private void LookUpCopy(int at, int bytes, Action copy)
+    {
+        Label copied = c.CreateLabel();
+        c.mov(rcx, rax);
+        c.sub(rcx, Word(at));
+        c.cmp(rcx, Word(bytes));
+        c.jb(copied);
+        c.mov(Word(at), rax);
+        copy();
+        c.xor(ecx, ecx);
+        c.test(rax, rax);
+        c.cmovs(rax, rcx);
+        c.and(rax, -4096);
+        c.mov(Word(bytes), rax);
+        At(ref copied);
+    }
+
+    /// <summary>Copies rdx bytes at rax, at most CompareBytes of them, to where copies of what was moved lie: rax = bytes, rdx = bytes asked for. Keeps r9.</summary>
+    private void CopyToBuffer()
+    {
+        Label most = c.CreateLabel();
+        c.cmp(rdx, AgentLayout.CompareBytes);
+        c.jbe(most);
+        c.mov(edx, AgentLayout.CompareBytes);
+        At(ref most);
+        c.mov(__qword_ptr[r12 + AgentLayout.MessageControl], rax);
+        c.mov(__qword_ptr[r12 + AgentLayout.MessageControl + 8], rdx);
+        c.lea(rax, __[r12 + AgentLayout.MovedCopyOffset]);
+        c.mov(__qword_ptr[r12 + AgentLayout.MessageVector], rax);
+        c.mov(__qword_ptr[r12 + AgentLayout.MessageVector + 8], rdx);
+        c.push(r9);
+        c.push(rdx);
+        ReadThroughKernel();
+        c.pop(rdx);
+        c.pop(r9);
     }
 
     /// <summary>compare: r9 = how many of the rbp bytes in X, at r15, equal the frames: whole pages. Where fewer do, Error says why: EILSEQ, or EAGAIN where they
     /// could not be read.</summary>
     private void Compare()
     {
-        Label next = c.CreateLabel(), enoughFrames = c.CreateLabel(), enough = c.CreateLabel(), page = c.CreateLabel(), line = c.CreateLabel();
+        Label next = c.CreateLabel(), enoughFrames = c.CreateLabel(), enough = c.CreateLabel(), page = c.CreateLabel();
         Label unread = c.CreateLabel(), different = c.CreateLabel(), stop = c.CreateLabel(), compared = c.CreateLabel();
         At(ref _compare);
         c.xor(r9d, r9d);
@@ -126,24 +133,8 @@ internal sealed partial class AgentAssembler
         c.mov(rdx, rax);
         At(ref enough);
         At(ref page);
-        c.mov(ecx, 64);
-        At(ref line);
-        for (int i = 0; i < 4; i++)
-        {
-            c.movdqa(__xmm(i), __xmmword_ptr[rsi + 16 * i]);
-            c.pcmpeqb(__xmm(i), __xmmword_ptr[rdi + 16 * i]);
-        }
-
-        c.pand(xmm0, xmm1);
-        c.pand(xmm2, xmm3);
-        c.pand(xmm0, xmm2);
-        c.pmovmskb(eax, xmm0);
-        c.cmp(eax, 0xFFFF);
+        c.call(_samePage);
         c.jne(different);
-        c.add(rsi, 64);
-        c.add(rdi, 64);
-        c.dec(ecx);
-        c.jnz(line);
         c.add(r9, 4096);
         c.sub(rdx, 4096);
         c.jnz(page);
@@ -157,6 +148,33 @@ internal sealed partial class AgentAssembler
         At(ref stop);
         c.mov(__qword_ptr[rbx + ErrorAt], rax);
         At(ref compared);
+        c.ret();
+    }
+
+    /// <summary>samePage: ZF set when the pages at rsi and rdi are equal; both are then one page on. Destroys rax, rcx, xmm0–3.</summary>
+    private void SamePage()
+    {
+        Label line = c.CreateLabel(), end = c.CreateLabel();
+        At(ref _samePage);
+        c.mov(ecx, 64);
+        At(ref line);
+        for (int i = 0; i < 4; i++)
+        {
+            c.movdqa(__xmm(i), __xmmword_ptr[rsi + 16 * i]);
+            c.pcmpeqb(__xmm(i), __xmmword_ptr[rdi + 16 * i]);
+        }
+
+        c.pand(xmm0, xmm1);
+        c.pand(xmm2, xmm3);
+        c.pand(xmm0, xmm2);
+        c.pmovmskb(eax, xmm0);
+        c.cmp(eax, 0xFFFF);
+        c.jne(end);
+        c.add(rsi, 64);
+        c.add(rdi, 64);
+        c.dec(ecx);
+        c.jnz(line);
+        At(ref end);
         c.ret();
     }
 

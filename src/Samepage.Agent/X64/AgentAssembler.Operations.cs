@@ -147,7 +147,7 @@ internal sealed partial class AgentAssembler
     {
         Label tail = c.CreateLabel(), wake = c.CreateLabel(), refused = c.CreateLabel();
         Label unplace = c.CreateLabel(), whole = c.CreateLabel(), undo = c.CreateLabel(), alone = c.CreateLabel();
-        Label back = c.CreateLabel(), behind = c.CreateLabel(), leave = c.CreateLabel(), advise = c.CreateLabel(), advised = c.CreateLabel();
+        Label back = c.CreateLabel(), behind = c.CreateLabel(), leave = c.CreateLabel();
         At(ref _merge);
         Enter();
         c.test(__dword_ptr[rbx + FlagsAt], (int)OperationFlags.BeginStretch);
@@ -191,11 +191,7 @@ internal sealed partial class AgentAssembler
         c.pop(r9);
         c.cmp(rax, r13);
         c.jne(undo);
-        JumpUnlessMoved(advise);
-        c.jmp(advised);
-        At(ref advise);
-        Advise(r9);
-        At(ref advised);
+        Advise(r13, r9);
         c.mov(rdi, r13);
         c.mov(rsi, r9);
         c.mov(edx, 22); // MADV_POPULATE_READ
@@ -265,15 +261,15 @@ internal sealed partial class AgentAssembler
         c.je(otherwise);
     }
 
-    /// <summary>Gives r13 and the bytes behind it the advice that the record says.</summary>
-    private void Advise(AssemblerRegister64 length)
+    /// <summary>Gives a range the advice that the record says.</summary>
+    private void Advise(AssemblerRegister64 start, AssemblerRegister64 length)
     {
         for (int bit = 0; bit < Advice.Length; bit++)
         {
             Label without = c.CreateLabel();
             c.test(__dword_ptr[rbx + FlagsAt], 1 << bit);
             c.jz(without);
-            c.mov(rdi, r13);
+            c.mov(rdi, start);
             c.mov(rsi, length);
             c.mov(edx, Advice[bit]);
             Sys(SYS_madvise);

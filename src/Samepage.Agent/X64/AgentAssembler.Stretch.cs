@@ -14,7 +14,7 @@ namespace Samepage.Agent.X64;
 /// is merged alone.</item>
 /// <item>Each run first gives back what lies before it, and whatever of the run before was not merged, and takes MISSING off that; then it compares and
 /// maps its frames as ever (see Merge). What differs, or is refused, stays in X.</item>
-/// <item>End: what is left is given back; the advice is renewed; who waited is woken.</item>
+/// <item>End: what is left is given back; who waited is woken; the advice is renewed, for all runs at once.</item>
 /// </list>
 /// <para>What is given back counts as written, and is looked at once more: what the program wrote before is not forgotten.</para>
 /// </remarks>
@@ -69,10 +69,10 @@ internal sealed partial class AgentAssembler
         c.lea(rbp, __[r13 + r14]);
         c.call(_giveBack);
         c.mov(Word(AgentLayout.StretchMoved), 0);
-        // Advice on memory that has it already changes nothing, so one call serves all mappings of the stretch.
-        Advise(r14);
         WakeOnT();
         At(ref never);
+        // Advice on memory that has it already changes nothing, so one call serves all mappings of the stretch.
+        Advise(r13, r14);
         Leave();
     }
 

@@ -102,18 +102,7 @@ internal sealed partial class AgentAssembler
         Sys(SYS_mprotect);
         c.test(rax, rax);
         c.jnz(dropV);
-        for (int bit = 0; bit < 3; bit++)
-        {
-            Label without = c.CreateLabel();
-            c.test(__dword_ptr[rbx + 4], 1 << bit);
-            c.jz(without);
-            c.mov(rdi, r9);
-            c.mov(rsi, r14);
-            c.mov(edx, Advice[bit]);
-            Sys(SYS_madvise);
-            At(ref without);
-        }
-
+        Advise(r9, r14);
         OnRange(AgentLayout.M, LibC.UFFDIO_REGISTER, r9, r14, (int)LibC.UFFDIO_REGISTER_MODE_MISSING);
         c.test(rax, rax);
         c.jnz(dropV);
@@ -222,7 +211,7 @@ internal sealed partial class AgentAssembler
     /// <summary>Where the record says so: waits, and fails with EBUSY if [r13, r13 + r14) is no longer what was copied to rbp.</summary>
     private void Settle(Label fail)
     {
-        Label settled = c.CreateLabel(), next = c.CreateLabel(), most = c.CreateLabel(), read = c.CreateLabel(), line = c.CreateLabel(), busy = c.CreateLabel();
+        Label settled = c.CreateLabel(), next = c.CreateLabel(), read = c.CreateLabel(), page = c.CreateLabel(), busy = c.CreateLabel();
         c.test(__dword_ptr[rbx + FlagsAt], (int)OperationFlags.Settle);
         c.jz(settled);
         Pause(AgentLayout.SettleMilliseconds);
@@ -231,21 +220,8 @@ internal sealed partial class AgentAssembler
         c.mov(rdx, r14);
         c.sub(rdx, r9);
         c.jz(settled);
-        c.cmp(rdx, AgentLayout.CompareBytes);
-        c.jbe(most);
-        c.mov(edx, AgentLayout.CompareBytes);
-        At(ref most);
-        c.lea(rax, __[r12 + AgentLayout.MovedCopyOffset]);
-        c.mov(__qword_ptr[r12 + AgentLayout.MessageVector], rax);
-        c.mov(__qword_ptr[r12 + AgentLayout.MessageVector + 8], rdx);
         c.lea(rax, __[r13 + r9]);
-        c.mov(__qword_ptr[r12 + AgentLayout.MessageControl], rax);
-        c.mov(__qword_ptr[r12 + AgentLayout.MessageControl + 8], rdx);
-        c.push(r9);
-        c.push(rdx);
-        ReadThroughKernel();
-        c.pop(rdx);
-        c.pop(r9);
+        CopyToBuffer();
         c.cmp(rax, rdx);
         c.je(read);
         At(ref busy);
@@ -255,14 +231,11 @@ internal sealed partial class AgentAssembler
         c.lea(rsi, __[r12 + AgentLayout.MovedCopyOffset]);
         c.lea(rdi, __[rbp + r9]);
         c.add(r9, rdx);
-        At(ref line);
-        c.mov(rax, __qword_ptr[rsi]);
-        c.cmp(rax, __qword_ptr[rdi]);
+        At(ref page);
+        c.call(_samePage);
         c.jne(busy);
-        c.add(rsi, 8);
-        c.add(rdi, 8);
-        c.sub(rdx, 8);
-        c.jnz(line);
+        c.sub(rdx, 4096);
+        c.jnz(page);
         c.jmp(next);
         At(ref settled);
     }

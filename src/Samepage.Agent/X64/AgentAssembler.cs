@@ -20,7 +20,7 @@ internal sealed partial class AgentAssembler
     private readonly ulong _base;
     private int _labelled = -1;
     private Label _moveAll, _putBack, _rangeCall, _zeroTest, _merge, _zero, _unmerge, _executorMain, _wardenMain;
-    private Label _compare, _movedCopy, _frameCopy, _beginStretch, _endStretch, _giveBack;
+    private Label _compare, _movedCopy, _frameCopy, _samePage, _beginStretch, _endStretch, _giveBack;
 
     private AgentAssembler(ulong baseAddress)
     {
@@ -35,6 +35,7 @@ internal sealed partial class AgentAssembler
         _compare = c.CreateLabel();
         _movedCopy = c.CreateLabel();
         _frameCopy = c.CreateLabel();
+        _samePage = c.CreateLabel();
         _beginStretch = c.CreateLabel();
         _endStretch = c.CreateLabel();
         _giveBack = c.CreateLabel();
@@ -85,6 +86,7 @@ internal sealed partial class AgentAssembler
         PutBack();
         MovedCopy();
         FrameCopy();
+        SamePage();
         Compare();
         BeginStretch();
         EndStretch();

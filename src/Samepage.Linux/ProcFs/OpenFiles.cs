@@ -7,14 +7,20 @@ public static class OpenFiles
     /// <returns>0 when the process is gone.</returns>
     public static long Count(int pid) => FileBlocks.TryReadSize($"/proc/{pid}/fd", out long size) ? size : 0;
 
-    /// <summary>Whether one of them is a userfaultfd, or the device that makes them. Looks at each.</summary>
-    public static bool HoldUserfaultfd(int pid)
+    /// <summary>Whether one of them is a userfaultfd, or the device that makes them.</summary>
+    public static bool HoldUserfaultfd(int pid) => Any(pid, target => target is "anon_inode:[userfaultfd]" or "/dev/userfaultfd");
+
+    /// <summary>Whether one of them is open on something; looks at each.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="isIt">Says so of a link's target.</param>
+    /// <returns>False when none is, or the process is gone.</returns>
+    internal static bool Any(int pid, Predicate<string> isIt)
     {
         try
         {
             foreach (string descriptor in Directory.EnumerateFileSystemEntries($"/proc/{pid}/fd"))
             {
-                if (new FileInfo(descriptor).LinkTarget is "anon_inode:[userfaultfd]" or "/dev/userfaultfd")
+                if (new FileInfo(descriptor).LinkTarget is { } target && isIt(target))
                     return true;
             }
         }

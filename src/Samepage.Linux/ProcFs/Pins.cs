@@ -26,29 +26,11 @@ public static class Pins
     {
         if (ProcessStatus.TryRead($"/proc/{pid}/status") is { PinnedKib: > 0 })
             return PinRisk.Certain;
-        foreach (Mapping mapping in mappings)
-        {
-            if (mapping.Name.StartsWith("/[aio]", StringComparison.Ordinal))
-                return PinRisk.Possible;
-        }
-
-        try
-        {
-            foreach (string descriptor in Directory.EnumerateFileSystemEntries($"/proc/{pid}/fd"))
-            {
-                if (new FileInfo(descriptor).LinkTarget is { } target && MayPin(target))
-                    return PinRisk.Possible;
-            }
-        }
-        catch (Exception gone) when (gone is IOException or UnauthorizedAccessException)
-        {
-            return PinRisk.None;
-        }
-
-        return PinRisk.None;
+        bool hasAio = mappings.Any(mapping => mapping.Name.StartsWith("/[aio]", StringComparison.Ordinal));
+        return hasAio || OpenFiles.Any(pid, MayPin) ? PinRisk.Possible : PinRisk.None;
     }
 
-    internal static bool MayPin(string target) => target == "anon_inode:[io_uring]" ||
+    private static bool MayPin(string target) => target == "anon_inode:[io_uring]" ||
         (target.StartsWith("/dev/", StringComparison.Ordinal) && !target.StartsWith("/dev/pts/", StringComparison.Ordinal) &&
          !target.StartsWith("/dev/shm/", StringComparison.Ordinal) && !Harmless.Contains(target));
 }

@@ -18,7 +18,35 @@ namespace Samepage.Api;
 /// <param name="Processes">One entry per process that was asked for.</param>
 public sealed record StatusReport(
     int Run, long FullScans, long PagesScanned, long PagesShared, long PagesSharing, long PagesUnshared, long PagesVolatile,
-    long ZeroPages, int PageSize, long ProfitBytes, DaemonReport Daemon, DomainReport[] Domains, ProcessReport[] Processes);
+    long ZeroPages, int PageSize, long ProfitBytes, DaemonReport Daemon, DomainReport[] Domains, ProcessReport[] Processes) : IScanFigures;
+
+/// <summary>What a scanner has done, a daemon's or a simulated one: as in <see cref="StatusReport"/>.</summary>
+public interface IScanFigures
+{
+    /// <inheritdoc cref="StatusReport.PagesSharing"/>
+    long PagesSharing { get; }
+
+    /// <inheritdoc cref="StatusReport.PagesShared"/>
+    long PagesShared { get; }
+
+    /// <inheritdoc cref="StatusReport.ZeroPages"/>
+    long ZeroPages { get; }
+
+    /// <inheritdoc cref="StatusReport.PagesUnshared"/>
+    long PagesUnshared { get; }
+
+    /// <inheritdoc cref="StatusReport.PagesVolatile"/>
+    long PagesVolatile { get; }
+
+    /// <inheritdoc cref="StatusReport.PagesScanned"/>
+    long PagesScanned { get; }
+
+    /// <inheritdoc cref="StatusReport.FullScans"/>
+    long FullScans { get; }
+
+    /// <inheritdoc cref="StatusReport.Domains"/>
+    DomainReport[] Domains { get; }
+}
 
 /// <summary>The daemon's own cost.</summary>
 /// <param name="Pid">Its process id.</param>

@@ -9,7 +9,7 @@ namespace Samepage.Cli;
 internal sealed record SimulationReply(
     bool Simulated, string Scenario, ulong Seed, bool ChecksHeld, string Broken, string Found, long Steps, long StepsWithin,
     long FullScans, long PagesScanned, long PagesShared, long PagesSharing, long PagesUnshared, long PagesVolatile, long ZeroPages, int PageSize, long ProfitBytes,
-    SimulatedDaemon Daemon, DomainReport[] Domains, ProcessReport[] Processes, HostReply? Host)
+    SimulatedDaemon Daemon, DomainReport[] Domains, ProcessReport[] Processes, HostReply? Host) : IScanFigures
 {
     public static SimulationReply Of(SimulationReport report)
     {

@@ -39,13 +39,7 @@ internal static class StatusCommand
     {
         Table totals = new("all together", ">");
         totals.Add("saved, net", Quantity.Bytes(status.ProfitBytes));
-        totals.Add("pages saved by sharing", Quantity.Count(status.PagesSharing));
-        totals.Add("frames that they share", Quantity.Count(status.PagesShared));
-        totals.Add("pages given to the zero page", Quantity.Count(status.ZeroPages));
-        totals.Add("pages unique so far", Quantity.Count(status.PagesUnshared));
-        totals.Add("pages that change too fast", Quantity.Count(status.PagesVolatile));
-        totals.Add("pages scanned", Quantity.Count(status.PagesScanned));
-        totals.Add("full scans", Quantity.Count(status.FullScans));
+        FigureTables.AddTo(totals, status);
         totals.Add("memory of the frame pools", Quantity.Bytes(status.Daemon.PoolBytes));
         totals.Add("memory of the daemon", Quantity.Bytes(status.Daemon.RssBytes));
         totals.Add("of that, records", Quantity.Bytes(status.Daemon.MetadataBytes));
@@ -53,15 +47,7 @@ internal static class StatusCommand
         totals.Write();
         Console.WriteLine();
 
-        if (status.Domains.Length > 0)
-        {
-            Table domains = new("domain", ">frames", ">pages saved");
-            foreach (DomainReport d in status.Domains)
-                domains.Add(d.Name, Quantity.Count(d.Frames), Quantity.Count(d.PagesSharing));
-            domains.Write();
-            Console.WriteLine();
-        }
-
+        FigureTables.WriteDomains(status);
         if (status.Processes.Length == 0)
         {
             Console.WriteLine("No processes. Take some in with: samepage attach PID…");

@@ -17,24 +17,13 @@ internal static class SimulationScreen
         Console.WriteLine();
         Table totals = new("all together", ">");
         totals.Add("saved, net of records", Quantity.Bytes(reply.ProfitBytes));
-        totals.Add("pages saved by sharing", Quantity.Count(reply.PagesSharing));
-        totals.Add("frames that they share", Quantity.Count(reply.PagesShared));
-        totals.Add("pages given to the zero page", Quantity.Count(reply.ZeroPages));
-        totals.Add("pages unique so far", Quantity.Count(reply.PagesUnshared));
-        totals.Add("pages that change too fast", Quantity.Count(reply.PagesVolatile));
-        totals.Add("pages scanned", Quantity.Count(reply.PagesScanned));
-        totals.Add("full scans", Quantity.Count(reply.FullScans));
+        FigureTables.AddTo(totals, reply);
         totals.Add("memory of the frame pools", Quantity.Bytes(reply.Daemon.PoolBytes));
         totals.Add("records", Quantity.Bytes(reply.Daemon.MetadataBytes));
         totals.Write();
         Console.WriteLine();
 
-        Table domains = new("domain", ">frames", ">pages saved");
-        foreach (DomainReport domain in reply.Domains)
-            domains.Add(domain.Name, Quantity.Count(domain.Frames), Quantity.Count(domain.PagesSharing));
-        domains.Write();
-        Console.WriteLine();
-
+        FigureTables.WriteDomains(reply);
         Table processes = new(">process", "domain", "state", ">tracked", ">merged", ">zero", ">saved");
         foreach (ProcessReport process in reply.Processes)
         {

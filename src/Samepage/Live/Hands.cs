@@ -4,12 +4,11 @@ namespace Samepage.Live;
 
 /// <summary>Works on several processes at a time, one thread to each.</summary>
 /// <remarks>What is done to one process is all done by one thread, because ptrace(2) belongs to the thread that seized; threads that it could not let go of
-/// it looks after while it has nothing else to do. The threads inherit the priority of the one that made this.</remarks>
+/// it looks after while it has nothing else to do. They inherit the priority of the thread that gives them work, which is always the same one.</remarks>
 internal sealed class Hands : IDisposable
 {
     private const int Most = 4;
     private static readonly TimeSpan LookAfter = TimeSpan.FromMilliseconds(50);
-    private readonly Lock _turn = new();
     private readonly object _changed = new();
     private readonly List<Thread> _threads = [];
     private Action<int> _work = static _ => { };
@@ -22,26 +21,23 @@ internal sealed class Hands : IDisposable
     /// <param name="work">Does one. What it throws is thrown here when the others are done.</param>
     public void Do(int count, Action<int> work)
     {
-        lock (_turn)
+        Employ(Math.Min(count, Math.Min(Environment.ProcessorCount, Most)) - 1);
+        lock (_changed)
         {
-            Employ(Math.Min(count, Math.Min(Environment.ProcessorCount, Most)) - 1);
-            lock (_changed)
-            {
-                (_work, _next, _count, _failure) = (work, 0, count, null);
-                Monitor.PulseAll(_changed);
-            }
-
-            while (TryOne())
-                continue;
-            lock (_changed)
-            {
-                while (_busy > 0)
-                    Monitor.Wait(_changed);
-            }
-
-            if (_failure is not null)
-                throw new InvalidOperationException("a process could not be worked on", _failure);
+            (_work, _next, _count, _failure) = (work, 0, count, null);
+            Monitor.PulseAll(_changed);
         }
+
+        while (TryOne())
+            continue;
+        lock (_changed)
+        {
+            while (_busy > 0)
+                Monitor.Wait(_changed);
+        }
+
+        if (_failure is not null)
+            throw new InvalidOperationException("a process could not be worked on", _failure);
     }
 
     /// <inheritdoc/>
