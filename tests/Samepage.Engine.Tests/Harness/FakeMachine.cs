@@ -126,6 +126,8 @@ internal sealed class FakeMachine : IMachine
             _joined.Add((domain, to));
         if (_shared.Remove((domain, from)))
             _shared.Add((domain, to));
+        if (MappedUnseen.Remove((domain, from)))
+            MappedUnseen.Add((domain, to));
         _everWritten.Add((domain, to));
         (_frames[(domain, to)], _users[(domain, to)]) = (content!, users);
         foreach (FakeSpace space in _spaces.Values.Where(space => space.Domain.Value == domain))
