@@ -367,6 +367,9 @@ static void wake_all(void)
         || connect(caller, (struct sockaddr *)&address, sizeof address) || send(connected[1], "x", 1, 0) != 1
         || write(child_gate[1], "x", 1) != 1 || kill(getpid(), SIGUSR1) || flock(locked_file, LOCK_UN))
         fail("wake");
+    /* Room for all of it at once: a writer that runs and falls asleep again by turns may be held just before it does, and sees a short count then (docs/limits.md). */
+    if (fcntl(full_pipe[1], F_SETPIPE_SZ, 1 << 20) < LONG_WRITE)
+        fail("F_SETPIPE_SZ");
     char drained[4096];
     for (long left = sleepers[sleeper_count - 1].sleep == in_write ? LONG_WRITE : 0, got; left > 0; left -= got)
         if ((got = read(full_pipe[0], drained, sizeof drained)) <= 0)
