@@ -118,8 +118,8 @@ public interface IMachine
     /// A machine that does not track writes collects all that are present.</summary>
     /// <param name="space">The space.</param>
     /// <param name="areas">Its areas; with <paramref name="everything"/> these may be a part of them: ranges that have come, or come back.</param>
-    /// <param name="everything">Collect all that are present there, written or not: the engine has lost sight of some. They need not be watched anew: what
-    /// was written before may be listed again the next time.</param>
+    /// <param name="everything">Collect all that hold something there, present or in swap, written or not: the engine has lost sight of some. They need not be
+    /// watched anew: what was written before may be listed again the next time.</param>
     /// <param name="written">Cleared, then filled by rising address.</param>
     /// <returns>False when the space is gone.</returns>
     bool TryCollectWritten(SpaceId space, List<Area> areas, bool everything, List<WrittenRun> written);

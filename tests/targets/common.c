@@ -5,7 +5,7 @@
  * `run` is the length of a run in pages; `zeros` adds that many pages of zeros, written; `huge` asks for huge pages;
  * `lock` locks the memory.
  * Commands: `verify` (every byte), `write` (new content into every page, read back), `poke` (one word of each page),
- * `again` (back to the first content), `address`, `quit`.
+ * `again` (back to the first content), `pageout` (into swap), `address`, `quit`.
  */
 #include "target.h"
 
@@ -90,6 +90,8 @@ int main(int argc, char **argv)
             for (uint64_t page = 0; page < pages; page++)
                 ((volatile uint64_t *)(memory + page * PAGE))[7] = page + (uint64_t)getpid();
             answer(verify());
+        } else if (!strcmp(line, "pageout")) {
+            answer((uint64_t)-madvise(memory, bytes, MADV_PAGEOUT));
         } else if (!strcmp(line, "address")) {
             say("%lx %lx", (unsigned long)memory, (unsigned long)(memory + bytes));
         } else {

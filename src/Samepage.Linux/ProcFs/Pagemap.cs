@@ -40,10 +40,10 @@ public sealed unsafe class Pagemap : IDisposable
         Scan(start, end, LibC.PM_SCAN_WP_MATCHING, LibC.PAGE_IS_WRITTEN | LibC.PAGE_IS_PRESENT | (withHugePages ? 0 : LibC.PAGE_IS_HUGE),
             withHugePages ? 0 : LibC.PAGE_IS_HUGE, LibC.PAGE_IS_PFNZERO, regions);
 
-    /// <summary>Lists the present pages, written or not; those of huge pages are left out.</summary>
+    /// <summary>Lists the pages that hold something, present or in swap, written or not; those of huge pages are left out.</summary>
     /// <inheritdoc cref="CollectWritten" path="/param|/returns"/>
-    public Errno CollectPresent(ulong start, ulong end, List<PageRegion> regions) =>
-        Scan(start, end, 0, LibC.PAGE_IS_PRESENT | LibC.PAGE_IS_HUGE, LibC.PAGE_IS_HUGE, LibC.PAGE_IS_PFNZERO, regions);
+    public Errno CollectPopulated(ulong start, ulong end, List<PageRegion> regions) =>
+        Scan(start, end, 0, LibC.PAGE_IS_HUGE, LibC.PAGE_IS_HUGE, LibC.PAGE_IS_PFNZERO, regions, anyOf: LibC.PAGE_IS_PRESENT | LibC.PAGE_IS_SWAPPED);
 
     /// <summary>Lists the present pages that belong to a file: in a mapping of frames, the pages that no write has broken.</summary>
     /// <inheritdoc cref="CollectWritten" path="/param|/returns"/>
@@ -68,7 +68,7 @@ public sealed unsafe class Pagemap : IDisposable
         NativeMemory.Free(_regions);
     }
 
-    private Errno Scan(ulong start, ulong end, ulong flags, ulong mask, ulong inverted, ulong report, List<PageRegion> regions)
+    private Errno Scan(ulong start, ulong end, ulong flags, ulong mask, ulong inverted, ulong report, List<PageRegion> regions, ulong anyOf = 0)
     {
         LibC.pm_scan_arg scan = new()
         {
@@ -79,6 +79,7 @@ public sealed unsafe class Pagemap : IDisposable
             vec_len = Capacity,
             category_inverted = inverted,
             category_mask = mask,
+            category_anyof_mask = anyOf,
             return_mask = report == 0 ? LibC.PAGE_IS_PRESENT : LibC.PAGE_IS_PRESENT | report,
         };
         while (start < end)

@@ -124,7 +124,7 @@ internal sealed class LiveMachine : IMachine, IDisposable
     {
         written.Clear();
         if (everything)
-            return TryListPresent(id, areas, written);
+            return TryListPopulated(id, areas, written);
         if (_spaces[id.Value].IsIdle)
             return true;
         foreach ((ulong start, ulong end) in Spans(areas, AreaKind.Mergeable))
@@ -318,14 +318,15 @@ internal sealed class LiveMachine : IMachine, IDisposable
             pool.Dispose();
     }
 
-    /// <summary>Lists what is present, and leaves the marks of what was written for the next collection.</summary>
-    private bool TryListPresent(SpaceId id, List<Area> areas, List<WrittenRun> written)
+    /// <summary>Lists what holds something, and leaves the marks of what was written for the next collection. What is in swap counts: nothing announces that
+    /// it is back.</summary>
+    private bool TryListPopulated(SpaceId id, List<Area> areas, List<WrittenRun> written)
     {
         foreach (Area area in areas)
         {
             _regions.Clear();
             if (area.Kind == AreaKind.Mergeable &&
-                _spaces[id.Value].Pagemap.CollectPresent(area.Range.Start.Value * Page, area.Range.End * Page, _regions) == Errno.ESRCH)
+                _spaces[id.Value].Pagemap.CollectPopulated(area.Range.Start.Value * Page, area.Range.End * Page, _regions) == Errno.ESRCH)
             {
                 return false;
             }
