@@ -86,7 +86,9 @@ public enum OperationFlags : uint
     Mergeable = 1,
     HugePage = 2,
     NoHugePage = 4,
-    Advice = Mergeable | HugePage | NoHugePage,
+    DontFork = 8,
+    DontDump = 16,
+    Advice = Mergeable | HugePage | NoHugePage | DontFork | DontDump,
 
     /// <summary>Not a run: moves a stretch of one area out whole. As many runs as FrameOffset says follow, by rising address, and then its end.</summary>
     BeginStretch = 0x100,

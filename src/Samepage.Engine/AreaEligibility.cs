@@ -57,6 +57,9 @@ public enum AreaTraits
 
     /// <summary>Something that nobody has thought through.</summary>
     Unknown = 1 << 16,
+
+    /// <summary>Its program asked for it to be merged (MADV_MERGEABLE).</summary>
+    Advised = 1 << 17,
 }
 
 /// <summary>Whether an area may be merged at all (A2). What cannot is passed over; advice on it is ignored, not refused.</summary>
@@ -82,13 +85,17 @@ public static class AreaEligibility
         (AreaTraits.Unknown, "a flag that is not known to be harmless"),
     ];
 
+    /// <summary>What a program sets apart it may have reasons for, keys say, and it is left alone; unless it asked for merging all the same, as virtual machine
+    /// monitors do for the memory of their guests.</summary>
+    private const AreaTraits SetApart = AreaTraits.DontCopy | AreaTraits.DontDump;
+
     /// <summary>Says what stands in the way.</summary>
     /// <returns>The reason; null when the area may be merged.</returns>
     public static string? WhyNot(AreaTraits traits)
     {
         foreach ((AreaTraits trait, string reason) in Obstacles)
         {
-            if ((traits & trait) != 0)
+            if ((traits & trait) != 0 && ((traits & AreaTraits.Advised) == 0 || (trait & SetApart) == 0))
                 return reason;
         }
 

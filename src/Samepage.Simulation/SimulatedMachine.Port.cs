@@ -11,6 +11,7 @@ internal sealed partial class SimulatedMachine
         (AreaFlags.Readable, AreaTraits.Readable), (AreaFlags.Writable, AreaTraits.Writable), (AreaFlags.Executable, AreaTraits.Executable),
         (AreaFlags.Shared, AreaTraits.Shared), (AreaFlags.Device, AreaTraits.Device), (AreaFlags.HugeTlb, AreaTraits.HugeTlb),
         (AreaFlags.NoFork, AreaTraits.DontCopy), (AreaFlags.WipeOnFork, AreaTraits.WipeOnFork), (AreaFlags.NoExpand, AreaTraits.DontExpand),
+        (AreaFlags.Advised, AreaTraits.Advised),
     ];
 
     /// <inheritdoc/>

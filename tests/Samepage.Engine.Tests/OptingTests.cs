@@ -20,9 +20,17 @@ public sealed class OptingTests
         AreaTraits ordinary = AreaTraits.Readable | AreaTraits.Writable;
         Assert.Null(AreaEligibility.WhyNot(ordinary));
         HashSet<string?> reasons = [null];
-        foreach (AreaTraits trait in Enum.GetValues<AreaTraits>().Where(trait => (trait & ~ordinary) != 0))
+        foreach (AreaTraits trait in Enum.GetValues<AreaTraits>().Where(trait => (trait & ~(ordinary | AreaTraits.Advised)) != 0))
             Assert.True(reasons.Add(AreaEligibility.WhyNot(ordinary | trait)), $"{trait} has no reason of its own");
     }
+
+    [Theory]
+    [InlineData(AreaTraits.DontCopy, true)]
+    [InlineData(AreaTraits.DontDump, true)]
+    [InlineData(AreaTraits.WipeOnFork, false)]
+    [InlineData(AreaTraits.Locked, false)]
+    public void A2_WhatAProgramSetsApartIsMergedIfItAsksForIt(AreaTraits trait, bool mergeable) =>
+        Assert.Equal(mergeable, AreaEligibility.IsMergeable(AreaTraits.Readable | AreaTraits.Writable | AreaTraits.Advised | trait));
 
     [Fact]
     public void A3_NewSlotGoesBehindTheCursor()

@@ -12,7 +12,6 @@ public sealed class ScanningTests
     [InlineData(AreaFlags.Device)]
     [InlineData(AreaFlags.HugeTlb)]
     [InlineData(AreaFlags.NoExpand)]
-    [InlineData(AreaFlags.NoFork)]
     [InlineData(AreaFlags.WipeOnFork)]
     [InlineData(AreaFlags.Executable)]
     internal void A2_AdviceOnMemoryThatCannotBeMergedIsIgnored(AreaFlags odd)
@@ -23,6 +22,22 @@ public sealed class ScanningTests
         scene.Write(process, 1, 7);
         scene.World.Pass(4);
         Assert.Equal((true, false, true), (scene.IsMerged(process, 0), scene.IsMerged(process, 1), scene.IsMerged(process, 2)));
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A2_MemoryThatForkDoesNotCopyIsMergedIfItsProgramAsksForIt(bool asks)
+    {
+        using Scene scene = new();
+        SimulatedProcess process = scene.Process(0, 7, 7);
+        scene.World.Programs.Map(scene.Place(process, 1), AreaFlags.Plain | AreaFlags.NoFork | (asks ? AreaFlags.Advised : AreaFlags.None));
+        scene.Write(process, 1, 7);
+        scene.World.Pass(4);
+        Assert.Equal((asks, asks), (scene.IsMerged(process, 0), scene.IsMerged(process, 1)));
+        SimulatedProcess child = scene.World.Programs.Fork(process)!;
+        scene.World.Pass(4);
+        Assert.Equal((asks, false), (scene.IsMerged(child, 0), scene.IsMerged(child, 1)));
     }
 
     [Fact]

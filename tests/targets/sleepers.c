@@ -2,8 +2,8 @@
  *
  *   sleepers [SECONDS=8] [write]     how long the calls with a timeout sleep; `write` adds a thread whose write waits for room
  *
- * Commands: `report` answers `asleep N returned N eintr N`, and names on stderr who returned; `churn` writes the shared
- * data anew (so that there is more to merge); `wake` wakes everybody as each call is meant to be woken, waits for the
+ * Commands: `report` answers `asleep N returned N eintr N`, and names on stderr who returned; `churn` lets go of the
+ * shared data and writes as much anew elsewhere (so that there is more to merge); `wake` wakes everybody as each call is meant to be woken, waits for the
  * timeouts, and answers `woken N wrong N`; `quit`.
  */
 #include "target.h"
@@ -437,6 +437,8 @@ int main(int argc, char **argv)
             say("asleep %lu returned %u eintr %u", sleeper_count - returned, returned, interrupted);
         } else if (!strcmp(line, "churn")) {
             generation++;
+            munmap(memory, pages * PAGE);
+            memory = map_private(pages * PAGE);
             for (uint64_t page = 0; page < pages; page++)
                 page_fill(memory + page * PAGE, 1 + page % 1024 + generation * 100000);
             say("ok");

@@ -277,7 +277,7 @@ internal sealed partial class AgentAssembler
         }
     }
 
-    private static readonly int[] Advice = [12, 14, 15]; // MADV_MERGEABLE, MADV_HUGEPAGE, MADV_NOHUGEPAGE
+    private static readonly int[] Advice = [12, 14, 15, 10, 16]; // MADV_MERGEABLE, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_DONTFORK, MADV_DONTDUMP
 
     private static AssemblerRegisterXMM __xmm(int number) => number switch { 0 => xmm0, 1 => xmm1, 2 => xmm2, _ => xmm3 };
 

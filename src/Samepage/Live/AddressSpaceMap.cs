@@ -114,11 +114,12 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
     }
 
     /// <summary>What a flag of VmFlags means, as far as it decides; proc_pid_smaps(5). What is not listed is unknown, and not merged.</summary>
-    /// <remarks>rd wr mr mw me ac: ordinary writable memory. sd: soft-dirty, kept by the kernel. mg, hg, nh: advice, carried on. uw: tracked by us.
+    /// <remarks>rd wr mr mw me ac: ordinary writable memory. sd: soft-dirty, kept by the kernel. hg, nh: advice, carried on, as mg, dc and dd are. uw: tracked by us.
     /// nr: no reservation.</remarks>
     private static AreaTraits TraitOf(string flag) => flag switch
     {
-        "rd" or "wr" or "mr" or "mw" or "me" or "ac" or "sd" or "mg" or "hg" or "nh" or "uw" or "nr" => AreaTraits.None,
+        "rd" or "wr" or "mr" or "mw" or "me" or "ac" or "sd" or "hg" or "nh" or "uw" or "nr" => AreaTraits.None,
+        "mg" => AreaTraits.Advised,
         "sh" => AreaTraits.Shared,
         "ex" => AreaTraits.Executable,
         "gd" => AreaTraits.Growing,
@@ -135,5 +136,6 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
     };
 
     private static OperationFlags AdviceOf(in Mapping mapping) =>
-        (mapping.Has("mg") ? OperationFlags.Mergeable : 0) | (mapping.Has("hg") ? OperationFlags.HugePage : 0) | (mapping.Has("nh") ? OperationFlags.NoHugePage : 0);
+        (mapping.Has("mg") ? OperationFlags.Mergeable : 0) | (mapping.Has("hg") ? OperationFlags.HugePage : 0) | (mapping.Has("nh") ? OperationFlags.NoHugePage : 0) |
+        (mapping.Has("dc") ? OperationFlags.DontFork : 0) | (mapping.Has("dd") ? OperationFlags.DontDump : 0);
 }

@@ -17,7 +17,9 @@ internal sealed class ProcessView
 
     public bool Exists => Directory.Exists(_folder);
 
-    public int Threads => Directory.GetDirectories($"{_folder}/task").Length;
+    public int Threads => ThreadIds.Length;
+
+    public string[] ThreadIds => [.. Directory.GetDirectories($"{_folder}/task").Select(path => Path.GetFileName(path))];
 
     /// <summary>The descriptors, by number, with what each is open on. One that is closed meanwhile is none.</summary>
     public string[] Descriptors => [.. Directory.GetFiles($"{_folder}/fd").Select(Open).OfType<string>().Order()];

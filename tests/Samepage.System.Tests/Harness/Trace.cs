@@ -7,7 +7,7 @@ internal sealed class Trace
     private const long PssSlackBytes = 1 << 20;
 
     private readonly ProcessView _view;
-    private readonly int _threads;
+    private readonly string[] _threads;
     private readonly string[] _descriptors;
     private readonly string[] _names;
     private readonly long _mappedBytes;
@@ -17,7 +17,7 @@ internal sealed class Trace
     private Trace(int pid)
     {
         _view = ProcessView.Of(pid);
-        _threads = _view.Threads;
+        _threads = _view.ThreadIds;
         _descriptors = _view.Descriptors;
         _names = _view.MappedNames;
         _mappedBytes = _view.MappedBytes;
@@ -33,8 +33,9 @@ internal sealed class Trace
     {
         long mapped = _view.MappedBytes - _mappedBytes;
         var left = new List<string>();
-        if (_view.Threads != _threads)
-            left.Add($"{_view.Threads} threads, were {_threads}");
+        // A thread of its own may have ended meanwhile.
+        if (_view.ThreadIds.Except(_threads).ToArray() is { Length: > 0 } threads)
+            left.Add($"threads {string.Join(", ", threads)}");
         if (!_view.Descriptors.SequenceEqual(_descriptors))
             left.Add($"descriptors {string.Join("; ", _view.Descriptors.Except(_descriptors))}");
         if (_view.MappedNames.Except(_names).ToArray() is { Length: > 0 } names)
