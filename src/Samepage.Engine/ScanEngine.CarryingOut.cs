@@ -98,11 +98,9 @@ public sealed partial class ScanEngine
             case PlanKind.Merge:
                 space.Domain.Frames.AddUser(entry.Frame);
                 _records.SetState(entry.Record, PageState.InFrame(entry.Frame), space.Counts);
-                space.QuietVisits = 0;
                 break;
             case PlanKind.MakeZero:
                 _records.SetState(entry.Record, PageState.Zeroed, space.Counts);
-                space.QuietVisits = 0;
                 break;
             default:
                 if (entry.Record == PageRef.None)

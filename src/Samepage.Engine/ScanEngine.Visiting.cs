@@ -158,9 +158,12 @@ public sealed partial class ScanEngine
     {
         space.InVisit = false;
         space.Present.Clear();
-        // What was looked up for the first time may yet be found by others: quiet is a visit that looked at next to nothing.
-        if (space.News > Math.Max(QuietLookUps, space.Counts.Tracked / 64))
+        // What was looked up for the first time may yet be found by others: quiet is a visit that looked at next to nothing, and behind which no more is merged
+        // than behind the two before. (A page that is written and merged again by turns gains nothing.)
+        long gained = space.Counts.Merged + space.Counts.Zeroed;
+        if (space.News > Math.Max(QuietLookUps, space.Counts.Tracked / 64) || gained > Math.Max(space.GainedBefore, space.GainedLast))
             space.QuietVisits = 0;
+        (space.GainedBefore, space.GainedLast) = (space.GainedLast, gained);
         AgeWritten(space);
         space.DeferredVisits = space.Deferred ? space.DeferredVisits + 1 : 0;
         if (space.Deferred && space.DeferredVisits < DeferredVisitsToSettle)

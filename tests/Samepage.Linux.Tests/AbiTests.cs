@@ -41,6 +41,9 @@ public sealed class AbiTests
 
     /// <summary>What headers older than a kernel that this project runs on lack, as the kernel's documentation has it.</summary>
     private const string NewerThanSomeHeaders = """
+        #ifndef MADV_COLLAPSE
+        #define MADV_COLLAPSE 25
+        #endif
         #ifndef PIDFD_THREAD
         #define PIDFD_THREAD O_EXCL
         #endif

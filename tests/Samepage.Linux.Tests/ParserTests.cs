@@ -113,9 +113,9 @@ public sealed class ParserTests
     [Fact]
     public void StatIsReadBehindANameWithParentheses()
     {
-        const string Text = "13052 (a) b (c) R 13006 13006 5897 0 -1 4194304 99 7 3 9 0 0 0 0 20 0 1 0 1279331 3133440 361 18446744073709551615 1 1\n";
+        const string Text = "13052 (a) b (c) R 13006 13006 5897 0 -1 4194304 99 7 3 9 41 2 0 0 20 0 1 0 1279331 3133440 361 18446744073709551615 1 1\n";
         Assert.True(ProcessStat.TryParse(Text, out ProcessStat stat));
-        Assert.Equal(new ProcessStat(Faults: 102, StartTime: 1279331, Size: 3133440, Resident: 361), stat);
+        Assert.Equal(new ProcessStat(Faults: 102, StartTime: 1279331, Size: 3133440, ProcessorTicks: 43, Resident: 361), stat);
     }
 
     [Fact]

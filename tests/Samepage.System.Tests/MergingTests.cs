@@ -1,3 +1,4 @@
+using System.Globalization;
 using Samepage.SystemTests.Harness;
 
 namespace Samepage.SystemTests;
@@ -95,6 +96,31 @@ public sealed class MergingTests(SharedDaemon shared) : OnOneDaemon(shared)
         Assert.True(saved >= 8192 * 4096L * 95 / 100, $"{saved / MiB} MiB saved of the 32 that are zeros: {await Daemon.Status()}");
         await two[0].Does("verify");
         await two[0].Does("poke");
+        await two[1].Does("verify");
+    }
+
+    [Fact]
+    public async Task D5_MemoryAsAGuestHasItMergesAndKeepsItsFlagsAndIsWholeAgainBehindIt()
+    {
+        LiveProgram[] two = await LiveProgram.Targets(2, "common", "32", "guest");
+        await using var together = new Together(two);
+        ProcessView view = ProcessView.Of(two[0].Pid);
+        ulong address = ulong.Parse((await two[0].Ask("address")).Split(' ')[0], NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+        (string flags, long huge, long resident) = (view.FlagsAt(address), view.Rollup("AnonHugePages"), view.Rollup("Rss"));
+        Assert.SkipWhen(huge < 30 * 1024, $"needs transparent huge pages for memory that is advised: {huge} kB are huge");
+        Assert.Equal(["mg", "hg", "dc", "dd"], new[] { "mg", "hg", "dc", "dd" }.Where(flag => flags.Split(' ').Contains(flag)));
+
+        await Daemon.TakeInAndWait(two);
+        await Daemon.Merged(two[0], 6000);
+        await Daemon.Merged(two[1], 6000);
+        Assert.Equal(flags, view.FlagsAt(address));
+        await two[0].Does("verify");
+        await two[0].Does("poke");
+        await two[1].Does("verify");
+        await Daemon.GiveBack(two);
+        Assert.Equal((flags, huge), (view.FlagsAt(address), view.Rollup("AnonHugePages")));
+        Assert.InRange(view.Rollup("Rss"), resident - 1024, resident + 1024);
+        await two[0].Does("write");
         await two[1].Does("verify");
     }
 

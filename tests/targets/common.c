@@ -1,9 +1,9 @@
 /* Memory that several processes have in common: of every four runs of pages three are the same in all, one is its own.
  *
- *   common MIB [run=256] [zeros=0] [huge] [lock]
+ *   common MIB [run=256] [zeros=0] [huge] [lock] [guest]
  *
  * `run` is the length of a run in pages; `zeros` adds that many pages of zeros, written; `huge` asks for huge pages;
- * `lock` locks the memory.
+ * `lock` locks the memory; `guest` advises as virtual machine monitors do for the memory of their guests: huge, mergeable, not copied by fork, not dumped.
  * Commands: `verify` (every byte), `write` (new content into every page, read back), `poke` (one word of each page),
  * `again` (back to the first content), `pageout` (into swap), `address`, `quit`.
  */
@@ -54,7 +54,7 @@ static void answer(uint64_t bad)
 
 int main(int argc, char **argv)
 {
-    int huge = 0, lock = 0;
+    int huge = 0, lock = 0, guest = 0;
     if (argc < 2)
         return 2;
     for (int i = 2; i < argc; i++) {
@@ -62,12 +62,17 @@ int main(int argc, char **argv)
         sscanf(argv[i], "zeros=%lu", &zeros);
         huge |= !strcmp(argv[i], "huge");
         lock |= !strcmp(argv[i], "lock");
+        guest |= !strcmp(argv[i], "guest");
     }
     pages = strtoul(argv[1], NULL, 10) * 256 + zeros;
     size_t bytes = pages * PAGE;
     memory = map_private(bytes);
     if (huge)
         madvise(memory, bytes, MADV_HUGEPAGE);
+    const int advice[] = {MADV_HUGEPAGE, MADV_MERGEABLE, MADV_DONTFORK, MADV_DONTDUMP};
+    for (size_t i = 0; guest && i < sizeof advice / sizeof *advice; i++)
+        if (madvise(memory, bytes, advice[i]))
+            fail("madvise");
     if (lock && mlock(memory, bytes))
         fail("mlock");
     fill();

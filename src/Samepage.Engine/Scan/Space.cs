@@ -49,8 +49,14 @@ internal sealed class Space(SpaceId id, Domain domain)
     /// <summary>Broken mappings are given back from this visit on.</summary>
     public long GiveBackAfter { get; set; }
 
-    /// <summary>Visits in a row in which nothing of it was merged and nothing was put off.</summary>
+    /// <summary>Visits in a row in which nothing more of it was merged and nothing was put off.</summary>
     public int QuietVisits { get; set; }
+
+    /// <summary>Pages merged or zeroed at the end of the last visit, and of the one before.</summary>
+    public long GainedLast { get; set; }
+
+    /// <inheritdoc cref="GainedLast"/>
+    public long GainedBefore { get; set; }
 
     /// <summary>Pages of this visit whose fate was new.</summary>
     public long News { get; set; }

@@ -11,6 +11,7 @@ internal static unsafe partial class LibC
     public const int FALLOC_FL_KEEP_SIZE = 1, FALLOC_FL_PUNCH_HOLE = 2;
     public const uint MFD_CLOEXEC = 1;
     public const int POLLIN = 1;
+    public const int MADV_COLLAPSE = 25;
 
     [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial int open(string path, int flags, uint mode);
@@ -68,6 +69,9 @@ internal static unsafe partial class LibC
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial nint process_vm_writev(int pid, iovec* local_iov, nuint liovcnt, iovec* remote_iov, nuint riovcnt, nuint flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial nint process_madvise(int pidfd, iovec* vec, nuint vlen, int advice, uint flags);
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial nint sendmsg(int socket, msghdr* message, int flags);

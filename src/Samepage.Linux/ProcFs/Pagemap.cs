@@ -45,6 +45,11 @@ public sealed unsafe class Pagemap : IDisposable
     public Errno CollectPopulated(ulong start, ulong end, List<PageRegion> regions) =>
         Scan(start, end, 0, LibC.PAGE_IS_HUGE, LibC.PAGE_IS_HUGE, LibC.PAGE_IS_PFNZERO, regions, anyOf: LibC.PAGE_IS_PRESENT | LibC.PAGE_IS_SWAPPED);
 
+    /// <summary>Lists the present pages of huge pages, the zero one left out.</summary>
+    /// <inheritdoc cref="CollectWritten" path="/param|/returns"/>
+    public Errno CollectHuge(ulong start, ulong end, List<PageRegion> regions) =>
+        Scan(start, end, 0, LibC.PAGE_IS_PRESENT | LibC.PAGE_IS_HUGE | LibC.PAGE_IS_PFNZERO | LibC.PAGE_IS_FILE, LibC.PAGE_IS_PFNZERO | LibC.PAGE_IS_FILE, 0, regions);
+
     /// <summary>Lists the present pages that belong to a file: in a mapping of frames, the pages that no write has broken.</summary>
     /// <inheritdoc cref="CollectWritten" path="/param|/returns"/>
     public Errno CollectFilePages(ulong start, ulong end, List<PageRegion> regions) =>

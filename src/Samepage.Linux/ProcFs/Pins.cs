@@ -16,8 +16,8 @@ public enum PinRisk
 /// <summary>Looks for what pins memory. The kernel shows no page's pins, so this goes by what a process has open.</summary>
 public static class Pins
 {
-    /// <summary>Devices whose reads are done when the call returns.</summary>
-    private static readonly HashSet<string> Harmless = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx", "/dev/console"];
+    /// <summary>Devices whose reads are done when the call returns, or which go by the page tables alone: KVM follows them, vhost's threads fault as the program's own do.</summary>
+    private static readonly HashSet<string> Harmless = ["/dev/kvm", "/dev/net/tun", "/dev/vhost-net", "/dev/vhost-vsock", "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx", "/dev/console"];
 
     /// <summary>Looks at a process: its figures, its descriptors, its mappings.</summary>
     /// <param name="pid">The process.</param>

@@ -6,11 +6,12 @@ namespace Samepage.Linux.ProcFs;
 /// <param name="Faults">Minor and major faults of all its threads so far.</param>
 /// <param name="StartTime">Clock ticks after boot at which it started; exec does not change it. With its pid it names one process of this boot, for pids are used again.</param>
 /// <param name="Size">Bytes mapped.</param>
+/// <param name="ProcessorTicks">Clock ticks, a hundredth of a second each, that its threads ran, in the program and in the kernel.</param>
 /// <param name="Resident">Pages resident; the kernel's figure lags behind a little.</param>
-public readonly record struct ProcessStat(long Faults, ulong StartTime, long Size, long Resident)
+public readonly record struct ProcessStat(long Faults, ulong StartTime, long Size, long ProcessorTicks, long Resident)
 {
     // Fields are counted from the state, the first behind the name.
-    private const int MinorFaults = 7, MajorFaults = 9, Start = 19, VirtualSize = 20, ResidentSize = 21;
+    private const int MinorFaults = 7, MajorFaults = 9, UserTime = 11, SystemTime = 12, Start = 19, VirtualSize = 20, ResidentSize = 21;
 
     /// <param name="pid">The process.</param>
     /// <param name="stat">What was read.</param>
@@ -33,6 +34,7 @@ public readonly record struct ProcessStat(long Faults, ulong StartTime, long Siz
             switch (field++)
             {
                 case MinorFaults or MajorFaults: stat = stat with { Faults = stat.Faults + Number(value) }; break;
+                case UserTime or SystemTime: stat = stat with { ProcessorTicks = stat.ProcessorTicks + Number(value) }; break;
                 case Start: stat = stat with { StartTime = ulong.Parse(value, CultureInfo.InvariantCulture) }; break;
                 case VirtualSize: stat = stat with { Size = Number(value) }; break;
                 case ResidentSize: stat = stat with { Resident = Number(value) }; return true;

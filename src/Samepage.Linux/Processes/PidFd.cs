@@ -30,6 +30,17 @@ public static class PidFd
         return copy >= 0 ? new FileDescriptor(copy) : throw new SyscallException("pidfd_getfd", $"descriptor {number}", (Errno)Marshal.GetLastPInvokeError());
     }
 
+    /// <summary>Makes huge pages of a range of another process's memory, present or not: process_madvise(2) with MADV_COLLAPSE (Linux 6.1).</summary>
+    /// <param name="pidfd">The process.</param>
+    /// <param name="start">First byte; a multiple of the size of a huge page, as the length is.</param>
+    /// <param name="length">Bytes.</param>
+    /// <returns>False when the kernel would not, or could not.</returns>
+    public static unsafe bool TryCollapse(FileDescriptor pidfd, ulong start, ulong length)
+    {
+        LibC.iovec range = new() { iov_base = (nuint)start, iov_len = (nuint)length };
+        return LibC.process_madvise(pidfd.Number, &range, 1, LibC.MADV_COLLAPSE, 0) == (nint)length;
+    }
+
     private static bool TryOpen(int id, int flags, out FileDescriptor? pidfd, out Errno errno)
     {
         int number = (int)LibC.syscall(SyscallNumbers.pidfd_open, id, flags, 0, 0, 0);

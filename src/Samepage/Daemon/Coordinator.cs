@@ -347,7 +347,10 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
             return $"{space.Inherited.Count} processes that it forked share frames and cannot be taken in; they are served until they end or call exec; then detach it again";
         if (!LiveMachine.UnmergeAll(space))
             return $"not everything could be given back: {space.Obstacle}";
-        return space.Session.Leave() || PidFd.HasEnded(space.PidFd) ? "" : "the agent could not be removed: no thread of the process could be held; detach it again";
+        if (!space.Session.Leave() && !PidFd.HasEnded(space.PidFd))
+            return "the agent could not be removed: no thread of the process could be held; detach it again";
+        space.Huge.MakeWhole(space);
+        return "";
     }
 
     private void Forget(Participant participant, string why)

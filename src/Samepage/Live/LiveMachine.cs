@@ -123,18 +123,18 @@ internal sealed class LiveMachine : IMachine, IDisposable
     public bool TryCollectWritten(SpaceId id, List<Area> areas, bool everything, List<WrittenRun> written)
     {
         written.Clear();
+        LiveSpace space = _spaces[id.Value];
         if (everything)
-            return TryListPopulated(id, areas, written);
-        if (_spaces[id.Value].IsIdle)
-            return true;
-        foreach ((ulong start, ulong end) in Spans(areas, AreaKind.Mergeable))
+            return TryListPopulated(space, areas, written);
+        foreach ((ulong start, ulong end) in space.IsIdle ? [] : Spans(areas, AreaKind.Mergeable))
         {
             _regions.Clear();
-            if (_spaces[id.Value].Pagemap.CollectWritten(start, end, _regions) == Errno.ESRCH)
+            if (space.Pagemap.CollectWritten(start, end, _regions) == Errno.ESRCH)
                 return false;
             AddWritten(written);
         }
 
+        space.Huge.Collect(space, written);
         return true;
     }
 
@@ -320,13 +320,14 @@ internal sealed class LiveMachine : IMachine, IDisposable
 
     /// <summary>Lists what holds something, and leaves the marks of what was written for the next collection. What is in swap counts: nothing announces that
     /// it is back.</summary>
-    private bool TryListPopulated(SpaceId id, List<Area> areas, List<WrittenRun> written)
+    private bool TryListPopulated(LiveSpace space, List<Area> areas, List<WrittenRun> written)
     {
+        space.Huge.Forget(areas);
         foreach (Area area in areas)
         {
             _regions.Clear();
             if (area.Kind == AreaKind.Mergeable &&
-                _spaces[id.Value].Pagemap.CollectPopulated(area.Range.Start.Value * Page, area.Range.End * Page, _regions) == Errno.ESRCH)
+                space.Pagemap.CollectPopulated(area.Range.Start.Value * Page, area.Range.End * Page, _regions) == Errno.ESRCH)
             {
                 return false;
             }

@@ -46,6 +46,9 @@ internal sealed class LiveSpace : IDisposable
 
     public AddressSpaceMap Map { get; }
 
+    /// <summary>Its transparent huge pages, where it asked for merging.</summary>
+    public HugePages Huge { get; } = new();
+
     /// <summary>Descriptors that forked children brought, by the warden's slot.</summary>
     public Dictionary<int, Inherited> Inherited { get; } = [];
 

@@ -118,6 +118,8 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
             AgentOperation operation = _operations[i];
             int first = _firstOutcomes[i], pages = Pages(operation), done = (int)Math.Min(operation.Done / Page, (ulong)pages);
             outcomes.Slice(first, done).Clear(); // PageOutcome.Done
+            if (operation.Kind != OperationKind.Unmerge)
+                space.Huge.NoteSplit(operation.Address, operation.Length);
             Unmerged |= operation.Kind == OperationKind.Unmerge;
             if (operation.Kind == OperationKind.Merge && done > 0)
                 _merged.Add((operation.Address, operation.Address + (ulong)done * Page, operation.FrameOffset));

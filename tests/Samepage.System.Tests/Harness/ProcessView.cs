@@ -105,6 +105,25 @@ internal sealed class ProcessView
         }
     }
 
+    /// <summary>A figure of smaps_rollup, kB.</summary>
+    public long Rollup(string field) => Number(File.ReadLines($"{_folder}/smaps_rollup").First(line => line.StartsWith(field + ":", StringComparison.Ordinal)));
+
+    /// <summary>The flags of the mapping that an address lies in, as smaps shows them, those of a userfaultfd left out.</summary>
+    public string FlagsAt(ulong address)
+    {
+        bool here = false;
+        foreach (string line in File.ReadLines($"{_folder}/smaps"))
+        {
+            string[] range = line.Split(' ')[0].Split('-');
+            if (range.Length == 2 && ulong.TryParse(range[0], NumberStyles.HexNumber, null, out ulong start))
+                here = start <= address && address < ulong.Parse(range[1], NumberStyles.HexNumber, null);
+            else if (here && line.StartsWith("VmFlags:", StringComparison.Ordinal))
+                return string.Join(' ', line["VmFlags:".Length..].Split(' ', StringSplitOptions.RemoveEmptyEntries).Where(flag => flag is not ("um" or "uw" or "ui")));
+        }
+
+        return "";
+    }
+
     public long Status(string field) => Number(File.ReadLines($"{_folder}/status").First(line => line.StartsWith(field + ":", StringComparison.Ordinal)));
 
     /// <returns>Physical frame of each page of a range; 0 where none is present. Needs CAP_SYS_ADMIN.</returns>
