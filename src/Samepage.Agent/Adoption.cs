@@ -64,7 +64,7 @@ public static class Adoption
 
                 FileDescriptor wardenSocket = PidFd.Take(thread!, (int)data.Word(AgentLayout.WardenFar));
                 FileDescriptor tracking = PidFd.Take(thread!, (int)data.Word(AgentLayout.T)), merged = PidFd.Take(thread!, (int)data.Word(AgentLayout.M));
-                pool = FramePool.Adopt(PidFd.Take(thread!, (int)data.Word(AgentLayout.PoolFd)));
+                pool = FramePool.Adopt(PidFd.Take(thread!, (int)data.Word(AgentLayout.PoolFd)), PidFd.Take(thread!, (int)data.Word(AgentLayout.GuardFd)));
                 session = new AgentSession(place.Pid, place.BaseAddress, executor, tracking, merged, executorSocket, wardenSocket);
                 Awake(place.Pid, executor, (int)data.Word(AgentLayout.WardenTid), session.Begin);
                 return AdoptionOutcome.Adopted;

@@ -32,7 +32,7 @@ internal readonly record struct AgentData(int Pid, ulong BaseAddress)
     {
         Span<long> entries = stackalloc long[AgentLayout.MaxChildren];
         Span<byte> bytes = MemoryMarshal.AsBytes(entries);
-        if (new RemoteMemory(Pid).Read(Data + AgentLayout.PollTable + 16, bytes) != bytes.Length)
+        if (new RemoteMemory(Pid).Read(Data + AgentLayout.Children, bytes) != bytes.Length)
             return false;
         for (int i = 0; i < children.Length; i++)
             children[i] = (int)entries[i];

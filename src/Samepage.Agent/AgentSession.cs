@@ -174,21 +174,30 @@ public sealed class AgentSession : IDisposable
             Thread.Sleep(0);
     }
 
-    /// <summary>Waits until the warden of one of these sessions says that its process has forked, or has gone. Any thread may wait.</summary>
+    /// <summary>The warden asked for help since this was last called: it can take no more children, or has no descriptor for one.</summary>
+    public bool TakeCallForHelp() => _data.Word(AgentLayout.WantsHelp) != 0 && _data.WriteWord(AgentLayout.WantsHelp, 0);
+
+    /// <summary>Whether the executor is about to fill a page: whoever misses it waits for that.</summary>
+    public bool IsUnfilled(ulong address) => address >= _data.Word(AgentLayout.UnfilledStart) && address < _data.Word(AgentLayout.UnfilledEnd);
+
+    /// <summary>Waits until the warden of one of these sessions says that its process has forked, or has gone, or until something comes over a descriptor. Any thread may wait.</summary>
     /// <param name="sessions">The sessions.</param>
+    /// <param name="watched">The descriptors; they stay open meanwhile.</param>
     /// <param name="interrupt">Ends the wait.</param>
+    /// <param name="bound">Ends the wait too; milliseconds, -1 for none.</param>
     /// <param name="forked">Receives those whose process has forked.</param>
     /// <param name="gone">Receives those whose warden has gone: they are not to be waited for again.</param>
-    public static unsafe void AwaitForks(IReadOnlyList<AgentSession> sessions, EventSignal interrupt, List<AgentSession> forked, List<AgentSession> gone)
+    public static unsafe void AwaitForks(IReadOnlyList<AgentSession> sessions, IReadOnlyList<FileDescriptor> watched, EventSignal interrupt, int bound, List<AgentSession> forked, List<AgentSession> gone)
     {
-        const int Forever = -1;
         // A socket that is waited on must not be closed meanwhile: its number could be another's by then.
-        LibC.pollfd[] table = new LibC.pollfd[sessions.Count + 1];
+        LibC.pollfd[] table = new LibC.pollfd[sessions.Count + watched.Count + 1];
         for (int i = 0; i < sessions.Count; i++)
             table[i] = new LibC.pollfd { fd = sessions[i].TryKeepWardenSocket() ? sessions[i]._wardenSocket.Number : -1, events = LibC.POLLIN };
+        for (int i = 0; i < watched.Count; i++)
+            table[sessions.Count + i] = new LibC.pollfd { fd = watched[i].Number, events = LibC.POLLIN };
         table[^1] = new LibC.pollfd { fd = interrupt.Number, events = LibC.POLLIN };
         fixed (LibC.pollfd* entries = table)
-            _ = LibC.poll(entries, (ulong)table.Length, Forever);
+            _ = LibC.poll(entries, (ulong)table.Length, bound);
         for (int i = 0; i < sessions.Count; i++)
         {
             ulong word;

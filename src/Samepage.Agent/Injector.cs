@@ -153,8 +153,8 @@ internal static class Injector
             using FileDescriptor device = Userfaultfd.OpenDevice();
             using FileDescriptor maps = FileDescriptor.Open($"/proc/{pid}/maps");
             DescriptorPassing.Send(executorSocket, 1, inheritedM is null
-                ? [device.Number, pool.Readable.Number, maps.Number]
-                : [device.Number, pool.Readable.Number, maps.Number, inheritedM.Number]);
+                ? [device.Number, pool.Readable.Number, maps.Number, pool.Guard.Number]
+                : [device.Number, pool.Readable.Number, maps.Number, pool.Guard.Number, inheritedM.Number]);
             AwaitState(data, AgentLayout.StateReady);
             FileDescriptor tracking = PidFd.Take(thread!, (int)data.Word(AgentLayout.T));
             FileDescriptor merged = PidFd.Take(thread!, (int)data.Word(AgentLayout.M));

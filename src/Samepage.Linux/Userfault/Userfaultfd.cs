@@ -52,9 +52,12 @@ public static class Userfaultfd
         return result == 0;
     }
 
-    /// <summary>Reads the events of an M that has no warden, and answers them as a warden would: a missing page was discarded, and reads as zeros.</summary>
+    /// <summary>Reads the events of an M, and answers them as a warden would: a missing page was discarded, and reads as zeros.</summary>
+    /// <param name="uffd">The M.</param>
+    /// <param name="isUnfilled">Where the process has an agent: says of an address that its executor is about to fill it. Null where it has none: then nobody is
+    /// about anything, and a protection that came along with a fork is ended.</param>
     /// <returns>The descriptors of children that were forked meanwhile.</returns>
-    public static unsafe List<FileDescriptor> AnswerDiscards(FileDescriptor uffd)
+    public static unsafe List<FileDescriptor> AnswerDiscards(FileDescriptor uffd, Predicate<ulong>? isUnfilled)
     {
         List<FileDescriptor> children = [];
         LibC.uffd_msg message;
@@ -62,12 +65,22 @@ public static class Userfaultfd
         {
             if (message.@event == LibC.UFFD_EVENT_FORK)
                 children.Add(new FileDescriptor((int)message.ufd));
-            if (message.@event != LibC.UFFD_EVENT_PAGEFAULT || (message.flags & LibC.UFFD_PAGEFAULT_FLAG_MINOR) == 0)
+            if (message.@event != LibC.UFFD_EVENT_PAGEFAULT)
                 continue;
-            LibC.uffdio_zeropage zero = new() { start = message.address & ~0xFFFUL, len = 4096 };
+            ulong page = message.address & ~0xFFFUL;
+            if ((message.flags & LibC.UFFD_PAGEFAULT_FLAG_WP) != 0)
+            {
+                if (isUnfilled is null)
+                    _ = Protect(uffd, page, 4096, false);
+                continue;
+            }
+
+            if ((message.flags & LibC.UFFD_PAGEFAULT_FLAG_MINOR) == 0 && isUnfilled?.Invoke(message.address) == true)
+                continue;
+            LibC.uffdio_zeropage zero = new() { start = page, len = 4096 };
             if (LibC.ioctl(uffd.Number, LibC.UFFDIO_ZEROPAGE, &zero) != 0)
             {
-                LibC.uffdio_range range = new() { start = zero.start, len = 4096 };
+                LibC.uffdio_range range = new() { start = page, len = 4096 };
                 _ = LibC.ioctl(uffd.Number, LibC.UFFDIO_WAKE, &range);
             }
         }

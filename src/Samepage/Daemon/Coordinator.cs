@@ -17,7 +17,6 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
 {
     private const int MaxParticipants = 4096;
     private readonly LiveMachine _machine = new();
-    private readonly Orphans _orphans = new();
     private readonly Dictionary<int, Participant> _participants = [];
     private readonly Dictionary<string, DomainId> _domains = [];
     private ScanEngine? _engine;
@@ -187,7 +186,6 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
     /// <summary>Ends a pass.</summary>
     public void EndPass()
     {
-        _orphans.Serve();
         WorldStop.LookAfterLingering();
         Engine.EndPass();
     }
@@ -232,7 +230,6 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
     /// <inheritdoc/>
     public void Dispose()
     {
-        _orphans.Dispose();
         _machine.Dispose();
         _engine?.Dispose();
     }
@@ -356,7 +353,6 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
             return;
         LiveSpace space = _machine[id];
         _ = AdoptChildren(space, all: true);
-        _orphans.Inherit(space);
         logger.LogInformation("left process {Pid} ({Name}): {Why}", participant.Pid, participant.Name, why);
         Engine.Remove(id);
         _machine.Remove(id);

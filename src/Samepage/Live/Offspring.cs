@@ -46,6 +46,18 @@ internal static class Offspring
         }
     }
 
+    /// <summary>Reads what a warden could not: the forks for which it has no descriptor, or no slot. Those children are watched by the daemon.</summary>
+    public static void TakeUnread(LiveSpace space, Orphans orphans)
+    {
+        lock (space.Inherited)
+        {
+            List<FileDescriptor> born = Userfaultfd.AnswerDiscards(space.Session.M, space.Session.IsUnfilled);
+            foreach (Inherited inherited in space.Inherited.Values)
+                born.AddRange(Userfaultfd.AnswerDiscards(inherited.M, isUnfilled: null));
+            born.ForEach(orphans.Add);
+        }
+    }
+
     /// <summary>Gives a child's descriptor up: it is dead, or has a warden of its own.</summary>
     public static void Drop(LiveSpace space, int slot)
     {
