@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Samepage.Linux.Processes;
+using Samepage.Linux.ProcFs;
 
 namespace Samepage.Agent;
 
@@ -11,6 +12,10 @@ internal readonly record struct AgentData(int Pid, ulong BaseAddress)
 
     /// <summary>A word; 0 when the process is gone.</summary>
     public ulong Word(int offset) => new RemoteMemory(Pid).TryReadWord(Data + (ulong)offset, out ulong word) ? word : 0;
+
+    /// <summary>The id, here, of a thread of the agent's, of which a word says the id that it has for itself: the process may be in another pid namespace. What the
+    /// word says never leads to a thread of another process; 0 when there is no such thread.</summary>
+    public int Thread(int offset) => Threads.FindByOwnId(Pid, (int)Word(offset));
 
     public bool WriteWord(int offset, ulong word) =>
         new RemoteMemory(Pid).Write(Data + (ulong)offset, MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in word))) == sizeof(ulong);

@@ -5,6 +5,7 @@ using Samepage.Linux;
 using Samepage.Linux.Interop;
 using Samepage.Linux.Processes;
 using Samepage.Linux.ProcFs;
+using Samepage.Linux.Userfault;
 
 namespace Samepage.Agent;
 
@@ -21,6 +22,7 @@ public sealed class AgentSession : IDisposable
     private readonly AgentData _data;
     private readonly FileDescriptor _executorSocket, _wardenSocket;
     private readonly ulong _cookie;
+    private Tracee _executor, _warden;
 
     internal AgentSession(int pid, ulong baseAddress, int executor, FileDescriptor tracking, FileDescriptor merged,
         FileDescriptor executorSocket, FileDescriptor wardenSocket)
@@ -39,6 +41,21 @@ public sealed class AgentSession : IDisposable
 
     /// <summary>The agent did not answer in time once: nothing more is asked of it.</summary>
     public bool IsStuck { get; private set; }
+
+    /// <summary>A seccomp filter looks at the calls of the agent's threads: see <see cref="Shield"/>.</summary>
+    public bool IsFiltered { get; private set; }
+
+    /// <summary>If a seccomp filter has come over the agent's threads, with that of the program's (SECCOMP_FILTER_FLAG_TSYNC), ends its hold on them: they are seized, and
+    /// stay seized until they leave. To be called before the process is given back, by the thread that gives it back.</summary>
+    public void Shield()
+    {
+        if (IsFiltered || ProcessStatus.TryRead($"/proc/{Pid}/task/{ExecutorThread}/status") is not { Seccomp: not 0 })
+            return;
+        IsFiltered = true;
+        (_executor, _warden) = (new Tracee(Pid, ExecutorThread) { IsFiltered = true }, new Tracee(Pid, WardenThread) { IsFiltered = true });
+        _ = _executor.Seize();
+        _ = _warden.Seize();
+    }
 
     /// <summary>Operations in a batch, at most.</summary>
     public const int MaxOperations = AgentLayout.MaxOperations;
@@ -85,7 +102,7 @@ public sealed class AgentSession : IDisposable
         Ring(_executorSocket, AgentLayout.DoorbellRun);
         if (!AwaitAnswer())
             throw new SyscallException("agent", $"starting in process {Pid}: state {(long)_data.Word(AgentLayout.State)}", Errno.ETIMEDOUT);
-        WardenThread = (int)_data.Word(AgentLayout.WardenTid);
+        WardenThread = _data.Thread(AgentLayout.WardenTid);
     }
 
     /// <summary>Carries out a batch; every thread of the program must be held.</summary>
@@ -151,7 +168,7 @@ public sealed class AgentSession : IDisposable
                     continue;
                 try
                 {
-                    inherited.Add(new InheritedDescriptor(slot, PidFd.Take(thread!, children[slot])));
+                    inherited.Add(new InheritedDescriptor(slot, Userfaultfd.Take(thread!, children[slot])));
                 }
                 catch (SyscallException)
                 {
@@ -240,6 +257,8 @@ public sealed class AgentSession : IDisposable
         {
             if (suspended)
                 KeepGoing(ref executor, ref warden);
+            if (IsFiltered)
+                KeepGoing(ref _executor, ref _warden); // and hears of their end, which is not complete before
             if (Stopwatch.GetElapsedTime(since) > TimeSpan.FromSeconds(5))
                 return false;
             Thread.Sleep(0);

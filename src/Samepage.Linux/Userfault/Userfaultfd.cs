@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Samepage.Linux.Interop;
+using Samepage.Linux.Processes;
 
 namespace Samepage.Linux.Userfault;
 
@@ -17,6 +18,20 @@ public static class Userfaultfd
     /// <summary>Opens the device that makes userfaultfds for whoever holds it, whatever <c>vm.unprivileged_userfaultfd</c> says.</summary>
     /// <exception cref="SyscallException">The system refused.</exception>
     public static FileDescriptor OpenDevice() => FileDescriptor.Open("/dev/userfaultfd", writable: true);
+
+    /// <summary>Takes a userfaultfd out of the descriptor table of a thread in a program that may be hostile: what is not one is refused, and what is one never makes
+    /// its reader wait.</summary>
+    /// <param name="thread">The thread, by descriptor.</param>
+    /// <param name="number">The descriptor there.</param>
+    /// <exception cref="SyscallException">The system refused, or the descriptor is something else (EBADF).</exception>
+    public static FileDescriptor Take(FileDescriptor thread, int number)
+    {
+        FileDescriptor uffd = PidFd.Take(thread, number);
+        if (new FileInfo($"/proc/self/fd/{uffd.Number}").LinkTarget == "anon_inode:[userfaultfd]" && LibC.fcntl(uffd.Number, LibC.F_SETFL, LibC.O_NONBLOCK) == 0)
+            return uffd;
+        uffd.Dispose();
+        throw new SyscallException("pidfd_getfd", $"descriptor {number}, which should be a userfaultfd", Errno.EBADF);
+    }
 
     /// <summary>Shakes hands; done by the daemon because EVENT_FORK wants CAP_SYS_PTRACE of whoever asks.</summary>
     /// <exception cref="SyscallException">The kernel lacks a feature (EINVAL) or the privilege is missing (EPERM).</exception>

@@ -269,7 +269,10 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
         }
         catch (Exception refused) when (refused is AttachException or IOException or UnauthorizedAccessException)
         {
-            records.Remove(pid);
+            pagemap.Dispose();
+            pidfd!.Dispose();
+            if (refused is not AttachException { AgentLeft: true })
+                records.Remove(pid);
             throw refused as AttachException ?? new AttachException($"its agent cannot be written down under {DaemonHost.RunDirectory}: {refused.Message}");
         }
 
@@ -333,6 +336,7 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
     /// <returns>What stood in the way; empty when the process is as it was.</returns>
     private string GiveBack(LiveSpace space)
     {
+        space.Session.Shield();
         Offspring.Look(space);
         foreach (int child in AdoptChildren(space, all: true))
         {
