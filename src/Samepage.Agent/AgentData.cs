@@ -32,15 +32,10 @@ internal readonly record struct AgentData(int Pid, ulong BaseAddress)
         return new RemoteMemory(Pid).Read(Data + AgentLayout.OperationsOffset, bytes) == bytes.Length;
     }
 
-    /// <summary>The descriptors, in the agent's table, of the Ms that forked children brought; -1 where there is none.</summary>
-    public bool ReadChildren(Span<int> children)
+    /// <summary>The warden's slots for the Ms that forked children brought: descriptors in the agent's table, -1 where there is none, and above them tickets.</summary>
+    public bool ReadChildren(Span<long> children)
     {
-        Span<long> entries = stackalloc long[AgentLayout.MaxChildren];
-        Span<byte> bytes = MemoryMarshal.AsBytes(entries);
-        if (new RemoteMemory(Pid).Read(Data + AgentLayout.Children, bytes) != bytes.Length)
-            return false;
-        for (int i = 0; i < children.Length; i++)
-            children[i] = (int)entries[i];
-        return true;
+        Span<byte> bytes = MemoryMarshal.AsBytes(children);
+        return new RemoteMemory(Pid).Read(Data + AgentLayout.Children, bytes) == bytes.Length;
     }
 }

@@ -49,9 +49,10 @@ internal static class AgentLayout
     public const int AllSignals = 0xB0, LowNeighbour = 0x100, HighNeighbour = 0x108, Unmerging = 0x110, GuardFd = 0x118, Identity = 0x120, NonZero = 0xC0;
     public const int ExecutorStruct = 0x140, WardenStruct = 0x1C0, QueryStruct = 0x200, WardenMessage = 0x280;
     public const int Message = 0x2C0, MessageVector = 0x300, MessageControl = 0x310, MessagePayload = 0x338, SocketPair = 0x340;
-    public const int EpollFd = 0xC58, FreeSlots = 0xC60, WantsHelp = 0xC68, EpollEvent = 0xC70, EpollEvents = 0xC80, MaxEpollEvents = 16;
+    public const int EpollFd = 0xC58, FreeSlots = 0xC60, WantsHelp = 0xC68, LocksFuture = 0xD40, Tickets = 0xD48, EpollEvent = 0xC70, EpollEvents = 0xC80, MaxEpollEvents = 16;
 
-    /// <summary>The descriptors that the warden reads: M's, and those of forked children behind it; 8 bytes each, -1 where there is none.</summary>
+    /// <summary>The descriptors that the warden reads: M's, and those of forked children behind it; 8 bytes each: the descriptor, -1 where there is none, and above it a
+    /// ticket, another for each child.</summary>
     public const int WardenTable = 0x400, Children = WardenTable + 8;
     public const int StretchDelta = 0x128, StretchMoved = 0x130, StretchWhole = 0x138;
 
@@ -68,6 +69,7 @@ internal static class AgentLayout
     public const long StateSockets = 1, StateReady = 2, StateOrphaned = 3;
 
     // What the doorbells say.
+    // CloseChild: and the slot; above it the child's ticket.
     public const ulong DoorbellRun = 1, DoorbellLeave = 2, DoorbellCloseChild = 0x100;
 }
 

@@ -12,7 +12,8 @@ namespace Samepage.Agent;
 /// <summary>A descriptor that a forked child brought, and where the warden keeps it.</summary>
 /// <param name="Slot">The warden's slot.</param>
 /// <param name="M">The child's own M, duplicated; the caller owns it.</param>
-public readonly record struct InheritedDescriptor(int Slot, FileDescriptor M);
+/// <param name="Ticket">Tells the child from others that have the slot before or after it.</param>
+public readonly record struct InheritedDescriptor(int Slot, FileDescriptor M, uint Ticket);
 
 /// <summary>The agent in one target: what the daemon can ask of it.</summary>
 /// <remarks>One OS thread makes all calls. The agent is idle between them, and costs nothing.</remarks>
@@ -155,20 +156,23 @@ public sealed class AgentSession : IDisposable
     }
 
     /// <summary>Duplicates the descriptors that forked children brought.</summary>
-    public void TakeInherited(List<InheritedDescriptor> inherited, ReadOnlySpan<bool> known)
+    /// <param name="inherited">Receives those that are new.</param>
+    /// <param name="tickets">By slot, the ticket of whoever was known last to have it. One that was told to be closed may be there for a while yet, and is not new.</param>
+    public void TakeInherited(List<InheritedDescriptor> inherited, ReadOnlySpan<uint> tickets)
     {
-        Span<int> children = stackalloc int[AgentLayout.MaxChildren];
+        Span<long> children = stackalloc long[AgentLayout.MaxChildren];
         if (!_data.ReadChildren(children) || !PidFd.TryOpenThread(ExecutorThread, out FileDescriptor? thread, out _))
             return;
         using (thread)
         {
             for (int slot = 0; slot < children.Length; slot++)
             {
-                if (children[slot] < 0 || known[slot])
+                (int number, uint ticket) = ((int)children[slot], (uint)(children[slot] >>> 32));
+                if (number < 0 || tickets[slot] == ticket)
                     continue;
                 try
                 {
-                    inherited.Add(new InheritedDescriptor(slot, Userfaultfd.Take(thread!, children[slot])));
+                    inherited.Add(new InheritedDescriptor(slot, Userfaultfd.Take(thread!, number), ticket));
                 }
                 catch (SyscallException)
                 {
@@ -178,18 +182,11 @@ public sealed class AgentSession : IDisposable
         }
     }
 
-    /// <summary>Tells the warden that a child no longer needs it: it is dead, or has a warden of its own. Returns when the slot is free.</summary>
-    public void CloseInherited(int slot)
-    {
-        Span<int> children = stackalloc int[AgentLayout.MaxChildren];
-        if (!_data.ReadChildren(children))
-            return;
-        int number = children[slot];
-        TryRing(_wardenSocket, AgentLayout.DoorbellCloseChild + (ulong)slot);
-        long since = Stopwatch.GetTimestamp();
-        while (_data.ReadChildren(children) && children[slot] == number && Stopwatch.GetElapsedTime(since) < TimeSpan.FromMilliseconds(20))
-            Thread.Sleep(0);
-    }
+    /// <summary>Tells the warden that a child no longer needs it: it is dead, or has a warden of its own.</summary>
+    public void CloseInherited(int slot, uint ticket) => TryRing(_wardenSocket, (AgentLayout.DoorbellCloseChild + (ulong)slot) | ((ulong)ticket << 32));
+
+    /// <summary>At the last batch the program had asked that all that is mapped from then on be locked: nothing is merged in it.</summary>
+    public bool LocksWhatItMaps => _data.Word(AgentLayout.LocksFuture) != 0;
 
     /// <summary>The warden asked for help since this was last called: it can take no more children, or has no descriptor for one.</summary>
     public bool TakeCallForHelp() => _data.Word(AgentLayout.WantsHelp) != 0 && _data.WriteWord(AgentLayout.WantsHelp, 0);

@@ -6,26 +6,52 @@ namespace Samepage.SystemTests;
 public sealed class AttacksTests(SharedDaemon shared) : OnOneDaemon(shared)
 {
     /// <summary>The kernel makes a huge page only where address and place in the pool agree modulo 2 MiB: one of these offsets agrees for most of the memory.</summary>
-    [Theory]
-    [InlineData("0")]
-    [InlineData("1")]
-    [InlineData("2")]
-    [InlineData("3")]
-    public async Task HugePagesAskedForInPlaceOfFramesTakeNothingFromAnybody(string offset)
+    [Fact]
+    public async Task HugePagesAskedForInPlaceOfFramesTakeNothingFromAnybody()
     {
         await using DaemonUnderTest daemon = await DaemonUnderTest.Start();
-        LiveProgram[] three = await LiveProgram.Targets(3, "attacker", offset);
-        await using var together = new Together(three);
-        await daemon.TakeInAndWait(three);
-        await daemon.Merged(three[0], 4000);
-        await three[0].Does("collapse");
-        await three[0].Does("pageout");
-        foreach (LiveProgram program in three)
-            await program.Does("verify");
-        await daemon.Kill9();
-        await three[1].Does("collapse");
-        foreach (LiveProgram program in three)
-            await program.Does("verify");
+        foreach (string offset in (string[])["0", "1", "2", "3", "4", "5"])
+        {
+            LiveProgram[] two = await LiveProgram.Targets(2, "attacker", offset);
+            await using var together = new Together(two);
+            await daemon.TakeIn(two);
+            await daemon.Merged(two[0], 4000);
+            await two[0].Does("collapse");
+            await two[0].Does("pageout");
+            await two[1].Does("verify");
+            if (offset != "5")
+                continue;
+            await daemon.Kill9();
+            await two[1].Does("collapse");
+            await two[0].Does("verify");
+        }
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task AProgramThatLocksWhatItMapsKeepsItsMemoryAsItWas(bool merged)
+    {
+        LiveProgram[] two = await LiveProgram.Targets(2, "attacker");
+        await using var together = new Together(two);
+        if (!merged)
+            await two[0].Does("lock");
+        await Daemon.TakeIn(two);
+        if (merged)
+        {
+            await Daemon.Merged(two[0], 4000);
+            await two[0].Does("lock");
+            await Daemon.GiveBack(two);
+        }
+        else
+        {
+            await Until.True(async () => (await Daemon.Status()).Of(two[0].Pid) is { State: "skipped" } skipped && skipped.Reason.Contains("MCL_FUTURE", StringComparison.Ordinal), 20,
+                async () => $"skipped, because it locks what it maps: {(await Daemon.Status()).Of(two[0].Pid)}");
+        }
+
+        await two[0].Does("verify");
+        await two[0].Does("discard");
+        await two[1].Does("verify");
     }
 
     [Fact]

@@ -21,7 +21,7 @@ internal sealed partial class AgentAssembler
     private void ExecutorMain()
     {
         Label wait = c.CreateLabel(), orphaned = c.CreateLabel(), failed = c.CreateLabel(), exit = c.CreateLabel(), haveM = c.CreateLabel();
-        Label run = c.CreateLabel(), next = c.CreateLabel(), answer = c.CreateLabel(), merge = c.CreateLabel(), zero = c.CreateLabel(), counted = c.CreateLabel();
+        Label run = c.CreateLabel(), locked = c.CreateLabel(), next = c.CreateLabel(), answer = c.CreateLabel(), merge = c.CreateLabel(), zero = c.CreateLabel(), counted = c.CreateLabel();
         Label warden = c.CreateLabel(), unnoticed = c.CreateLabel(), sockets = c.CreateLabel(), made = c.CreateLabel(), later = c.CreateLabel();
 
         At(ref _executorMain);
@@ -86,6 +86,7 @@ internal sealed partial class AgentAssembler
         At(ref run);
         c.mov(rbp, rax);
         c.shr(rbp, 32);
+        LookForLocks();
         c.lea(rbx, __[r12 + AgentLayout.OperationsOffset]);
         At(ref next);
         c.test(ebp, ebp);
@@ -101,7 +102,12 @@ internal sealed partial class AgentAssembler
         c.call(_unmerge);
         c.jmp(counted);
         At(ref merge);
+        c.cmp(Word(AgentLayout.LocksFuture), 0);
+        c.jne(locked);
         c.call(_merge);
+        c.jmp(counted);
+        At(ref locked);
+        c.mov(__qword_ptr[rbx + ErrorAt], Enomem);
         c.jmp(counted);
         At(ref zero);
         c.call(_zero);
@@ -159,6 +165,28 @@ internal sealed partial class AgentAssembler
         c.jmp(exit);
         At(ref warden);
         c.jmp(_wardenMain);
+    }
+
+    /// <summary>Sees whether the program has asked that all that is mapped from now on be locked, mlockall(2) with MCL_FUTURE: then what we put in its place would be, and its
+    /// own MADV_DONTNEED would fail there. Nothing shows that but a mapping.</summary>
+    private void LookForLocks()
+    {
+        Label none = c.CreateLabel();
+        c.mov(r14d, 4096);
+        MapAnonymous(LibC.PROT_NONE);
+        c.mov(Word(AgentLayout.LocksFuture), 0);
+        c.cmp(rax, -4096);
+        c.ja(none);
+        c.mov(r13, rax);
+        c.mov(rdi, r13);
+        c.mov(rsi, r14);
+        c.mov(edx, 4); // MADV_DONTNEED: EINVAL on locked memory
+        Sys(SYS_madvise);
+        c.mov(Word(AgentLayout.LocksFuture), rax);
+        c.mov(rdi, r13);
+        c.mov(rsi, r14);
+        Sys(SYS_munmap);
+        At(ref none);
     }
 
     /// <summary>Fills the warden's table before there is a warden: from the first moment on its entries mean what they say to whoever reads them.</summary>

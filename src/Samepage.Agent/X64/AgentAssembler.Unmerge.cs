@@ -96,6 +96,10 @@ internal sealed partial class AgentAssembler
         c.cmp(rax, -4096);
         c.ja(fail);
         c.lea(r9, __[rax + 4096]); // r9 = V
+        // Where the program locks what it maps (MCL_FUTURE), the kernel would touch V as soon as it can be written.
+        c.mov(rdi, r9);
+        c.mov(rsi, r14);
+        Sys(SYS_munlock);
         c.mov(rdi, r9);
         c.mov(rsi, r14);
         c.mov(rdx, r15);

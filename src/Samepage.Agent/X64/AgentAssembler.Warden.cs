@@ -67,10 +67,15 @@ internal sealed partial class AgentAssembler
         c.mov(rax, Word(AgentLayout.WardenDoorbell));
         c.cmp(eax, (int)AgentLayout.DoorbellLeave);
         c.je(exit);
+        c.mov(rcx, rax);
+        c.shr(rcx, 32);
         c.sub(eax, (int)AgentLayout.DoorbellCloseChild);
         c.jc(next);
         c.mov(ebx, eax);
         c.lea(rbx, __[r12 + rbx * 8 + AgentLayout.Children]);
+        // The slot may be another child's by now: what was asked for twice is done once.
+        c.cmp(ecx, __dword_ptr[rbx + 4]);
+        c.jne(next);
         c.call(closeChild);
         c.jmp(next);
         At(ref orphan);
@@ -226,7 +231,11 @@ internal sealed partial class AgentAssembler
         At(ref found);
         c.dec(Word(AgentLayout.FreeSlots));
         c.mov(esi, __dword_ptr[r12 + AgentLayout.WardenMessage + 8]);
-        c.mov(__dword_ptr[rdx], esi);
+        c.inc(Word(AgentLayout.Tickets));
+        c.mov(rax, Word(AgentLayout.Tickets));
+        c.shl(rax, 32);
+        c.or(rax, rsi);
+        c.mov(__qword_ptr[rdx], rax);
         Watch();
         // The daemon takes a copy at once: this process may end, and its warden with it, while the child lives on.
         TellDaemon();

@@ -147,7 +147,8 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
 
         participant.Name = status.Name;
         space.Observe();
-        string? reason = Eligibility.Changed(pid, status, space.IsIdle) ?? (participant.Domain != $"uid:{status.Uids.Effective}" ? "its user changed" : null);
+        string? reason = Eligibility.Changed(pid, status, space.IsIdle) ??
+            (participant.Domain != $"uid:{status.Uids.Effective}" ? "its user changed" : space.LocksWhatItMaps ? "it locks all memory that it maps from now on (mlockall with MCL_FUTURE)" : null);
         if (reason is not null)
         {
             if (GiveBack(space).Length == 0)

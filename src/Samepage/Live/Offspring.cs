@@ -36,13 +36,15 @@ internal static class Offspring
     {
         lock (space.Inherited)
         {
-            bool[] known = new bool[AgentSession.MaxInherited];
-            foreach (int slot in space.Inherited.Keys)
-                known[slot] = true;
             List<InheritedDescriptor> fresh = [];
-            space.Session.TakeInherited(fresh, known);
+            space.Session.TakeInherited(fresh, space.Tickets);
             foreach (InheritedDescriptor child in fresh)
+            {
+                space.Tickets[child.Slot] = child.Ticket;
+                if (space.Inherited.Remove(child.Slot, out Inherited before)) // the warden never does that, but it lives in the program
+                    before.M.Dispose();
                 space.Inherited.Add(child.Slot, new Inherited(child.M, Stopwatch.GetTimestamp()));
+            }
         }
     }
 
@@ -63,7 +65,7 @@ internal static class Offspring
     {
         lock (space.Inherited)
         {
-            space.Session.CloseInherited(slot);
+            space.Session.CloseInherited(slot, space.Tickets[slot]);
             if (space.Inherited.Remove(slot, out Inherited inherited))
                 inherited.M.Dispose();
         }
