@@ -4,6 +4,7 @@ using Samepage.Linux;
 using Samepage.Linux.Frames;
 using Samepage.Linux.Processes;
 using Samepage.Linux.ProcFs;
+using Samepage.Linux.Userfault;
 
 namespace Samepage.Agent;
 
@@ -41,8 +42,8 @@ public static class Adoption
         try
         {
             long state = AwaitOrphan(data);
-            int executor = (int)data.Word(AgentLayout.ExecutorTid);
-            if (!Directory.Exists($"/proc/{place.Pid}/task/{executor}") || (state == 0 && executor == 0))
+            int executor = data.Thread(AgentLayout.ExecutorTid);
+            if (executor == 0)
             {
                 why = "what is left of the agent cannot be unmapped: no thread of the process could be held";
                 return Injector.Uproot(place.Pid, place.BaseAddress, place.Cookie) ? AdoptionOutcome.NothingLeft : AdoptionOutcome.NotYet;
@@ -63,10 +64,10 @@ public static class Adoption
                 }
 
                 FileDescriptor wardenSocket = PidFd.Take(thread!, (int)data.Word(AgentLayout.WardenFar));
-                FileDescriptor tracking = PidFd.Take(thread!, (int)data.Word(AgentLayout.T)), merged = PidFd.Take(thread!, (int)data.Word(AgentLayout.M));
-                pool = FramePool.Adopt(PidFd.Take(thread!, (int)data.Word(AgentLayout.PoolFd)));
+                FileDescriptor tracking = Userfaultfd.Take(thread!, (int)data.Word(AgentLayout.T)), merged = Userfaultfd.Take(thread!, (int)data.Word(AgentLayout.M));
+                pool = FramePool.Adopt(PidFd.Take(thread!, (int)data.Word(AgentLayout.PoolFd)), PidFd.Take(thread!, (int)data.Word(AgentLayout.GuardFd)));
                 session = new AgentSession(place.Pid, place.BaseAddress, executor, tracking, merged, executorSocket, wardenSocket);
-                Awake(place.Pid, executor, (int)data.Word(AgentLayout.WardenTid), session.Begin);
+                Awake(place.Pid, executor, data.Thread(AgentLayout.WardenTid), session.Begin);
                 return AdoptionOutcome.Adopted;
             }
         }
@@ -84,13 +85,12 @@ public static class Adoption
     private static long AwaitOrphan(AgentData data)
     {
         long state = 0;
-        Awake(data.Pid, (int)data.Word(AgentLayout.ExecutorTid), (int)data.Word(AgentLayout.WardenTid), () =>
+        Awake(data.Pid, data.Thread(AgentLayout.ExecutorTid), data.Thread(AgentLayout.WardenTid), () =>
         {
             long since = Stopwatch.GetTimestamp();
             while ((state = (long)data.Word(AgentLayout.State)) != AgentLayout.StateOrphaned && Stopwatch.GetElapsedTime(since) < Bound)
             {
-                int executor = (int)data.Word(AgentLayout.ExecutorTid);
-                if (state < 0 || (executor != 0 && !Directory.Exists($"/proc/{data.Pid}/task/{executor}")))
+                if (state < 0 || (data.Word(AgentLayout.ExecutorTid) != 0 && data.Thread(AgentLayout.ExecutorTid) == 0))
                     return;
                 Thread.Sleep(1);
             }

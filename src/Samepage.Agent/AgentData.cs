@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Samepage.Linux.Processes;
+using Samepage.Linux.ProcFs;
 
 namespace Samepage.Agent;
 
@@ -11,6 +12,10 @@ internal readonly record struct AgentData(int Pid, ulong BaseAddress)
 
     /// <summary>A word; 0 when the process is gone.</summary>
     public ulong Word(int offset) => new RemoteMemory(Pid).TryReadWord(Data + (ulong)offset, out ulong word) ? word : 0;
+
+    /// <summary>The id, here, of a thread of the agent's, of which a word says the id that it has for itself: the process may be in another pid namespace. What the
+    /// word says never leads to a thread of another process; 0 when there is no such thread.</summary>
+    public int Thread(int offset) => Threads.FindByOwnId(Pid, (int)Word(offset));
 
     public bool WriteWord(int offset, ulong word) =>
         new RemoteMemory(Pid).Write(Data + (ulong)offset, MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in word))) == sizeof(ulong);
@@ -27,15 +32,10 @@ internal readonly record struct AgentData(int Pid, ulong BaseAddress)
         return new RemoteMemory(Pid).Read(Data + AgentLayout.OperationsOffset, bytes) == bytes.Length;
     }
 
-    /// <summary>The descriptors, in the agent's table, of the Ms that forked children brought; -1 where there is none.</summary>
-    public bool ReadChildren(Span<int> children)
+    /// <summary>The warden's slots for the Ms that forked children brought: descriptors in the agent's table, -1 where there is none, and above them tickets.</summary>
+    public bool ReadChildren(Span<long> children)
     {
-        Span<long> entries = stackalloc long[AgentLayout.MaxChildren];
-        Span<byte> bytes = MemoryMarshal.AsBytes(entries);
-        if (new RemoteMemory(Pid).Read(Data + AgentLayout.PollTable + 16, bytes) != bytes.Length)
-            return false;
-        for (int i = 0; i < children.Length; i++)
-            children[i] = (int)entries[i];
-        return true;
+        Span<byte> bytes = MemoryMarshal.AsBytes(children);
+        return new RemoteMemory(Pid).Read(Data + AgentLayout.Children, bytes) == bytes.Length;
     }
 }

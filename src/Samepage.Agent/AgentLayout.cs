@@ -46,14 +46,21 @@ internal static class AgentLayout
     public const int DeviceFd = 0x38, PoolFd = 0x40, MapsFd = 0x48, T = 0x50, M = 0x58;
     public const int ScratchUsed = 0x60, Gate = 0x68, Orphaned = 0x70, ExecutorTid = 0x78, WardenTid = 0x80;
     public const int PoolDevice = 0x88, PoolInode = 0x90, Doorbell = 0x98, WardenDoorbell = 0xA0, InheritedM = 0xA8;
-    public const int AllSignals = 0xB0, LowNeighbour = 0x100, HighNeighbour = 0x108, Unmerging = 0x110, Identity = 0x120, NonZero = 0xC0;
+    public const int AllSignals = 0xB0, LowNeighbour = 0x100, HighNeighbour = 0x108, Unmerging = 0x110, GuardFd = 0x118, Identity = 0x120, NonZero = 0xC0;
     public const int ExecutorStruct = 0x140, WardenStruct = 0x1C0, QueryStruct = 0x200, WardenMessage = 0x280;
     public const int Message = 0x2C0, MessageVector = 0x300, MessageControl = 0x310, MessagePayload = 0x338, SocketPair = 0x340;
-    public const int PollTable = 0x400;
+    public const int EpollFd = 0xC58, FreeSlots = 0xC60, WantsHelp = 0xC68, LocksFuture = 0xD40, Tickets = 0xD48, EpollEvent = 0xC70, EpollEvents = 0xC80, MaxEpollEvents = 16;
+
+    /// <summary>The descriptors that the warden reads: M's, and those of forked children behind it; 8 bytes each: the descriptor, -1 where there is none, and above it a
+    /// ticket, another for each child.</summary>
+    public const int WardenTable = 0x400, Children = WardenTable + 8;
     public const int StretchDelta = 0x128, StretchMoved = 0x130, StretchWhole = 0x138;
 
     // What the copies to compare are of: where they begin, how many bytes they are, and where what was moved out ends.
     public const int MovedAt = 0xC20, MovedBytes = 0xC28, MovedEnd = 0xC30, FramesAt = 0xC38, FramesBytes = 0xC40;
+
+    /// <summary>Fresh memory that an unmerge has put in place and not filled yet: who misses a page there waits for the executor, not for the warden.</summary>
+    public const int UnfilledStart = 0xC48, UnfilledEnd = 0xC50;
 
     /// <summary>Forked children whose descriptors the warden can watch at a time.</summary>
     public const int MaxChildren = 256;
@@ -62,6 +69,7 @@ internal static class AgentLayout
     public const long StateSockets = 1, StateReady = 2, StateOrphaned = 3;
 
     // What the doorbells say.
+    // CloseChild: and the slot; above it the child's ticket.
     public const ulong DoorbellRun = 1, DoorbellLeave = 2, DoorbellCloseChild = 0x100;
 }
 

@@ -5,13 +5,15 @@ using Samepage.Linux;
 using Samepage.Linux.Interop;
 using Samepage.Linux.Processes;
 using Samepage.Linux.ProcFs;
+using Samepage.Linux.Userfault;
 
 namespace Samepage.Agent;
 
 /// <summary>A descriptor that a forked child brought, and where the warden keeps it.</summary>
 /// <param name="Slot">The warden's slot.</param>
 /// <param name="M">The child's own M, duplicated; the caller owns it.</param>
-public readonly record struct InheritedDescriptor(int Slot, FileDescriptor M);
+/// <param name="Ticket">Tells the child from others that have the slot before or after it.</param>
+public readonly record struct InheritedDescriptor(int Slot, FileDescriptor M, uint Ticket);
 
 /// <summary>The agent in one target: what the daemon can ask of it.</summary>
 /// <remarks>One OS thread makes all calls. The agent is idle between them, and costs nothing.</remarks>
@@ -21,6 +23,7 @@ public sealed class AgentSession : IDisposable
     private readonly AgentData _data;
     private readonly FileDescriptor _executorSocket, _wardenSocket;
     private readonly ulong _cookie;
+    private Tracee _executor, _warden;
 
     internal AgentSession(int pid, ulong baseAddress, int executor, FileDescriptor tracking, FileDescriptor merged,
         FileDescriptor executorSocket, FileDescriptor wardenSocket)
@@ -39,6 +42,21 @@ public sealed class AgentSession : IDisposable
 
     /// <summary>The agent did not answer in time once: nothing more is asked of it.</summary>
     public bool IsStuck { get; private set; }
+
+    /// <summary>A seccomp filter looks at the calls of the agent's threads: see <see cref="Shield"/>.</summary>
+    public bool IsFiltered { get; private set; }
+
+    /// <summary>If a seccomp filter has come over the agent's threads, with that of the program's (SECCOMP_FILTER_FLAG_TSYNC), ends its hold on them: they are seized, and
+    /// stay seized until they leave. To be called before the process is given back, by the thread that gives it back.</summary>
+    public void Shield()
+    {
+        if (IsFiltered || ProcessStatus.TryRead($"/proc/{Pid}/task/{ExecutorThread}/status") is not { Seccomp: not 0 })
+            return;
+        IsFiltered = true;
+        (_executor, _warden) = (new Tracee(Pid, ExecutorThread) { IsFiltered = true }, new Tracee(Pid, WardenThread) { IsFiltered = true });
+        _ = _executor.Seize();
+        _ = _warden.Seize();
+    }
 
     /// <summary>Operations in a batch, at most.</summary>
     public const int MaxOperations = AgentLayout.MaxOperations;
@@ -85,7 +103,7 @@ public sealed class AgentSession : IDisposable
         Ring(_executorSocket, AgentLayout.DoorbellRun);
         if (!AwaitAnswer())
             throw new SyscallException("agent", $"starting in process {Pid}: state {(long)_data.Word(AgentLayout.State)}", Errno.ETIMEDOUT);
-        WardenThread = (int)_data.Word(AgentLayout.WardenTid);
+        WardenThread = _data.Thread(AgentLayout.WardenTid);
     }
 
     /// <summary>Carries out a batch; every thread of the program must be held.</summary>
@@ -138,20 +156,23 @@ public sealed class AgentSession : IDisposable
     }
 
     /// <summary>Duplicates the descriptors that forked children brought.</summary>
-    public void TakeInherited(List<InheritedDescriptor> inherited, ReadOnlySpan<bool> known)
+    /// <param name="inherited">Receives those that are new.</param>
+    /// <param name="tickets">By slot, the ticket of whoever was known last to have it. One that was told to be closed may be there for a while yet, and is not new.</param>
+    public void TakeInherited(List<InheritedDescriptor> inherited, ReadOnlySpan<uint> tickets)
     {
-        Span<int> children = stackalloc int[AgentLayout.MaxChildren];
+        Span<long> children = stackalloc long[AgentLayout.MaxChildren];
         if (!_data.ReadChildren(children) || !PidFd.TryOpenThread(ExecutorThread, out FileDescriptor? thread, out _))
             return;
         using (thread)
         {
             for (int slot = 0; slot < children.Length; slot++)
             {
-                if (children[slot] < 0 || known[slot])
+                (int number, uint ticket) = ((int)children[slot], (uint)(children[slot] >>> 32));
+                if (number < 0 || tickets[slot] == ticket)
                     continue;
                 try
                 {
-                    inherited.Add(new InheritedDescriptor(slot, PidFd.Take(thread!, children[slot])));
+                    inherited.Add(new InheritedDescriptor(slot, Userfaultfd.Take(thread!, number), ticket));
                 }
                 catch (SyscallException)
                 {
@@ -161,34 +182,36 @@ public sealed class AgentSession : IDisposable
         }
     }
 
-    /// <summary>Tells the warden that a child no longer needs it: it is dead, or has a warden of its own. Returns when the slot is free.</summary>
-    public void CloseInherited(int slot)
-    {
-        Span<int> children = stackalloc int[AgentLayout.MaxChildren];
-        if (!_data.ReadChildren(children))
-            return;
-        int number = children[slot];
-        TryRing(_wardenSocket, AgentLayout.DoorbellCloseChild + (ulong)slot);
-        long since = Stopwatch.GetTimestamp();
-        while (_data.ReadChildren(children) && children[slot] == number && Stopwatch.GetElapsedTime(since) < TimeSpan.FromMilliseconds(20))
-            Thread.Sleep(0);
-    }
+    /// <summary>Tells the warden that a child no longer needs it: it is dead, or has a warden of its own.</summary>
+    public void CloseInherited(int slot, uint ticket) => TryRing(_wardenSocket, (AgentLayout.DoorbellCloseChild + (ulong)slot) | ((ulong)ticket << 32));
 
-    /// <summary>Waits until the warden of one of these sessions says that its process has forked, or has gone. Any thread may wait.</summary>
+    /// <summary>At the last batch the program had asked that all that is mapped from then on be locked: nothing is merged in it.</summary>
+    public bool LocksWhatItMaps => _data.Word(AgentLayout.LocksFuture) != 0;
+
+    /// <summary>The warden asked for help since this was last called: it can take no more children, or has no descriptor for one.</summary>
+    public bool TakeCallForHelp() => _data.Word(AgentLayout.WantsHelp) != 0 && _data.WriteWord(AgentLayout.WantsHelp, 0);
+
+    /// <summary>Whether the executor is about to fill a page: whoever misses it waits for that.</summary>
+    public bool IsUnfilled(ulong address) => address >= _data.Word(AgentLayout.UnfilledStart) && address < _data.Word(AgentLayout.UnfilledEnd);
+
+    /// <summary>Waits until the warden of one of these sessions says that its process has forked, or has gone, or until something comes over a descriptor. Any thread may wait.</summary>
     /// <param name="sessions">The sessions.</param>
+    /// <param name="watched">The descriptors; they stay open meanwhile.</param>
     /// <param name="interrupt">Ends the wait.</param>
+    /// <param name="bound">Ends the wait too; milliseconds, -1 for none.</param>
     /// <param name="forked">Receives those whose process has forked.</param>
     /// <param name="gone">Receives those whose warden has gone: they are not to be waited for again.</param>
-    public static unsafe void AwaitForks(IReadOnlyList<AgentSession> sessions, EventSignal interrupt, List<AgentSession> forked, List<AgentSession> gone)
+    public static unsafe void AwaitForks(IReadOnlyList<AgentSession> sessions, IReadOnlyList<FileDescriptor> watched, EventSignal interrupt, int bound, List<AgentSession> forked, List<AgentSession> gone)
     {
-        const int Forever = -1;
         // A socket that is waited on must not be closed meanwhile: its number could be another's by then.
-        LibC.pollfd[] table = new LibC.pollfd[sessions.Count + 1];
+        LibC.pollfd[] table = new LibC.pollfd[sessions.Count + watched.Count + 1];
         for (int i = 0; i < sessions.Count; i++)
             table[i] = new LibC.pollfd { fd = sessions[i].TryKeepWardenSocket() ? sessions[i]._wardenSocket.Number : -1, events = LibC.POLLIN };
+        for (int i = 0; i < watched.Count; i++)
+            table[sessions.Count + i] = new LibC.pollfd { fd = watched[i].Number, events = LibC.POLLIN };
         table[^1] = new LibC.pollfd { fd = interrupt.Number, events = LibC.POLLIN };
         fixed (LibC.pollfd* entries = table)
-            _ = LibC.poll(entries, (ulong)table.Length, Forever);
+            _ = LibC.poll(entries, (ulong)table.Length, bound);
         for (int i = 0; i < sessions.Count; i++)
         {
             ulong word;
@@ -231,6 +254,8 @@ public sealed class AgentSession : IDisposable
         {
             if (suspended)
                 KeepGoing(ref executor, ref warden);
+            if (IsFiltered)
+                KeepGoing(ref _executor, ref _warden); // and hears of their end, which is not complete before
             if (Stopwatch.GetElapsedTime(since) > TimeSpan.FromSeconds(5))
                 return false;
             Thread.Sleep(0);

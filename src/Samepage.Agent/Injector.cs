@@ -41,10 +41,24 @@ internal static class Injector
         }
         catch (SyscallException refused)
         {
-            if (baseAddress != 0)
-                Uproot(pid, baseAddress, cookie);
+            if (baseAddress != 0 && (!HasLeft(new AgentData(pid, baseAddress)) || !Uproot(pid, baseAddress, cookie)))
+                throw new AttachException($"{refused.Message}; its agent is left in it, and does nothing: run samepage recover when this daemon has ended", agentLeft: true);
             throw new AttachException(refused.Message, refused.Errno is Errno.EPERM or Errno.EACCES);
         }
+    }
+
+    /// <summary>Waits until the agent has left after what stood in its way: what it runs on must not be unmapped before.</summary>
+    private static bool HasLeft(AgentData data)
+    {
+        if (data.Word(AgentLayout.State) == 0 && data.Word(AgentLayout.ExecutorTid) == 0)
+            return false; // the borrowed thread has not come back yet: it was stopped on its way
+        for (long since = Stopwatch.GetTimestamp(); data.Thread(AgentLayout.ExecutorTid) != 0; Thread.Sleep(1))
+        {
+            if (Stopwatch.GetElapsedTime(since) > Bound)
+                return false;
+        }
+
+        return true;
     }
 
     /// <summary>Unmaps the agent's mapping once its threads are gone.</summary>
@@ -69,7 +83,7 @@ internal static class Injector
                 }
                 finally
                 {
-                    thread.Release();
+                    Return(thread);
                 }
             }
             catch (Exception failed) when (failed is AttachException or SyscallException)
@@ -119,7 +133,7 @@ internal static class Injector
         }
         finally
         {
-            thread.Release();
+            Return(thread);
         }
     }
 
@@ -143,27 +157,41 @@ internal static class Injector
     {
         AgentData data = new(pid, baseAddress);
         AwaitState(data, AgentLayout.StateSockets);
-        int executor = (int)data.Word(AgentLayout.ExecutorTid);
+        int executor = data.Thread(AgentLayout.ExecutorTid);
         if (!PidFd.TryOpenThread(executor, out FileDescriptor? thread, out Errno errno))
             throw new SyscallException("pidfd_open", $"thread {executor}", errno);
         using (thread)
         {
             FileDescriptor executorSocket = PidFd.Take(thread!, (int)data.Word(AgentLayout.ExecutorFar));
-            FileDescriptor wardenSocket = PidFd.Take(thread!, (int)data.Word(AgentLayout.WardenFar));
-            using FileDescriptor device = Userfaultfd.OpenDevice();
-            using FileDescriptor maps = FileDescriptor.Open($"/proc/{pid}/maps");
-            DescriptorPassing.Send(executorSocket, 1, inheritedM is null
-                ? [device.Number, pool.Readable.Number, maps.Number]
-                : [device.Number, pool.Readable.Number, maps.Number, inheritedM.Number]);
-            AwaitState(data, AgentLayout.StateReady);
-            FileDescriptor tracking = PidFd.Take(thread!, (int)data.Word(AgentLayout.T));
-            FileDescriptor merged = PidFd.Take(thread!, (int)data.Word(AgentLayout.M));
-            Userfaultfd.Enable(tracking, Userfaultfd.TrackingFeatures);
-            if (inheritedM is null)
-                Userfaultfd.Enable(merged, Userfaultfd.MergedFeatures);
-            AgentSession session = new(pid, baseAddress, executor, tracking, merged, executorSocket, wardenSocket);
-            session.Begin();
-            return session;
+            FileDescriptor? wardenSocket = null, tracking = null, merged = null;
+            try
+            {
+                wardenSocket = PidFd.Take(thread!, (int)data.Word(AgentLayout.WardenFar));
+                using FileDescriptor device = Userfaultfd.OpenDevice();
+                using FileDescriptor maps = FileDescriptor.Open($"/proc/{pid}/maps");
+                DescriptorPassing.Send(executorSocket, 1, inheritedM is null
+                    ? [device.Number, pool.Readable.Number, maps.Number, pool.Guard.Number]
+                    : [device.Number, pool.Readable.Number, maps.Number, pool.Guard.Number, inheritedM.Number]);
+                AwaitState(data, AgentLayout.StateReady);
+                tracking = Userfaultfd.Take(thread!, (int)data.Word(AgentLayout.T));
+                merged = Userfaultfd.Take(thread!, (int)data.Word(AgentLayout.M));
+                Userfaultfd.Enable(tracking, Userfaultfd.TrackingFeatures);
+                if (inheritedM is null)
+                    Userfaultfd.Enable(merged, Userfaultfd.MergedFeatures);
+                AgentSession session = new(pid, baseAddress, executor, tracking, merged, executorSocket, wardenSocket);
+                session.Begin();
+                return session;
+            }
+            catch (SyscallException)
+            {
+                // The executor waits at its socket, and leaves when that ends.
+                DescriptorPassing.End(executorSocket);
+                executorSocket.Dispose();
+                wardenSocket?.Dispose();
+                tracking?.Dispose();
+                merged?.Dispose();
+                throw;
+            }
         }
     }
 
@@ -205,8 +233,13 @@ internal static class Injector
 
         if (chosen == 0)
             throw new AttachException("no thread can be held at the moment: each is stopped, or waits in a call that must not be interrupted");
-        Tracee thread = new(pid, chosen);
+        if (!HoldBoard.MayHold)
+            throw new AttachException("samepage is about to be stopped, and begins nothing; try again");
+        HoldBoard.Begin();
+        Tracee thread = new(pid, chosen) { IsFiltered = ProcessStatus.TryRead($"/proc/{pid}/task/{chosen}/status") is { Seccomp: not 0 } };
         Errno errno = thread.Seize();
+        if (errno != Errno.None)
+            HoldBoard.End();
         if (errno != Errno.None)
             throw new AttachException($"ptrace(PTRACE_SEIZE, {chosen}): {errno}", errno == Errno.EPERM);
         _ = thread.Interrupt();
@@ -216,7 +249,7 @@ internal static class Injector
         {
             if (Stopwatch.GetElapsedTime(since) > Bound)
             {
-                thread.Release();
+                Return(thread);
                 throw new AttachException($"thread {chosen} does not stop: it is in a call that cannot be interrupted");
             }
 
@@ -225,8 +258,14 @@ internal static class Injector
 
         if (kind == StopKind.Held && !thread.HasFaulted)
             return thread;
-        thread.Release();
+        Return(thread);
         throw new AttachException(kind == StopKind.Held ? $"thread {chosen} is about to get a signal of its own doing; try again" : kind == StopKind.Gone ? "no such process" : "the process is stopped (SIGSTOP)");
+    }
+
+    private static void Return(in Tracee thread)
+    {
+        thread.Release();
+        HoldBoard.End();
     }
 
     /// <summary>Makes one system call in the held thread, at a system call instruction that the program itself has, and puts the thread back at once.</summary>

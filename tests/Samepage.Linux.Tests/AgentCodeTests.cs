@@ -31,7 +31,8 @@ public sealed class AgentCodeTests
         Assert.Equal(AgentLayout.ZeroPageOffset, AgentLayout.OperationsOffset + AgentLayout.MaxOperations * 48);
         Assert.Equal(AgentLayout.MovedCopyOffset, AgentLayout.ZeroPageOffset + 4096);
         Assert.Equal(AgentLayout.ScratchOffset, AgentLayout.DataOffset + AgentLayout.FrameCopyOffset + AgentLayout.CompareBytes);
-        Assert.InRange(AgentLayout.PollTable + 16 + AgentLayout.MaxChildren * 8, 0, AgentLayout.WordsBytes);
+        Assert.InRange(AgentLayout.Children + AgentLayout.MaxChildren * 8, 0, AgentLayout.MovedAt);
+        Assert.InRange(AgentLayout.EpollEvents + AgentLayout.MaxEpollEvents * 12, 0, AgentLayout.WordsBytes);
         Assert.Equal(0, AgentLayout.ScratchOffset % 4096);
         Assert.Equal(0, AgentLayout.DataOffset % 4096);
         Assert.Equal(AgentLayout.Size, AgentLayout.FramesOffset + AgentLayout.MaxHeld * AgentLayout.FrameBytes);

@@ -43,38 +43,6 @@ public sealed class DaemonDeathTests
             await program.Does("verify");
     }
 
-    /// <summary>Killed at any moment, also while it exchanges mappings: no program that does what it likes to its memory sees a wrong byte.</summary>
-    [Theory]
-    [InlineData("remap")]
-    [InlineData("all")]
-    public async Task KilledInTheMiddleOfAStormItHarmsNothing(string operation)
-    {
-        Needs.Root();
-        LiveProgram[] two = await StormTests.Storms(operation, 0);
-        await using var together = new Together(two);
-        int[] threads = [.. two.Select(storm => ProcessView.Of(storm.Pid).Threads)];
-        string folder = Directory.CreateTempSubdirectory("samepage-test-").FullName;
-        for (int round = 0; round < 2; round++)
-        {
-            // The guardian gives back what the first leaves, or the second daemon that comes right away: both want the lock.
-            await using DaemonUnderTest doomed = await DaemonUnderTest.Start(folder, keep: true);
-            await doomed.TakeIn(two);
-            await doomed.Merged(two[round], 50 + 150 * round);
-            await doomed.Kill9();
-            foreach (LiveProgram storm in two)
-                await StormTests.Report(storm);
-        }
-
-        for (int i = 0; i < two.Length; i++)
-        {
-            await Given(two[i], threads[i]);
-            two[i].CloseInput();
-            await StormTests.Found(two[i], "done");
-        }
-
-        Directory.Delete(folder, recursive: true);
-    }
-
     /// <summary>The kernel frees the threads that a dead tracer held: they must wait until the exchange under way has ended (see Gate).</summary>
     [Theory]
     [InlineData("mprotect")]

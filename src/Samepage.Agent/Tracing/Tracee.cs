@@ -25,6 +25,7 @@ internal enum StopKind
 /// <summary>One thread of a target, seized: ptrace(2). All calls must come from the OS thread that seized it.</summary>
 internal struct Tracee(int processId, int threadId)
 {
+    private const long RestartBlock = -516; // ERESTART_RESTARTBLOCK
     private int _signal;
 
     /// <summary>The thread's id.</summary>
@@ -33,9 +34,13 @@ internal struct Tracee(int processId, int threadId)
     /// <summary>How it stands, as far as <see cref="Poll"/> has seen.</summary>
     public StopKind Kind { get; private set; }
 
-    /// <summary>Seizes a thread; it goes on as before.</summary>
+    /// <summary>A seccomp filter looks at its calls. Then restart_syscall(2), with which the kernel goes on with a sleep, might be forbidden to it where the sleep itself
+    /// is not: the sleep begins anew instead.</summary>
+    public bool IsFiltered { get; init; }
+
+    /// <summary>Seizes a thread; it goes on as before. No filter looks at its calls for as long as it is seized, if it is filtered.</summary>
     /// <returns>ESRCH: it ended. EPERM: somebody else traces it, or it may not be traced.</returns>
-    public readonly Errno Seize() => Call(LibC.PTRACE_SEIZE, threadId, 0, 0);
+    public readonly Errno Seize() => Call(LibC.PTRACE_SEIZE, threadId, 0, IsFiltered ? (nuint)LibC.PTRACE_O_SUSPEND_SECCOMP : 0);
 
     /// <summary>Asks it to stop.</summary>
     public readonly Errno Interrupt() => Call(LibC.PTRACE_INTERRUPT, threadId, 0, 0);
@@ -133,9 +138,12 @@ internal struct Tracee(int processId, int threadId)
 
     private readonly unsafe void BeginAgain()
     {
-        if (!TryRegisters(out LibC.user_regs_struct registers) || (long)registers.orig_rax < 0 || (long)registers.rax != -(long)Errno.EINTR)
+        if (!TryRegisters(out LibC.user_regs_struct registers) || (long)registers.orig_rax < 0)
             return;
-        if (ProcessStatus.TryRead($"/proc/{processId}/task/{threadId}/status") is not { PendingUnblocked: false })
+        bool sleeps = IsFiltered && (long)registers.rax == RestartBlock;
+        if ((long)registers.rax != -(long)Errno.EINTR && !sleeps)
+            return;
+        if (!sleeps && ProcessStatus.TryRead($"/proc/{processId}/task/{threadId}/status") is not { PendingUnblocked: false })
             return;
         registers.rax = registers.orig_rax;
         registers.rip -= 2;
@@ -186,7 +194,7 @@ internal struct Tracee(int processId, int threadId)
                 registers.rax = registers.orig_rax;
                 registers.rip -= 2;
                 break;
-            case -516: // ERESTART_RESTARTBLOCK
+            case RestartBlock:
                 registers.rax = RestartSyscall;
                 registers.rip -= 2;
                 break;

@@ -61,6 +61,13 @@ public sealed class WorldStop
     public HoldOutcome TryHold(AgentSession session, out string why)
     {
         (ProcessId, Suspended, AllSlept, _count, _since, why) = (session.Pid, false, true, 0, Stopwatch.GetTimestamp(), "");
+        if (!HoldBoard.MayHold)
+        {
+            why = "samepage is about to be stopped, and begins nothing";
+            return HoldOutcome.Busy;
+        }
+
+        HoldBoard.Begin();
         ReadOnlySpan<int> agentThreads = [session.ExecutorThread, session.WardenThread];
         _gate = session.Gate;
         _indexes.Clear();
@@ -68,11 +75,14 @@ public sealed class WorldStop
         do
         {
             int before = _count;
-            outcome = SeizeNew(agentThreads, ref why);
+            outcome = SeizeNew(agentThreads, session.IsFiltered, ref why);
             if (outcome == HoldOutcome.Held)
                 outcome = Await(ref why);
             if (outcome == HoldOutcome.Held && _count == before)
-                return _count == 0 ? Fail(HoldOutcome.Gone) : _gate.TryClose(_threads.AsSpan(0, _count), out why) ? HoldOutcome.Held : Fail(HoldOutcome.Busy);
+            {
+                return _count == 0 ? Fail(HoldOutcome.Gone)
+                    : IsShared(out why) || !_gate.TryClose(_threads.AsSpan(0, _count), out why) ? Fail(HoldOutcome.Busy) : HoldOutcome.Held;
+            }
         }
         while (outcome == HoldOutcome.Held);
         return Fail(outcome);
@@ -86,13 +96,39 @@ public sealed class WorldStop
             _threads[i].Release();
         _count = 0;
         LookAfterLingering();
+        HoldBoard.End();
     }
 
     /// <summary>The calling thread holds threads that could not be let go when they should have been.</summary>
     public static bool HasLingering => Lingering.Any;
 
     /// <summary>Lets go of such threads as can be let go by now; to be called now and then, by the thread that held them.</summary>
-    public static void LookAfterLingering() => Lingering.Look();
+    public static void LookAfterLingering()
+    {
+        if (!Lingering.Any)
+            return;
+        Lingering.Look();
+        HoldBoard.End();
+    }
+
+    /// <summary>Whether a child of the program has its memory too, clone(2) with CLONE_VM: that one's threads are not held. All threads of the program are, so none makes one now.</summary>
+    /// <remarks>One that is nobody's child by now is not found; its maker cannot wait for it either, and no program that we know does this.</remarks>
+    private bool IsShared(out string why)
+    {
+        why = "";
+        for (int i = 0; i < _count; i++)
+        {
+            foreach (int child in Threads.Children(ProcessId, _threads[i].ThreadId))
+            {
+                if (!Samepage.Linux.Processes.Kinship.ShareMemory(ProcessId, child))
+                    continue;
+                why = $"process {child} has the same memory (clone with CLONE_VM), and is not held with it";
+                return true;
+            }
+        }
+
+        return false;
+    }
 
     private HoldOutcome Fail(HoldOutcome outcome)
     {
@@ -108,7 +144,7 @@ public sealed class WorldStop
         return outcome;
     }
 
-    private HoldOutcome SeizeNew(ReadOnlySpan<int> agentThreads, ref string why)
+    private HoldOutcome SeizeNew(ReadOnlySpan<int> agentThreads, bool filtered, ref string why)
     {
         if (!Threads.TryList(ProcessId, _listed))
             return HoldOutcome.Gone;
@@ -124,7 +160,7 @@ public sealed class WorldStop
                 return HoldOutcome.Busy;
             }
 
-            Tracee thread = new(ProcessId, tid);
+            Tracee thread = new(ProcessId, tid) { IsFiltered = filtered };
             Errno errno = thread.Seize();
             if (errno == Errno.ESRCH)
                 continue;

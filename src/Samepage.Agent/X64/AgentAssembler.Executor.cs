@@ -10,7 +10,8 @@ internal sealed partial class AgentAssembler
     /// <remarks>Steps:
     /// 1. Close every inherited descriptor: the table is a copy of the program's, and from here on the agent's own.
     /// 2. Make two socket pairs and say so; the daemon takes its ends with pidfd_getfd(2).
-    /// 3. Receive the userfaultfd device, the pool, /proc/PID/maps, and for a forked child the M that it inherited.
+    /// 3. Receive the userfaultfd device, the pool, /proc/PID/maps, what guards the pool's frames for as long as it is open (see FrameGuards), and for a
+    ///    forked child the M that it inherited.
     /// 4. Make T, and M where none was inherited. Say so: the daemon takes copies and shakes hands on them.
     /// 5. On the daemon's word, clone the warden, which shares this descriptor table.
     /// 6. Wait for a doorbell; end of file means that the daemon is gone.
@@ -20,7 +21,7 @@ internal sealed partial class AgentAssembler
     private void ExecutorMain()
     {
         Label wait = c.CreateLabel(), orphaned = c.CreateLabel(), failed = c.CreateLabel(), exit = c.CreateLabel(), haveM = c.CreateLabel();
-        Label run = c.CreateLabel(), next = c.CreateLabel(), answer = c.CreateLabel(), merge = c.CreateLabel(), zero = c.CreateLabel(), counted = c.CreateLabel();
+        Label run = c.CreateLabel(), locked = c.CreateLabel(), next = c.CreateLabel(), answer = c.CreateLabel(), merge = c.CreateLabel(), zero = c.CreateLabel(), counted = c.CreateLabel();
         Label warden = c.CreateLabel(), unnoticed = c.CreateLabel(), sockets = c.CreateLabel(), made = c.CreateLabel(), later = c.CreateLabel();
 
         At(ref _executorMain);
@@ -51,7 +52,7 @@ internal sealed partial class AgentAssembler
         ReadDoorbell();
         c.cmp(rax, 8);
         c.jne(exit);
-        PreparePollTable();
+        PrepareWarden(failed);
         c.mov(edi, CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM);
         c.lea(rsi, __[r12 + AgentLayout.WardenStackTop]);
         c.xor(edx, edx);
@@ -85,6 +86,7 @@ internal sealed partial class AgentAssembler
         At(ref run);
         c.mov(rbp, rax);
         c.shr(rbp, 32);
+        LookForLocks();
         c.lea(rbx, __[r12 + AgentLayout.OperationsOffset]);
         At(ref next);
         c.test(ebp, ebp);
@@ -100,7 +102,12 @@ internal sealed partial class AgentAssembler
         c.call(_unmerge);
         c.jmp(counted);
         At(ref merge);
+        c.cmp(Word(AgentLayout.LocksFuture), 0);
+        c.jne(locked);
         c.call(_merge);
+        c.jmp(counted);
+        At(ref locked);
+        c.mov(__qword_ptr[rbx + ErrorAt], Enomem);
         c.jmp(counted);
         At(ref zero);
         c.call(_zero);
@@ -144,8 +151,7 @@ internal sealed partial class AgentAssembler
         c.jne(made);
         Close(AgentLayout.ExecutorFar);
         Close(AgentLayout.WardenFar);
-        c.mov(rax, Word(AgentLayout.WardenNear));
-        c.mov(__dword_ptr[r12 + AgentLayout.PollTable], eax);
+        WatchDoorbell();
         c.mov(Word(AgentLayout.Orphaned), 0);
         c.mov(__qword_ptr[r12 + AgentLayout.State], (int)AgentLayout.StateReady);
         Answer();
@@ -161,23 +167,73 @@ internal sealed partial class AgentAssembler
         c.jmp(_wardenMain);
     }
 
+    /// <summary>Sees whether the program has asked that all that is mapped from now on be locked, mlockall(2) with MCL_FUTURE: then what we put in its place would be, and its
+    /// own MADV_DONTNEED would fail there. Nothing shows that but a mapping.</summary>
+    private void LookForLocks()
+    {
+        Label none = c.CreateLabel();
+        c.mov(r14d, 4096);
+        MapAnonymous(LibC.PROT_NONE);
+        c.mov(Word(AgentLayout.LocksFuture), 0);
+        c.cmp(rax, -4096);
+        c.ja(none);
+        c.mov(r13, rax);
+        c.mov(rdi, r13);
+        c.mov(rsi, r14);
+        c.mov(edx, 4); // MADV_DONTNEED: EINVAL on locked memory
+        Sys(SYS_madvise);
+        c.mov(Word(AgentLayout.LocksFuture), rax);
+        c.mov(rdi, r13);
+        c.mov(rsi, r14);
+        Sys(SYS_munmap);
+        At(ref none);
+    }
+
     /// <summary>Fills the warden's table before there is a warden: from the first moment on its entries mean what they say to whoever reads them.</summary>
-    private void PreparePollTable()
+    private void PrepareWarden(Label failed)
     {
         Label clear = c.CreateLabel();
         c.xor(ecx, ecx);
         At(ref clear);
-        c.mov(__dword_ptr[r12 + rcx * 8 + Children], -1);
-        c.mov(__dword_ptr[r12 + rcx * 8 + Children + 4], LibC.POLLIN);
+        c.mov(__dword_ptr[r12 + rcx * 8 + AgentLayout.Children], -1);
         c.inc(ecx);
         c.cmp(ecx, AgentLayout.MaxChildren);
         c.jb(clear);
-        c.mov(rax, Word(AgentLayout.WardenNear));
-        c.mov(__dword_ptr[r12 + AgentLayout.PollTable], eax);
-        c.mov(__dword_ptr[r12 + AgentLayout.PollTable + 4], LibC.POLLIN);
+        c.mov(__qword_ptr[r12 + AgentLayout.FreeSlots], AgentLayout.MaxChildren);
         c.mov(rax, Word(AgentLayout.M));
-        c.mov(__dword_ptr[r12 + AgentLayout.PollTable + 8], eax);
-        c.mov(__dword_ptr[r12 + AgentLayout.PollTable + 12], LibC.POLLIN);
+        c.mov(__dword_ptr[r12 + AgentLayout.WardenTable], eax);
+        c.mov(edi, LibC.O_CLOEXEC);
+        Sys(SYS_epoll_create1);
+        c.test(rax, rax);
+        c.js(failed);
+        c.mov(Word(AgentLayout.EpollFd), rax);
+        c.lea(rdx, __[r12 + AgentLayout.WardenTable]);
+        c.mov(rsi, Word(AgentLayout.M));
+        Watch();
+        c.test(rax, rax);
+        c.js(failed);
+        WatchDoorbell();
+        c.test(rax, rax);
+        c.js(failed);
+    }
+
+    /// <summary>The warden hears of whatever comes over descriptor esi; rdx = its entry in the table, 0 for the doorbell. rax = 0 or an errno, negative.</summary>
+    private void Watch()
+    {
+        c.mov(__dword_ptr[r12 + AgentLayout.EpollEvent], LibC.POLLIN);
+        c.mov(__qword_ptr[r12 + AgentLayout.EpollEvent + 4], rdx);
+        c.mov(edx, esi);
+        c.mov(esi, 1); // EPOLL_CTL_ADD
+        c.mov(rdi, Word(AgentLayout.EpollFd));
+        c.lea(r10, __[r12 + AgentLayout.EpollEvent]);
+        Sys(SYS_epoll_ctl);
+    }
+
+    private void WatchDoorbell()
+    {
+        c.xor(edx, edx);
+        c.mov(rsi, Word(AgentLayout.WardenNear));
+        Watch();
     }
 
     private void SocketPair(int far, int near, Label failed)
@@ -209,10 +265,10 @@ internal sealed partial class AgentAssembler
         Sys(SYS_poll);
     }
 
-    /// <summary>recvmsg(2): three or four descriptors, in the order device, pool, maps, inherited M. rax = bytes.</summary>
+    /// <summary>recvmsg(2): four or five descriptors, in the order device, pool, maps, guard, inherited M. rax = bytes.</summary>
     private void Receive()
     {
-        Label three = c.CreateLabel(), leave = c.CreateLabel();
+        Label four = c.CreateLabel(), leave = c.CreateLabel();
         c.lea(rax, __[r12 + AgentLayout.MessagePayload]);
         c.mov(__qword_ptr[r12 + AgentLayout.MessageVector], rax);
         c.mov(__qword_ptr[r12 + AgentLayout.MessageVector + 8], 8);
@@ -237,12 +293,14 @@ internal sealed partial class AgentAssembler
             c.mov(Word(AgentLayout.DeviceFd + 8 * i), rcx);
         }
 
-        c.cmp(__qword_ptr[r12 + AgentLayout.MessageControl], 16 + 4 * 4);
-        c.jne(three);
         c.mov(ecx, __dword_ptr[r12 + AgentLayout.MessageControl + 16 + 12]);
+        c.mov(Word(AgentLayout.GuardFd), rcx);
+        c.cmp(__qword_ptr[r12 + AgentLayout.MessageControl], 16 + 4 * 5);
+        c.jne(four);
+        c.mov(ecx, __dword_ptr[r12 + AgentLayout.MessageControl + 16 + 16]);
         c.mov(Word(AgentLayout.M), rcx);
         c.mov(Word(AgentLayout.InheritedM), 1);
-        At(ref three);
+        At(ref four);
         c.mov(eax, 8);
         At(ref leave);
     }

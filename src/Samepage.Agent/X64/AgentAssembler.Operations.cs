@@ -198,7 +198,7 @@ internal sealed partial class AgentAssembler
         Sys(SYS_madvise);
         c.test(rax, rax);
         c.jnz(unplace);
-        OnRange(AgentLayout.M, LibC.UFFDIO_REGISTER, r13, r9, (int)(LibC.UFFDIO_REGISTER_MODE_WP | LibC.UFFDIO_REGISTER_MODE_MINOR));
+        OnRange(AgentLayout.M, LibC.UFFDIO_REGISTER, r13, r9, (int)(LibC.UFFDIO_REGISTER_MODE_WP | LibC.UFFDIO_REGISTER_MODE_MINOR | LibC.UFFDIO_REGISTER_MODE_MISSING));
         c.test(rax, rax);
         c.jz(tail);
         // Not watched, so it must not stay: fresh memory in its place, and the pages back. No thread runs meanwhile.

@@ -12,7 +12,7 @@ internal sealed partial class AgentAssembler
     /// 2. Copy its pages to D. A page that the program discarded is missing; the warden answers that fault with zeros. Where a device may be writing into
     ///    pages that are private already, whose pins nothing shows, see whether D is still the same a while later.
     /// 3. Make V, fresh memory of the same protection and advice, register it on M with MISSING, and mremap it over the range:
-    ///    the registration goes along, so whoever touches the range waits.
+    ///    the registration goes along, so whoever touches the range waits. From here to step 5 the range is announced to the warden as unfilled.
     /// 4. Fill in the pages that are not all zero.
     /// 5. Unregister, which lets the memory join its neighbours as one area again; wake everybody; drop D.
     /// V must never be touched before step 3: only memory without pages takes its new place as its own, and joins its neighbours there.
@@ -96,6 +96,10 @@ internal sealed partial class AgentAssembler
         c.cmp(rax, -4096);
         c.ja(fail);
         c.lea(r9, __[rax + 4096]); // r9 = V
+        // Where the program locks what it maps (MCL_FUTURE), the kernel would touch V as soon as it can be written.
+        c.mov(rdi, r9);
+        c.mov(rsi, r14);
+        Sys(SYS_munlock);
         c.mov(rdi, r9);
         c.mov(rsi, r14);
         c.mov(rdx, r15);
@@ -123,6 +127,9 @@ internal sealed partial class AgentAssembler
         c.mov(eax, -Enoent);
         c.movsxd(rax, eax);
         c.jne(dropV);
+        c.mov(Word(AgentLayout.UnfilledStart), r13);
+        c.lea(rax, __[r13 + r14]);
+        c.mov(Word(AgentLayout.UnfilledEnd), rax);
         c.mov(rdi, r9);
         c.mov(rsi, r14);
         c.mov(rdx, r14);
@@ -190,6 +197,7 @@ internal sealed partial class AgentAssembler
         c.pop(rax);
         At(ref done);
         c.push(rax);
+        c.mov(Word(AgentLayout.UnfilledEnd), 0);
         OnRange(AgentLayout.M, LibC.UFFDIO_WAKE, r13, r14);
         c.mov(rdi, rbp);
         c.mov(rsi, r14);

@@ -11,6 +11,7 @@ namespace Samepage.Linux.Frames;
 /// <para>The pool must never lose a page-table entry to reclaim: a missing entry in a mapping of frames means "the program discarded this page"
 /// (it then reads as zeros), and nothing else may cause one. So the file lies on a tmpfs mount of its own with <c>noswap</c>, which makes its
 /// pages unevictable, and <c>huge=never</c>. The mount is attached nowhere and goes with its last file.</para>
+/// <para>A program that asks for huge pages takes entries from everybody as well: <see cref="FrameGuards"/> stand in the way.</para>
 /// <para>The daemon keeps no mapping of the file: frames are written with pwrite(2), so that the number of mappings of a frame, and with it
 /// every process's Pss, counts the targets alone.</para>
 /// <para>One thread at a time.</para>
@@ -20,17 +21,23 @@ public sealed unsafe class FramePool : IDisposable
     private const int FsConfigSetFlag = 0, FsConfigSetString = 1, FsConfigCreate = 6;
     private const long MaxBytes = 1L << 42;
     private readonly FileDescriptor? _writable;
+    private readonly FrameGuards? _guards;
     private readonly FileDescriptor _kpagecount;
 
-    private FramePool(FileDescriptor? writable, FileDescriptor readable)
+    private FramePool(FileDescriptor? writable, FileDescriptor readable, FileDescriptor? guard)
     {
         (_writable, Readable) = (writable, readable);
+        _guards = guard is null ? new FrameGuards(readable) : null;
+        Guard = guard ?? _guards!.Held;
         _kpagecount = FileDescriptor.Open("/proc/kpagecount");
         (Device, Inode) = Identify(readable);
     }
 
     /// <summary>The read-only descriptor that targets get.</summary>
     public FileDescriptor Readable { get; }
+
+    /// <summary>What each agent must have open besides, so that frames stay in their places behind our death.</summary>
+    public FileDescriptor Guard { get; }
 
     /// <summary>The file's device, as <see cref="Mapping.Device"/>; with <see cref="Inode"/> it tells our mappings from all others.</summary>
     public ulong Device { get; }
@@ -54,19 +61,24 @@ public sealed unsafe class FramePool : IDisposable
         if (LibC.ftruncate(writable.Number, MaxBytes) != 0)
             throw Failed("ftruncate", "the frame pool");
         FileDescriptor readable = FileDescriptor.Open($"/proc/self/fd/{writable.Number}");
-        return new FramePool(writable, readable);
+        return new FramePool(writable, readable, null);
     }
 
-    /// <summary>The pool of a daemon that has died, by a descriptor that one of its targets has: nothing can be written or freed.</summary>
+    /// <summary>The pool of a daemon that has died, by descriptors that one of its targets has: nothing can be written or freed.</summary>
+    /// <param name="readable">Its file.</param>
+    /// <param name="guard">Its <see cref="Guard"/>.</param>
     /// <exception cref="SyscallException">It is no file that can be mapped.</exception>
-    public static FramePool Adopt(FileDescriptor readable) => new(null, readable);
+    public static FramePool Adopt(FileDescriptor readable, FileDescriptor guard) => new(null, readable, guard);
 
     /// <summary>Writes neighbouring frames.</summary>
     /// <returns>False when there is no memory: nothing may then be merged into these frames.</returns>
     public bool TryWrite(uint firstFrame, ReadOnlySpan<byte> content)
     {
         fixed (byte* bytes = content)
-            return _writable is not null && LibC.pwrite(_writable.Number, bytes, (nuint)content.Length, (long)firstFrame * 4096) == content.Length;
+        {
+            return _writable is not null && LibC.pwrite(_writable.Number, bytes, (nuint)content.Length, (long)firstFrame * 4096) == content.Length &&
+                _guards!.TryGuard(firstFrame, content.Length / 4096);
+        }
     }
 
     /// <summary>Reads a frame.</summary>
@@ -80,6 +92,7 @@ public sealed unsafe class FramePool : IDisposable
     /// <summary>Gives the memory of neighbouring frames back. They read as zeros from now on.</summary>
     public void Punch(uint firstFrame, int count)
     {
+        _guards?.Release(firstFrame, count);
         if (_writable is not null && LibC.fallocate(_writable.Number, LibC.FALLOC_FL_PUNCH_HOLE | LibC.FALLOC_FL_KEEP_SIZE, (long)firstFrame * 4096, (long)count * 4096) != 0)
             throw Failed("fallocate", $"frames {firstFrame}+{count}");
     }
@@ -109,6 +122,8 @@ public sealed unsafe class FramePool : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        _guards?.Dispose();
+        Guard.Dispose();
         _writable?.Dispose();
         Readable.Dispose();
         _kpagecount.Dispose();

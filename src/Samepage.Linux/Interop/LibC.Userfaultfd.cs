@@ -17,7 +17,7 @@ internal static partial class LibC
         UFFD_FEATURE_WP_ASYNC = 1 << 15, UFFD_FEATURE_MOVE = 1 << 16;
 
     public const byte UFFD_EVENT_PAGEFAULT = 0x12, UFFD_EVENT_FORK = 0x13, UFFD_EVENT_REMAP = 0x14;
-    public const ulong UFFD_PAGEFAULT_FLAG_MINOR = 4;
+    public const ulong UFFD_PAGEFAULT_FLAG_WP = 2, UFFD_PAGEFAULT_FLAG_MINOR = 4;
 
     /// <summary><c>struct uffdio_api</c>.</summary>
     [StructLayout(LayoutKind.Sequential)]

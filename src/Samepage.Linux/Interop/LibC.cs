@@ -9,9 +9,11 @@ internal static unsafe partial class LibC
     public const int PROT_NONE = 0, PROT_READ = 1, PROT_WRITE = 2, PROT_EXEC = 4;
     public const int MAP_SHARED = 1, MAP_PRIVATE = 2, MAP_FIXED = 0x10, MAP_ANONYMOUS = 0x20, MAP_NORESERVE = 0x4000;
     public const int FALLOC_FL_KEEP_SIZE = 1, FALLOC_FL_PUNCH_HOLE = 2;
-    public const uint MFD_CLOEXEC = 1;
+    public const uint MFD_CLOEXEC = 1, MFD_EXEC = 0x10;
     public const int POLLIN = 1;
     public const int MADV_COLLAPSE = 25;
+    public const int F_SETFL = 4, F_SETPIPE_SZ = 1031, SEEK_DATA = 3;
+    public const uint SPLICE_F_NONBLOCK = 2;
 
     [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial int open(string path, int flags, uint mode);
@@ -39,6 +41,18 @@ internal static unsafe partial class LibC
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial int fallocate(int fd, int mode, long offset, long length);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial long lseek(int fd, long offset, int whence);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int pipe2(int* pipefd, int flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial nint splice(int fd_in, long* off_in, int fd_out, long* off_out, nuint len, uint flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int fcntl(int fd, int op, nint arg);
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial int fchmod(int fd, uint mode);

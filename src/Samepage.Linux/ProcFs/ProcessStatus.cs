@@ -15,9 +15,10 @@ namespace Samepage.Linux.ProcFs;
 /// <param name="Capabilities">The effective capabilities.</param>
 /// <param name="PinnedKib">Memory pinned for long, VmPin.</param>
 /// <param name="ShadowStack">Its return addresses are kept twice, the second time where the processor alone writes (CET).</param>
+/// <param name="OwnId">The id that it has for itself, in its own pid namespace.</param>
 public sealed record ProcessStatus(
     string Name, char State, int ThreadGroup, int Tracer, (int Real, int Effective, int Saved, int FileSystem) Uids,
-    (int Real, int Effective, int Saved, int FileSystem) Gids, int Seccomp, bool HasMemory, bool PendingUnblocked, ulong Capabilities, long PinnedKib, bool ShadowStack)
+    (int Real, int Effective, int Saved, int FileSystem) Gids, int Seccomp, bool HasMemory, bool PendingUnblocked, ulong Capabilities, long PinnedKib, bool ShadowStack, int OwnId)
 {
     /// <summary>Reads a status file.</summary>
     /// <param name="path">Such as <c>/proc/1/status</c>.</param>
@@ -28,7 +29,7 @@ public sealed record ProcessStatus(
     {
         string name = "";
         char state = '?';
-        int group = 0, tracer = 0, seccomp = 0;
+        int group = 0, tracer = 0, seccomp = 0, own = 0;
         (int, int, int, int) uids = default, gids = default;
         bool memory = false, shadowStack = false;
         long pinned = 0;
@@ -44,6 +45,7 @@ public sealed record ProcessStatus(
                 case "Name": name = value.ToString(); break;
                 case "State": state = value.IsEmpty ? '?' : value[0]; break;
                 case "Tgid": group = Number(value); break;
+                case "NSpid": own = Number(value[(value.LastIndexOfAny(' ', '\t') + 1)..]); break;
                 case "TracerPid": tracer = Number(value); break;
                 case "Uid": uids = Four(value); break;
                 case "Gid": gids = Four(value); break;
@@ -59,7 +61,7 @@ public sealed record ProcessStatus(
             }
         }
 
-        return new ProcessStatus(name, state, group, tracer, uids, gids, seccomp, memory, ((pending | sharedPending) & ~blocked) != 0, capabilities, pinned, shadowStack);
+        return new ProcessStatus(name, state, group, tracer, uids, gids, seccomp, memory, ((pending | sharedPending) & ~blocked) != 0, capabilities, pinned, shadowStack, own);
     }
 
     private static int Number(ReadOnlySpan<char> value) => int.Parse(value, NumberStyles.Integer, CultureInfo.InvariantCulture);

@@ -29,6 +29,23 @@ public static class Threads
         return threads.Count > 0;
     }
 
+    /// <summary>Finds a thread by the id that it has for itself, in the innermost pid namespace that it is in; pid_namespaces(7).</summary>
+    /// <param name="pid">The process; no thread of another is ever found.</param>
+    /// <param name="ownTid">What gettid(2) answers in the thread.</param>
+    /// <returns>The thread's id here; 0 when there is none.</returns>
+    public static int FindByOwnId(int pid, int ownTid)
+    {
+        List<int> threads = [];
+        if (ownTid <= 0 || !TryList(pid, threads))
+            return 0;
+        return threads.Find(tid => ProcessStatus.TryRead($"/proc/{pid}/task/{tid}/status")?.OwnId == ownTid);
+    }
+
+    /// <summary>The children that a thread has made, <c>/proc/PID/task/TID/children</c>; none where the kernel does not say (CONFIG_PROC_CHILDREN).</summary>
+    public static int[] Children(int pid, int tid) => ProcFile.TryRead($"/proc/{pid}/task/{tid}/children", out string text) && text.Length > 0
+        ? [.. text.Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(child => int.Parse(child, CultureInfo.InvariantCulture))]
+        : [];
+
     /// <summary>The command name of a thread; empty when it is gone.</summary>
     public static string Name(int pid, int tid)
     {

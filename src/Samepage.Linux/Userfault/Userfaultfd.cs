@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Samepage.Linux.Interop;
+using Samepage.Linux.Processes;
 
 namespace Samepage.Linux.Userfault;
 
@@ -17,6 +18,20 @@ public static class Userfaultfd
     /// <summary>Opens the device that makes userfaultfds for whoever holds it, whatever <c>vm.unprivileged_userfaultfd</c> says.</summary>
     /// <exception cref="SyscallException">The system refused.</exception>
     public static FileDescriptor OpenDevice() => FileDescriptor.Open("/dev/userfaultfd", writable: true);
+
+    /// <summary>Takes a userfaultfd out of the descriptor table of a thread in a program that may be hostile: what is not one is refused, and what is one never makes
+    /// its reader wait.</summary>
+    /// <param name="thread">The thread, by descriptor.</param>
+    /// <param name="number">The descriptor there.</param>
+    /// <exception cref="SyscallException">The system refused, or the descriptor is something else (EBADF).</exception>
+    public static FileDescriptor Take(FileDescriptor thread, int number)
+    {
+        FileDescriptor uffd = PidFd.Take(thread, number);
+        if (new FileInfo($"/proc/self/fd/{uffd.Number}").LinkTarget == "anon_inode:[userfaultfd]" && LibC.fcntl(uffd.Number, LibC.F_SETFL, LibC.O_NONBLOCK) == 0)
+            return uffd;
+        uffd.Dispose();
+        throw new SyscallException("pidfd_getfd", $"descriptor {number}, which should be a userfaultfd", Errno.EBADF);
+    }
 
     /// <summary>Shakes hands; done by the daemon because EVENT_FORK wants CAP_SYS_PTRACE of whoever asks.</summary>
     /// <exception cref="SyscallException">The kernel lacks a feature (EINVAL) or the privilege is missing (EPERM).</exception>
@@ -52,9 +67,12 @@ public static class Userfaultfd
         return result == 0;
     }
 
-    /// <summary>Reads the events of an M that has no warden, and answers them as a warden would: a missing page was discarded, and reads as zeros.</summary>
+    /// <summary>Reads the events of an M, and answers them as a warden would: a missing page was discarded, and reads as zeros.</summary>
+    /// <param name="uffd">The M.</param>
+    /// <param name="isUnfilled">Where the process has an agent: says of an address that its executor is about to fill it. Null where it has none: then nobody is
+    /// about anything, and a protection that came along with a fork is ended.</param>
     /// <returns>The descriptors of children that were forked meanwhile.</returns>
-    public static unsafe List<FileDescriptor> AnswerDiscards(FileDescriptor uffd)
+    public static unsafe List<FileDescriptor> AnswerDiscards(FileDescriptor uffd, Predicate<ulong>? isUnfilled)
     {
         List<FileDescriptor> children = [];
         LibC.uffd_msg message;
@@ -62,12 +80,22 @@ public static class Userfaultfd
         {
             if (message.@event == LibC.UFFD_EVENT_FORK)
                 children.Add(new FileDescriptor((int)message.ufd));
-            if (message.@event != LibC.UFFD_EVENT_PAGEFAULT || (message.flags & LibC.UFFD_PAGEFAULT_FLAG_MINOR) == 0)
+            if (message.@event != LibC.UFFD_EVENT_PAGEFAULT)
                 continue;
-            LibC.uffdio_zeropage zero = new() { start = message.address & ~0xFFFUL, len = 4096 };
+            ulong page = message.address & ~0xFFFUL;
+            if ((message.flags & LibC.UFFD_PAGEFAULT_FLAG_WP) != 0)
+            {
+                if (isUnfilled is null)
+                    _ = Protect(uffd, page, 4096, false);
+                continue;
+            }
+
+            if ((message.flags & LibC.UFFD_PAGEFAULT_FLAG_MINOR) == 0 && isUnfilled?.Invoke(message.address) == true)
+                continue;
+            LibC.uffdio_zeropage zero = new() { start = page, len = 4096 };
             if (LibC.ioctl(uffd.Number, LibC.UFFDIO_ZEROPAGE, &zero) != 0)
             {
-                LibC.uffdio_range range = new() { start = zero.start, len = 4096 };
+                LibC.uffdio_range range = new() { start = page, len = 4096 };
                 _ = LibC.ioctl(uffd.Number, LibC.UFFDIO_WAKE, &range);
             }
         }

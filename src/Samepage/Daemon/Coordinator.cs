@@ -17,7 +17,6 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
 {
     private const int MaxParticipants = 4096;
     private readonly LiveMachine _machine = new();
-    private readonly Orphans _orphans = new();
     private readonly Dictionary<int, Participant> _participants = [];
     private readonly Dictionary<string, DomainId> _domains = [];
     private ScanEngine? _engine;
@@ -148,7 +147,8 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
 
         participant.Name = status.Name;
         space.Observe();
-        string? reason = Eligibility.Changed(pid, status, space.IsIdle) ?? (participant.Domain != $"uid:{status.Uids.Effective}" ? "its user changed" : null);
+        string? reason = Eligibility.Changed(pid, status, space.IsIdle) ??
+            (participant.Domain != $"uid:{status.Uids.Effective}" ? "its user changed" : space.LocksWhatItMaps ? "it locks all memory that it maps from now on (mlockall with MCL_FUTURE)" : null);
         if (reason is not null)
         {
             if (GiveBack(space).Length == 0)
@@ -187,7 +187,6 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
     /// <summary>Ends a pass.</summary>
     public void EndPass()
     {
-        _orphans.Serve();
         WorldStop.LookAfterLingering();
         Engine.EndPass();
     }
@@ -232,7 +231,6 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
     /// <inheritdoc/>
     public void Dispose()
     {
-        _orphans.Dispose();
         _machine.Dispose();
         _engine?.Dispose();
     }
@@ -272,7 +270,10 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
         }
         catch (Exception refused) when (refused is AttachException or IOException or UnauthorizedAccessException)
         {
-            records.Remove(pid);
+            pagemap.Dispose();
+            pidfd!.Dispose();
+            if (refused is not AttachException { AgentLeft: true })
+                records.Remove(pid);
             throw refused as AttachException ?? new AttachException($"its agent cannot be written down under {DaemonHost.RunDirectory}: {refused.Message}");
         }
 
@@ -336,6 +337,7 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
     /// <returns>What stood in the way; empty when the process is as it was.</returns>
     private string GiveBack(LiveSpace space)
     {
+        space.Session.Shield();
         Offspring.Look(space);
         foreach (int child in AdoptChildren(space, all: true))
         {
@@ -359,7 +361,6 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
             return;
         LiveSpace space = _machine[id];
         _ = AdoptChildren(space, all: true);
-        _orphans.Inherit(space);
         logger.LogInformation("left process {Pid} ({Name}): {Why}", participant.Pid, participant.Name, why);
         Engine.Remove(id);
         _machine.Remove(id);

@@ -1,37 +1,37 @@
 using System.ComponentModel;
 using System.Diagnostics;
 using System.Globalization;
+using Samepage.Agent;
+using Samepage.Linux;
 
 namespace Samepage.Daemon;
 
-/// <summary>A process that outlives the daemon: when the daemon dies without having said that all is well, it runs <c>samepage recover</c>.</summary>
-/// <remarks>Until then it is a shell that waits for a line: some hundred kilobytes, where a second runtime in waiting would take forty megabytes. It
-/// may be killed too: then the next daemon, or <c>samepage recover</c> by hand, does the same.</remarks>
+/// <summary>A process that outlives the daemon: when the daemon dies without having said that all is well, it runs <c>samepage recover</c>; when the daemon is
+/// stopped while it holds threads of programs, it sees to it that they are let go.</summary>
+/// <remarks>It takes some kilobytes, where a second runtime in waiting would take forty megabytes. It may be killed too: then the next daemon, or <c>samepage recover</c>
+/// by hand, gives back what is left.</remarks>
 internal sealed class Guardian : IDisposable
 {
-    // Signals to the whole group, Ctrl-C among them, are for the daemon.
-    private const string Script = """trap '' HUP INT QUIT TERM; read -r word; [ "$word" = well ] || exec "$@" >&2""";
     private readonly Process? _process;
 
     public Guardian(ILogger<Guardian> logger)
     {
         string program = Environment.ProcessPath ?? "dotnet";
-        ProcessStartInfo start = new("/bin/sh") { RedirectStandardInput = true, WorkingDirectory = "/" };
-        foreach (string argument in (string[])["-c", Script, "samepage-guardian", program])
-            start.ArgumentList.Add(argument);
         // Run as "dotnet samepage.dll", the program is the runtime, and we are its first argument.
-        if (Path.GetFileNameWithoutExtension(program) == "dotnet")
-            start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "samepage.dll"));
-        start.ArgumentList.Add("recover");
-        start.Environment[Api.RunDirectory.Variable] = Path.GetFullPath(DaemonHost.RunDirectory);
+        string[] command = Path.GetFileNameWithoutExtension(program) == "dotnet"
+            ? [program, Path.Combine(AppContext.BaseDirectory, "samepage.dll"), "recover"]
+            : [program, "recover"];
         try
         {
+            using GuardianProgram file = new();
+            ProcessStartInfo start = new(file.Path, GuardianProgram.Arguments(command)) { RedirectStandardInput = true, WorkingDirectory = "/" };
+            start.Environment[Api.RunDirectory.Variable] = Path.GetFullPath(DaemonHost.RunDirectory);
             _process = Process.Start(start)!;
             ResidentBytes = Resident(_process.Id);
         }
-        catch (Win32Exception failed)
+        catch (Exception failed) when (failed is Win32Exception or SyscallException)
         {
-            logger.LogError("no guardian: starting /bin/sh: {Why}; should this daemon be killed, run samepage recover, or start another", failed.Message);
+            logger.LogError("no guardian: {Why} (is vm.memfd_noexec 2?); should this daemon be killed, run samepage recover, or start another; do not stop it with SIGSTOP", failed.Message);
         }
     }
 

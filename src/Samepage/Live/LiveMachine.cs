@@ -75,6 +75,7 @@ internal sealed class LiveMachine : IMachine, IDisposable
         if (!_spaces.Remove(id.Value, out LiveSpace? space))
             return;
         _forks.Remove(space);
+        _forks.Inherit(space);
         space.Dispose();
     }
 

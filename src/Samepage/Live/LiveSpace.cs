@@ -52,6 +52,9 @@ internal sealed class LiveSpace : IDisposable
     /// <summary>Descriptors that forked children brought, by the warden's slot.</summary>
     public Dictionary<int, Inherited> Inherited { get; } = [];
 
+    /// <summary>By the warden's slot, the ticket of the child that was last known to have it; to be used with <see cref="Inherited"/> locked.</summary>
+    public uint[] Tickets { get; } = new uint[AgentSession.MaxInherited];
+
     /// <summary>Times that the threads were held.</summary>
     public long Stops { get; private set; }
 
@@ -60,6 +63,9 @@ internal sealed class LiveSpace : IDisposable
 
     /// <summary>What holds merging back at the moment; empty when nothing does.</summary>
     public string Obstacle { get; set; } = "";
+
+    /// <summary>The program has asked that all that is mapped from now on be locked: nothing can be merged in it.</summary>
+    public bool LocksWhatItMaps { get; private set; }
 
     /// <summary>Nothing has happened in it since the visit before.</summary>
     public bool IsIdle { get; private set; }
@@ -145,6 +151,7 @@ internal sealed class LiveSpace : IDisposable
                 return done;
             }
 
+            LocksWhatItMaps |= operations[done].Error == (long)Errno.ENOMEM && Session.LocksWhatItMaps;
             done += count;
             // A program that was running gets as long to run as it was held.
             if (!_world.AllSlept && done < operations.Length)

@@ -36,13 +36,27 @@ internal static class Offspring
     {
         lock (space.Inherited)
         {
-            bool[] known = new bool[AgentSession.MaxInherited];
-            foreach (int slot in space.Inherited.Keys)
-                known[slot] = true;
             List<InheritedDescriptor> fresh = [];
-            space.Session.TakeInherited(fresh, known);
+            space.Session.TakeInherited(fresh, space.Tickets);
             foreach (InheritedDescriptor child in fresh)
+            {
+                space.Tickets[child.Slot] = child.Ticket;
+                if (space.Inherited.Remove(child.Slot, out Inherited before)) // the warden never does that, but it lives in the program
+                    before.M.Dispose();
                 space.Inherited.Add(child.Slot, new Inherited(child.M, Stopwatch.GetTimestamp()));
+            }
+        }
+    }
+
+    /// <summary>Reads what a warden could not: the forks for which it has no descriptor, or no slot. Those children are watched by the daemon.</summary>
+    public static void TakeUnread(LiveSpace space, Orphans orphans)
+    {
+        lock (space.Inherited)
+        {
+            List<FileDescriptor> born = Userfaultfd.AnswerDiscards(space.Session.M, space.Session.IsUnfilled);
+            foreach (Inherited inherited in space.Inherited.Values)
+                born.AddRange(Userfaultfd.AnswerDiscards(inherited.M, isUnfilled: null));
+            born.ForEach(orphans.Add);
         }
     }
 
@@ -51,7 +65,7 @@ internal static class Offspring
     {
         lock (space.Inherited)
         {
-            space.Session.CloseInherited(slot);
+            space.Session.CloseInherited(slot, space.Tickets[slot]);
             if (space.Inherited.Remove(slot, out Inherited inherited))
                 inherited.M.Dispose();
         }

@@ -3,42 +3,45 @@ using Samepage.Linux.Userfault;
 
 namespace Samepage.Live;
 
-/// <summary>Children whose parent has ended with its warden, and who cannot be taken in: the daemon answers their faults itself, until they end.</summary>
-/// <remarks>Looked at between passes, so such a child may wait for up to a pause when it touches a page that it discarded.</remarks>
+/// <summary>Children without a warden: their parent has ended with the one that they had, or it could take no more. The daemon answers their faults itself,
+/// as soon as they come, until they end.</summary>
 internal sealed class Orphans : IDisposable
 {
     private readonly List<FileDescriptor> _watched = [];
 
-    /// <summary>Takes the descriptors of a space that is about to go.</summary>
-    public void Inherit(LiveSpace space)
+    /// <summary>Takes a descriptor. Any thread.</summary>
+    public void Add(FileDescriptor m)
     {
-        lock (space.Inherited)
-        {
-            foreach (Inherited inherited in space.Inherited.Values)
-                _watched.Add(inherited.M);
-            space.Inherited.Clear();
-        }
+        lock (_watched)
+            _watched.Add(m);
     }
 
-    /// <summary>Answers what waits, and lets go of what is dead.</summary>
+    /// <summary>The descriptors; the thread that serves may wait on them, for it alone closes them.</summary>
+    public List<FileDescriptor> Watched()
+    {
+        lock (_watched)
+            return [.. _watched];
+    }
+
+    /// <summary>Answers what waits, and lets go of what is dead. One thread.</summary>
     public void Serve()
     {
-        for (int i = _watched.Count - 1; i >= 0; i--)
+        foreach (FileDescriptor m in Watched())
         {
-            foreach (FileDescriptor born in Userfaultfd.AnswerDiscards(_watched[i]))
-                _watched.Add(born);
-            if (Userfaultfd.IsDead(_watched[i]))
-            {
-                _watched[i].Dispose();
-                _watched.RemoveAt(i);
-            }
+            foreach (FileDescriptor born in Userfaultfd.AnswerDiscards(m, isUnfilled: null))
+                Add(born);
+            if (!Userfaultfd.IsDead(m))
+                continue;
+            lock (_watched)
+                _watched.Remove(m);
+            m.Dispose();
         }
     }
 
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (FileDescriptor descriptor in _watched)
+        foreach (FileDescriptor descriptor in Watched())
             descriptor.Dispose();
     }
 }

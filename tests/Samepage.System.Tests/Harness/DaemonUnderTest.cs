@@ -95,11 +95,19 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
     /// <summary>Takes programs in, and kills the daemon at a moment at which it holds all threads of one of them.</summary>
     public async Task Kill9WhileItHolds(params LiveProgram[] programs)
     {
+        Task taken = await StopWhileItHolds(programs);
+        await Kill9();
+        await taken.ContinueWith(static _ => { }, TaskScheduler.Default); // its command line lost the daemon
+    }
+
+    /// <summary>Takes programs in, and stops the daemon at a moment at which it holds all threads of one of them.</summary>
+    /// <returns>Ends when its command line does.</returns>
+    public async Task<Task> StopWhileItHolds(params LiveProgram[] programs)
+    {
         int[] threads = [.. programs.Select(program => ProcessView.Of(program.Pid).Threads)];
         Task taken = TakeIn(programs);
         await Until.True(() => IsCaught(programs, threads), 60, () => $"the daemon was never seen to hold the threads of a program\n{Tail}");
-        await Kill9();
-        await taken.ContinueWith(static _ => { }, TaskScheduler.Default); // its command line lost the daemon
+        return taken;
     }
 
     /// <summary>Looks for a while; when all threads of a program but the agent's are held, and still are once the daemon is stopped, it is left like that.</summary>

@@ -1,0 +1,154 @@
+using System.Runtime.InteropServices;
+using Samepage.Linux.Interop;
+
+namespace Samepage.Linux.Frames;
+
+/// <summary>Keeps the kernel from making huge pages of frames: holds one page of every 2 MiB of a pool in a pipe.</summary>
+/// <remarks>
+/// <para>Any program may ask for a huge page in place of the frames that it maps, madvise(2) with MADV_COLLAPSE, and no mount option stands in the way. The
+/// kernel then takes those frames out of everybody's page tables, and whoever touches one next has a fault, as if it had discarded the page. But it gives up,
+/// before it has touched anything, where one of the 512 pages has a reference that it cannot explain. A page in a pipe, splice(2), has one.</para>
+/// <para>The pipe holds its pages for as long as somebody has it open. So every agent has its writing end, and frames are guarded behind our death too.</para>
+/// <code>
+///   pipe      [page of extent 0][page of extent 3][page that was punched out]…   first in, first out
+///   _order    the same, as (extent, ticket)
+///   _guards   extent → frame and ticket: what is in _order with another ticket is dead, and is thrown out when that is worth it
+/// </code>
+/// </remarks>
+internal sealed unsafe class FrameGuards : IDisposable
+{
+    private const int Page = 4096, ExtentFrames = 512, SlotsFirst = 16, DeadWorthIt = 64;
+    private readonly FileDescriptor _pool, _out;
+    private readonly Dictionary<uint, (uint Frame, long Ticket)> _guards = [];
+    private readonly Queue<(uint Extent, long Ticket)> _order = [];
+    private int _slots = SlotsFirst;
+    private long _tickets;
+
+    /// <param name="pool">The pool's file; stays the caller's.</param>
+    /// <exception cref="SyscallException">There is no pipe to be had.</exception>
+    public FrameGuards(FileDescriptor pool)
+    {
+        _pool = pool;
+        (_out, Held) = NewPipe(SlotsFirst);
+    }
+
+    /// <summary>What keeps the guards in place for whoever has it open.</summary>
+    public FileDescriptor Held { get; }
+
+    /// <summary>Pages that the pipe holds, those that were punched out among them.</summary>
+    internal int PagesHeld => _order.Count;
+
+    /// <summary>Guards the extents of frames that were just written.</summary>
+    /// <returns>False when there is no memory for it: nobody may map these frames.</returns>
+    public bool TryGuard(uint firstFrame, int count)
+    {
+        for (uint extent = firstFrame / ExtentFrames; extent <= (firstFrame + (uint)count - 1) / ExtentFrames; extent++)
+        {
+            if (!_guards.ContainsKey(extent) && !TryHold(extent, Math.Max(firstFrame, extent * ExtentFrames)))
+                return false;
+        }
+
+        return true;
+    }
+
+    /// <summary>Frames are about to be punched out: where one of them is a guard, another frame of its extent takes its place first.</summary>
+    /// <exception cref="SyscallException">None could: there is no memory.</exception>
+    public void Release(uint firstFrame, int count)
+    {
+        uint end = firstFrame + (uint)count;
+        for (uint extent = firstFrame / ExtentFrames; extent <= (end - 1) / ExtentFrames; extent++)
+        {
+            if (!_guards.TryGetValue(extent, out (uint Frame, long Ticket) guard) || guard.Frame < firstFrame || guard.Frame >= end)
+                continue;
+            uint start = extent * ExtentFrames;
+            uint? other = start < firstFrame ? Present(start, firstFrame) : null;
+            other ??= end < start + ExtentFrames ? Present(end, start + ExtentFrames) : null;
+            _guards.Remove(extent);
+            if (other is uint frame && !TryHold(extent, frame))
+                throw new SyscallException("splice", $"frame {frame} into the pipe that guards frames", Errno.ENOMEM);
+        }
+
+        if (_order.Count - _guards.Count > _guards.Count + DeadWorthIt)
+            ThrowDeadOut();
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _out.Dispose();
+        Held.Dispose();
+    }
+
+    private bool TryHold(uint extent, uint frame)
+    {
+        if (_order.Count == _slots)
+        {
+            if (LibC.fcntl(Held.Number, LibC.F_SETPIPE_SZ, _slots * 2 * Page) < 0)
+                return false;
+            _slots *= 2;
+        }
+
+        long offset = (long)frame * Page;
+        if (LibC.splice(_pool.Number, &offset, Held.Number, null, Page, LibC.SPLICE_F_NONBLOCK) != Page)
+            return false;
+        _order.Enqueue((extent, ++_tickets));
+        _guards.Add(extent, (frame, _tickets));
+        return true;
+    }
+
+    /// <summary>The first frame of a range that has a page.</summary>
+    private uint? Present(uint first, uint end)
+    {
+        long found = LibC.lseek(_pool.Number, (long)first * Page, LibC.SEEK_DATA);
+        return found >= 0 && found < (long)end * Page ? (uint)(found / Page) : null;
+    }
+
+    /// <summary>Sends the living pages through another pipe and back, so that each is in one of the two at any moment, and reads the dead.</summary>
+    private void ThrowDeadOut()
+    {
+        (FileDescriptor otherOut, FileDescriptor otherIn) = NewPipe(_slots);
+        using (otherOut)
+        using (otherIn)
+        {
+            byte* dead = stackalloc byte[Page];
+            for (int left = _order.Count; left > 0; left--)
+            {
+                (uint extent, long ticket) = _order.Dequeue();
+                if (_guards.TryGetValue(extent, out (uint Frame, long Ticket) guard) && guard.Ticket == ticket)
+                {
+                    Pass(_out, otherIn);
+                    _order.Enqueue((extent, ticket));
+                }
+                else if (LibC.read(_out.Number, dead, Page) != Page)
+                {
+                    throw Failed("read");
+                }
+            }
+
+            for (int i = 0; i < _order.Count; i++)
+                Pass(otherOut, Held);
+        }
+    }
+
+    private static void Pass(FileDescriptor from, FileDescriptor to)
+    {
+        if (LibC.splice(from.Number, null, to.Number, null, Page, LibC.SPLICE_F_NONBLOCK) != Page)
+            throw Failed("splice");
+    }
+
+    private static (FileDescriptor Out, FileDescriptor In) NewPipe(int slots)
+    {
+        int* ends = stackalloc int[2];
+        if (LibC.pipe2(ends, LibC.O_CLOEXEC | LibC.O_NONBLOCK) != 0)
+            throw Failed("pipe2");
+        (FileDescriptor Out, FileDescriptor In) pipe = (new FileDescriptor(ends[0]), new FileDescriptor(ends[1]));
+        if (LibC.fcntl(ends[1], LibC.F_SETPIPE_SZ, slots * Page) >= 0)
+            return pipe;
+        SyscallException failed = Failed("fcntl(F_SETPIPE_SZ)");
+        pipe.Out.Dispose();
+        pipe.In.Dispose();
+        throw failed;
+    }
+
+    private static SyscallException Failed(string call) => new(call, "the pipe that guards frames", (Errno)Marshal.GetLastPInvokeError());
+}

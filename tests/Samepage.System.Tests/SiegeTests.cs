@@ -1,0 +1,105 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+using Samepage.SystemTests.Harness;
+
+namespace Samepage.SystemTests;
+
+/// <summary>Programs that do all that a program can do to its memory, at once, while they are merged, given back, and while daemons die: no byte is ever wrong.</summary>
+/// <remarks>Short in every run; <c>./test --long</c> gives each ten minutes. What they print at the end (<c>-diagnostics</c>) are the figures of docs/guarantees.md.</remarks>
+public sealed partial class SiegeTests : IDisposable
+{
+    private const int SIGCONT = 18;
+    private static readonly int s_seconds = Math.Min(600, int.Parse(Environment.GetEnvironmentVariable("SAMEPAGE_TEST_SECONDS") ?? "12", CultureInfo.InvariantCulture));
+    private readonly string _folder = Directory.CreateDirectory(Path.Combine(Repository.Root, "artifacts", $"siege-{Environment.ProcessId}-{Guid.NewGuid():N}")).FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Fact]
+    public async Task D4_ProgramsThatDoEverythingAtOnceSeeNoWrongByte()
+    {
+        Needs.Root();
+        LiveProgram[] two = await StormTests.Sieges(_folder);
+        await using var together = new Together(two);
+        await using DaemonUnderTest daemon = await DaemonUnderTest.Start();
+        await daemon.TakeIn(two);
+        long merges = 0, most = 0, last = 0;
+        for (DateTime end = DateTime.UtcNow.AddSeconds(s_seconds); DateTime.UtcNow < end; await Task.Delay(250))
+        {
+            long now = (await daemon.Status()).Of(two[0].Pid).PagesMerged;
+            (merges, most, last) = (merges + Math.Max(0, now - last), Math.Max(most, now), now);
+        }
+
+        Assert.True(most >= 500, $"hardly anything was merged: {most} pages at most\n{daemon.Tail}");
+        TestContext.Current.SendDiagnosticMessage("siege: {0} s, at least {1} pages merged in the first of two, {2} at a time at most", s_seconds, merges, most);
+        await End(two);
+    }
+
+    /// <summary>Killed at any moment: while it takes programs in, merges, gives back. The next one takes over what is left, or the guardian does.</summary>
+    [Fact]
+    public async Task DaemonsThatAreKilledAtAnyMomentHarmNothing()
+    {
+        Needs.Root();
+        LiveProgram[] two = await StormTests.Sieges(_folder);
+        await using var together = new Together(two);
+        int[] threads = [.. two.Select(siege => ProcessView.Of(siege.Pid).Threads)];
+        string runFolder = Directory.CreateDirectory(Path.Combine(_folder, "run")).FullName;
+        Random random = new(1);
+        int kills = 0;
+        for (DateTime end = DateTime.UtcNow.AddSeconds(s_seconds); DateTime.UtcNow < end || kills < 3; kills++)
+        {
+            await using DaemonUnderTest doomed = await DaemonUnderTest.Start(runFolder, keep: true);
+            Task<Called> called = doomed.Cli(["attach", .. two.Select(siege => $"{siege.Pid}")]);
+            await Task.Delay(random.Next(random.Next(2) == 0 ? 1000 : 3000));
+            if (random.Next(4) == 0)
+                called = Task.WhenAll(called, doomed.Cli("detach", "--all")).ContinueWith(static both => both.Result[1], TaskScheduler.Default);
+            await Task.Delay(random.Next(400));
+            await doomed.Kill9();
+            foreach (LiveProgram siege in two)
+                await StormTests.Report(siege);
+            await called;
+        }
+
+        for (int i = 0; i < two.Length; i++)
+        {
+            int before = threads[i];
+            ProcessView view = ProcessView.Of(two[i].Pid);
+            await Until.True(() => view.Threads == before && !view.MappedNames.Any(name => name.Contains("samepage", StringComparison.Ordinal)), 30,
+                () => $"{view.Threads} threads, were {before}; {string.Join("; ", view.MappedNames)}");
+        }
+
+        TestContext.Current.SendDiagnosticMessage("siege: {0} daemons killed", kills);
+        await End(two);
+    }
+
+    /// <summary>A daemon that is stopped ends its hold first, and then stays stopped: see the guardian.</summary>
+    [Fact]
+    public async Task ADaemonThatIsStoppedKeepsNobodysThreads()
+    {
+        Needs.Root();
+        LiveProgram[] two = await StormTests.Storms("mprotect", 0);
+        await using var together = new Together(two);
+        await using DaemonUnderTest daemon = await DaemonUnderTest.Start();
+        await daemon.StopWhileItHolds(two);
+        await Until.True(() => two.All(storm => !ProcessView.Of(storm.Pid).ThreadStates.Contains('t', StringComparison.Ordinal)), 5, () => "every thread is let go");
+        await Until.True(() => ProcessView.Of(daemon.Pid).ThreadStates.All(state => state == 'T'), 5, () => $"the daemon is stopped again: {ProcessView.Of(daemon.Pid).ThreadStates}");
+        await Task.Delay(1000);
+        Assert.All(ProcessView.Of(daemon.Pid).ThreadStates, state => Assert.Equal('T', state));
+        foreach (LiveProgram storm in two)
+            await StormTests.Report(storm);
+        Assert.Equal(0, kill(daemon.Pid, SIGCONT));
+        await daemon.Merged(two[0], 500);
+        await End(two);
+    }
+
+    private static async Task End(LiveProgram[] programs)
+    {
+        foreach (LiveProgram program in programs)
+        {
+            program.CloseInput();
+            await StormTests.Found(program, "done");
+        }
+    }
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int kill(int pid, int signal);
+}
