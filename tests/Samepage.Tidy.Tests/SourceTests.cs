@@ -51,6 +51,7 @@ public sealed partial class SourceTests
     [InlineData("attach")]
     [InlineData("detach")]
     [InlineData("status")]
+    [InlineData("control")]
     [InlineData("doctor")]
     [InlineData("demo")]
     [InlineData("recover")]

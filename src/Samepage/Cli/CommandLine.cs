@@ -16,6 +16,7 @@ internal static class CommandLine
           samepage daemon &          # serve
           samepage attach 4711 4712  # share memory between two running programs
           samepage detach --all      # give everything back
+          samepage control           # the control files, as the kernel has them
 
         Environment:
           SAMEPAGE_RUN_DIR  where the daemon keeps its socket and state (default /run/samepage)

@@ -2,6 +2,8 @@ using System.Diagnostics;
 using System.Net.Sockets;
 using System.Text.Json.Serialization.Metadata;
 using Samepage.Api;
+using Samepage.Linux.Fuse;
+using Samepage.Linux.Processes;
 
 namespace Samepage.Daemon;
 
@@ -24,7 +26,8 @@ internal static class DaemonHost
         FileStream? held;
         try
         {
-            Directory.CreateDirectory(RunDirectory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+            // Everybody may pass, to the control files; the socket and the agents' records are root's alone.
+            Directory.CreateDirectory(RunDirectory, (UnixFileMode)0b111_101_101);
             for (long since = Stopwatch.GetTimestamp(); (held = TryLock()) is null; await Task.Delay(20, cancellation))
             {
                 if (await IsServedAsync(cancellation))
@@ -55,7 +58,9 @@ internal static class DaemonHost
             logger.LogError("{Count} processes of a daemon that died could not be given back: they stay merged, and right; see samepage recover --help", left);
         Guardian guardian = application.Services.GetRequiredService<Guardian>();
         ScannerService scanner = application.Services.GetRequiredService<ScannerService>();
-        scanner.Start();
+        await scanner.Start();
+        FuseSession controlFiles = application.Services.GetRequiredService<FuseSession>();
+        ServeControlFiles(controlFiles, scanner, logger);
         await application.StartAsync(cancellation);
         File.SetUnixFileMode(SocketPath, UnixFileMode.UserRead | UnixFileMode.UserWrite);
         Console.Out.WriteLine("ready");
@@ -63,6 +68,7 @@ internal static class DaemonHost
         await application.WaitForShutdownAsync(cancellation);
         if (await scanner.StopAsync())
             guardian.AllIsWell();
+        controlFiles.Dispose();
         File.Delete(SocketPath);
         return Environment.ExitCode;
     }
@@ -82,6 +88,7 @@ internal static class DaemonHost
                 return 1;
             }
 
+            FuseMount.Clear(Api.RunDirectory.ControlPath(RunDirectory));
             using ILoggerFactory loggers = LoggerFactory.Create(Log);
             int left = await Recovery.RunAsync(RunDirectory, bound, loggers.CreateLogger("samepage.recover"), cancellation);
             if (left > 0)
@@ -92,6 +99,24 @@ internal static class DaemonHost
         {
             await Console.Error.WriteLineAsync($"samepage: cannot use {RunDirectory}: {refused.Message} Run it as root.");
             return 3;
+        }
+    }
+
+    /// <summary>Serves the control files. Without them the daemon does its work all the same.</summary>
+    private static void ServeControlFiles(FuseSession session, ScannerService scanner, ILogger logger)
+    {
+        string path = "";
+        try
+        {
+            path = Api.RunDirectory.ControlPath(RunDirectory);
+            FuseMount.Clear(path);
+            Directory.CreateDirectory(path);
+            session.Serve(path, new ControlTree(scanner));
+            scanner.ControlDirectory = path;
+        }
+        catch (Exception refused) when (refused is IOException or UnauthorizedAccessException)
+        {
+            logger.LogWarning("no control files {Path}: {Why}; they need /dev/fuse (modprobe fuse) and CAP_SYS_ADMIN; all else works", path, refused.Message);
         }
     }
 
@@ -140,6 +165,8 @@ internal static class DaemonHost
         Log(builder.Logging);
         builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = TimeSpan.FromMinutes(5));
         builder.Services.AddSingleton<Guardian>();
+        builder.Services.AddSingleton<FuseSession>();
+        builder.Services.AddSingleton<IWaitingThreads>(services => services.GetRequiredService<FuseSession>());
         builder.Services.AddSingleton<ScannerService>();
         builder.Services.ConfigureHttpJsonOptions(options => options.SerializerOptions.TypeInfoResolverChain.Insert(0, ApiJson.Default));
         builder.WebHost.ConfigureKestrel(options => options.ListenUnixSocket(SocketPath));

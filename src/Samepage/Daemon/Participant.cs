@@ -17,6 +17,22 @@ internal sealed class Participant(int pid)
     /// <summary>Its space while it is taken in.</summary>
     public SpaceId? Space { get; set; }
 
+    /// <summary>A visit to it has begun and not ended.</summary>
+    public bool InVisit { get; set; }
+
     /// <summary>It is being given back.</summary>
     public bool Detaching { get; set; }
+}
+
+/// <summary>What came of a visit.</summary>
+internal enum VisitProgress
+{
+    /// <summary>Nothing has happened in it: the figures are what they were.</summary>
+    Nothing,
+
+    /// <summary>It has come to its end, one way or the other.</summary>
+    Something,
+
+    /// <summary>It goes on where it stopped.</summary>
+    Unfinished,
 }
