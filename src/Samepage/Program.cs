@@ -10,5 +10,6 @@ return await CommandLine.RunAsync(args,
     DemoCommand.Create(),
     SimulateCommand.Create(),
     DaemonCommand.Create(),
+    ReloadCommand.Create(),
     RecoverCommand.Create(),
 ]);

@@ -52,6 +52,7 @@ public sealed partial class SourceTests
     [InlineData("detach")]
     [InlineData("status")]
     [InlineData("control")]
+    [InlineData("reload")]
     [InlineData("doctor")]
     [InlineData("demo")]
     [InlineData("recover")]

@@ -105,6 +105,10 @@ public sealed record OutcomeReply(ProcessOutcome[] Processes);
 /// <param name="Reason">Why it was not done; empty otherwise.</param>
 public sealed record ProcessOutcome(int Pid, bool Done, string State, string Reason);
 
+/// <summary>What <c>POST /v1/reload</c> answers when the rules are in force.</summary>
+/// <param name="Path">The file that was read; empty where the daemon uses none.</param>
+public sealed record ReloadReply(string Path);
+
 /// <summary>What a refused request answers, with a 4xx or 5xx status.</summary>
 /// <param name="Error">What was tried, on what, what the system answered, and what can be done.</param>
 public sealed record ErrorReply(string Error);
@@ -115,6 +119,7 @@ public sealed record ErrorReply(string Error);
 [JsonSerializable(typeof(AttachRequest))]
 [JsonSerializable(typeof(DetachRequest))]
 [JsonSerializable(typeof(OutcomeReply))]
+[JsonSerializable(typeof(ReloadReply))]
 [JsonSerializable(typeof(ErrorReply))]
 [JsonSerializable(typeof(DoctorReport))]
 internal sealed partial class ApiJson : JsonSerializerContext;

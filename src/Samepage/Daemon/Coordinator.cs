@@ -14,9 +14,10 @@ using Samepage.Live;
 namespace Samepage.Daemon;
 
 /// <summary>Takes processes in and gives them back, visits them in turn, and knows the figures. All on the scanner's thread.</summary>
-internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDisposable
+internal sealed partial class Coordinator(ILogger logger, AgentRecords records) : IDisposable
 {
     private const int MaxParticipants = 4096;
+    private static readonly TimeSpan AdviceInterval = TimeSpan.FromSeconds(1);
     private readonly LiveMachine _machine = new();
     private readonly Orphans _orphans = new();
     private readonly Dictionary<int, Participant> _participants = [];
@@ -36,20 +37,27 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
     /// <summary>A process is not settled: the next pass is worth making soon.</summary>
     public bool IsBusy => _participants.Values.Any(p => p.Space is SpaceId space && !Engine.FiguresOf(space).Settled);
 
-    /// <summary>Takes a process in.</summary>
-    public ProcessOutcome Attach(int pid)
+    /// <summary>Takes a process in. One that was taken in for its advice is taken in whole when it is asked for by hand.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="origin">Why.</param>
+    public ProcessOutcome Attach(int pid, Origin origin = Origin.Hand)
     {
         if (_participants.TryGetValue(pid, out Participant? known) && known.Space is SpaceId taken)
         {
             if (!PidFd.HasEnded(_machine[taken].PidFd))
+            {
+                known.Origin = origin;
+                TakeAdvice(known, _machine[taken]);
                 return Outcome(known);
+            }
+
             Forget(known, "it ended");
         }
 
         if (_participants.Count >= MaxParticipants)
             return new ProcessOutcome(pid, false, "skipped", $"the daemon serves {MaxParticipants} processes already");
         string? reason = Eligibility.Refuse(pid, out string name, out string domain, out _);
-        Participant participant = new(pid) { Name = name, Domain = domain };
+        Participant participant = new(pid) { Name = name, Domain = domain, Origin = origin };
         try
         {
             if (reason is null)
@@ -141,6 +149,9 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
         if (!participant.InVisit)
         {
             space.Observe();
+            // Advice that is given or taken back shows in nothing that is cheap to look at.
+            if (participant.Origin == Origin.Advice && Stopwatch.GetElapsedTime(participant.AdviceReadAt) >= AdviceInterval)
+                (space.MustList, participant.AdviceReadAt) = (true, Stopwatch.GetTimestamp());
             if (!LookAfter(participant, space))
                 return VisitProgress.Something;
         }
@@ -153,7 +164,9 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
                 return VisitProgress.Unfinished;
             case VisitOutcome.Ended:
                 LookAfterChildren(space);
-                return space.IsIdle ? VisitProgress.Nothing : VisitProgress.Something;
+                if (participant.Origin == Origin.Advice)
+                    HonourAdvice(participant, space);
+                return participant.Space is null ? VisitProgress.Something : space.IsIdle ? VisitProgress.Nothing : VisitProgress.Something;
             default:
                 ForgetGone(participant, space);
                 return VisitProgress.Something;
@@ -365,6 +378,7 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
 
     private void Enter(Participant participant, LiveSpace space)
     {
+        TakeAdvice(participant, space);
         _machine.Add(space);
         Engine.Add(space.Id, space.Domain);
         participant.Space = space.Id;
@@ -388,7 +402,7 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
             if (_participants.TryGetValue(child.Pid, out Participant? known) && known.Space is not null)
                 continue;
             string? reason = Eligibility.Refuse(child.Pid, out string name, out string domain, out _);
-            Participant participant = new(child.Pid) { Name = name, Domain = domain };
+            Participant participant = new(child.Pid) { Name = name, Domain = domain, Origin = _participants[space.Pid].Origin };
             try
             {
                 if (reason is null && domain != NameOf(space.Domain))

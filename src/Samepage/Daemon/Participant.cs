@@ -14,6 +14,12 @@ internal sealed class Participant(int pid)
     /// <summary>Why it is skipped; empty while it is taken in.</summary>
     public string Reason { get; set; } = "";
 
+    /// <summary>Why it is taken in.</summary>
+    public Origin Origin { get; set; }
+
+    /// <summary>When its advice was last looked at, as a timestamp; see <see cref="Origin.Advice"/>.</summary>
+    public long AdviceReadAt { get; set; }
+
     /// <summary>Its space while it is taken in.</summary>
     public SpaceId? Space { get; set; }
 

@@ -5,12 +5,13 @@ using Samepage.Engine;
 using Samepage.Engine.Control;
 using Samepage.Linux;
 using Samepage.Linux.Processes;
+using Samepage.Rules;
 
 namespace Samepage.Daemon;
 
 /// <summary>The scanner's thread: passes over all processes in batches, and the requests that come in between. Everything that touches a target runs here.</summary>
 /// <remarks>Requests are served between two visits. <see cref="Status"/> and <see cref="Read"/> show the last moment between visits, and are any thread's.</remarks>
-internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian guardian, IHostApplicationLifetime lifetime, IWaitingThreads waiting) : IDisposable
+internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian guardian, IHostApplicationLifetime lifetime, IWaitingThreads waiting, RuleSet rules) : IDisposable
 {
     /// <summary>A daemon is started to scan, and tracks writes: its batches are larger than the kernel's by default, for a page costs it much less.</summary>
     private static readonly ScanDefaults Defaults = new(RunState.Running, PagesToScan: 262_144, SleepMilliseconds: 20, UsesZeroPage: true);
@@ -24,6 +25,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     private readonly TaskCompletionSource _ready = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private volatile Published? _published;
     private volatile ScanControl? _control;
+    private Discovery? _discovery;
     private volatile bool _stopping;
     private volatile string _controlDirectory = "";
 
@@ -53,6 +55,13 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
 
     /// <summary>Writes a control file. When the task ends it is so.</summary>
     public Task<ControlOutcome> WriteAsync(string file, string text) => Ask(_ => _control!.Write(file, text));
+
+    /// <summary>Puts other rules in force. When the task ends, those that they would not have taken in are given back.</summary>
+    public Task UseAsync(RuleSet changed) => Ask(_ =>
+    {
+        _discovery!.Use(changed);
+        return true;
+    });
 
     /// <summary>Runs a request on the scanner's thread. When the task ends, the figures tell of it.</summary>
     public Task<T> Ask<T>(Func<Coordinator, T> request)
@@ -95,6 +104,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
             Scheduling.BeNice(5);
             using Coordinator coordinator = new(logger, new AgentRecords(DaemonHost.RunDirectory)) { CompanionBytes = guardian.ResidentBytes, Waiting = waiting };
             _control = new ScanControl(coordinator.Engine, Defaults, coordinator.UnmergeAll);
+            _discovery = new Discovery(coordinator, rules);
             Publish(coordinator);
             _ready.SetResult();
             while (!_stopping)
@@ -150,6 +160,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
             }
         }
 
+        _discovery!.LookNowAndThen();
         if (coordinator.EndPass())
             control.PassEnded(Stopwatch.GetElapsedTime(start), Environment.CpuUsage.TotalTime - processor);
         Publish(coordinator);
@@ -168,6 +179,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
             if (untilKept <= TimeSpan.Zero)
             {
                 coordinator.KeepAll();
+                _discovery!.LookNowAndThen();
                 Publish(coordinator);
                 kept = Stopwatch.GetTimestamp();
                 continue;
