@@ -25,7 +25,7 @@ internal sealed class Daemon : IAsyncDisposable
     private Daemon(string program)
     {
         _folder = Directory.CreateTempSubdirectory("samepage-bench-");
-        ProcessStartInfo info = new(Environment.ProcessPath ?? "dotnet", [program, "daemon"])
+        ProcessStartInfo info = new(Environment.ProcessPath ?? "dotnet", [program, "daemon", "--no-rules"])
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,

@@ -53,6 +53,8 @@ public sealed partial class ScanEngine
         for (int i = 0; i < entries.Length; i++)
         {
             Settle(space, entries[i], outcomes[i]);
+            if (entries[i].Kind == PlanKind.Merge)
+                space.Domain.Frames.EndPromise(entries[i].Frame);
             if (outcomes[i] is PageOutcome.Busy or PageOutcome.Deferred or PageOutcome.Refused)
                 failure = Worse(failure, outcomes[i]);
             if (outcomes[i] == PageOutcome.Busy)

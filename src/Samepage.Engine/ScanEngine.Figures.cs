@@ -24,6 +24,14 @@ public readonly record struct DomainFigures(long Frames, long Users, long Frames
 /// <param name="PagesScanned">Pages read and looked up.</param>
 public readonly record struct EngineFigures(long PagesShared, long PagesSharing, long PagesUnshared, long PagesVolatile, long FullScans, long PagesScanned);
 
+/// <summary>What the files of a control directory say of an engine at one moment (G4 to G9).</summary>
+/// <param name="Engine">Figures of the whole.</param>
+/// <param name="ZeroPages">Pages left to the kernel's zero page.</param>
+/// <param name="Chains">Contents that have more than one frame.</param>
+/// <param name="ChainFrames">The frames of those.</param>
+/// <param name="GeneralProfitBytes">Bytes of the pages saved, less those of all records; may be negative.</param>
+public readonly record struct ControlFigures(EngineFigures Engine, long ZeroPages, long Chains, long ChainFrames, long GeneralProfitBytes);
+
 /// <content>What there is to show.</content>
 public sealed partial class ScanEngine
 {
@@ -37,6 +45,23 @@ public sealed partial class ScanEngine
             long frames = _domains.Values.Sum(domain => domain.Frames.InUse), users = _domains.Values.Sum(domain => domain.Frames.Users);
             long unique = _spaces.Values.Sum(space => space.Counts.Unique), tracked = _spaces.Values.Sum(space => space.Counts.Tracked);
             return new EngineFigures(frames, users - frames, unique, Math.Max(0, tracked - users - unique), FullScans, PagesScanned);
+        }
+    }
+
+    /// <summary>What a control directory says.</summary>
+    public ControlFigures ControlFigures
+    {
+        get
+        {
+            EngineFigures figures = Figures;
+            long zeroed = _spaces.Values.Sum(space => space.Counts.Zeroed), chains = 0, frames = 0;
+            foreach (Domain domain in _domains.Values)
+            {
+                (long some, long theirs) = domain.Frames.Chains;
+                (chains, frames) = (chains + some, frames + theirs);
+            }
+
+            return new ControlFigures(figures, zeroed, chains, frames, (figures.PagesSharing + zeroed) * _machine.PageSize - MetadataBytes);
         }
     }
 

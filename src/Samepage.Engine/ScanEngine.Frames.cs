@@ -126,7 +126,7 @@ public sealed partial class ScanEngine
     private Domain DomainOf(DomainId id)
     {
         if (!_domains.TryGetValue(id, out Domain? domain))
-            _domains.Add(id, domain = new Domain(id, _records, _options, Budget));
+            _domains.Add(id, domain = new Domain(id, _records, _options, Budget) { Frames = { SharersMax = MaxPageSharing } });
         return domain;
     }
 }

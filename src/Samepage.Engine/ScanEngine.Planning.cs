@@ -159,7 +159,7 @@ public sealed partial class ScanEngine
         uint after;
         // Every present page is read anyway, or a digest has been found to lie: then bytes are compared before anything is planned.
         bool compares = !_machine.TracksWrites || _suspects.Contains(digest);
-        if (digest == _zeroDigest && !content.ContainsAnyExcept((byte)0))
+        if (UsesZeroPage && digest == _zeroDigest && !content.ContainsAnyExcept((byte)0))
             after = Plan(space, page, record, PlanKind.MakeZero, default, compared: true);
         else if (TryFindFrame(space.Domain, digest, content, compares, out FrameId frame))
             after = Plan(space, page, record, PlanKind.Merge, frame, compares);
@@ -176,6 +176,8 @@ public sealed partial class ScanEngine
 
     private uint Plan(Space space, ulong page, PageRef record, PlanKind kind, FrameId frame, bool compared)
     {
+        if (kind == PlanKind.Merge)
+            space.Domain.Frames.Promise(frame);
         _plans.Add(space.Id, page, record, kind, frame, compared);
         return PageState.Planned;
     }

@@ -66,6 +66,25 @@ public sealed partial class ScanEngine : IDisposable
     /// <summary>Bytes of records and indexes.</summary>
     public long MetadataBytes => _records.Bytes + _domains.Values.Sum(domain => domain.Bytes) + _spaces.Values.Sum(space => space.Slabs.Bytes);
 
+    /// <summary>The most pages that may share one frame; a content of more has several. 2 at least.</summary>
+    /// <exception cref="InvalidOperationException">It is changed while a page is merged.</exception>
+    public int MaxPageSharing
+    {
+        get;
+        set
+        {
+            ArgumentOutOfRangeException.ThrowIfLessThan(value, 2);
+            if (_isBusy || (value != field && _domains.Values.Any(domain => domain.Frames.Users > 0)))
+                throw new InvalidOperationException("how many pages may share a frame is changed while none does");
+            field = value;
+            foreach (Domain domain in _domains.Values)
+                domain.Frames.SharersMax = value;
+        }
+    } = int.MaxValue;
+
+    /// <summary>Pages of zeros are left to the kernel's zero page; otherwise zeros are a content like any other. Those left to it already stay so.</summary>
+    public bool UsesZeroPage { get; set; } = true;
+
     /// <summary>What the engine's native memory is counted against.</summary>
     internal MemoryBudget Budget { get; }
 

@@ -109,9 +109,9 @@ public sealed class ControlTests
         }
 
         Assert.Equal(ControlOutcome.Invalid, control.Write(Run, "3"));
-        Assert.Equal(ControlOutcome.Invalid, control.Write("pages_shared", "1"));
-        Assert.Equal(ControlOutcome.Invalid, control.Write("pages_shared", ""));
-        Assert.Null(control.Read("pages_shared"));
+        Assert.Equal(ControlOutcome.Invalid, control.Write("pages", "1"));
+        Assert.Equal(ControlOutcome.Invalid, control.Write("pages", ""));
+        Assert.Null(control.Read("pages"));
         Assert.Equal("0\n", control.Read(Run));
     }
 

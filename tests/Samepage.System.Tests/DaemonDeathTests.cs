@@ -127,6 +127,37 @@ public sealed class DaemonDeathTests
         () => ProcessView.Of(storm.Pid) is var view && view.Threads == threads && !view.MappedNames.Any(name => name.Contains("samepage", StringComparison.Ordinal)), 20,
         () => $"{ProcessView.Of(storm.Pid).Threads} threads, were {threads}; {string.Join("; ", ProcessView.Of(storm.Pid).MappedNames)}");
 
+    /// <summary>Whoever uses the control files of a daemon that is killed is told so at once; its guardian takes them away, or the next daemon does.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task KilledItLeavesNobodyHangingInItsControlFiles(bool hasGuardian)
+    {
+        Needs.Root();
+        string folder = Directory.CreateTempSubdirectory("samepage-test-").FullName;
+        string files = Path.Combine(folder, "control", "ksm");
+        await using (DaemonUnderTest doomed = await DaemonUnderTest.Start(folder, keep: true))
+        {
+            await using LiveProgram shell = LiveProgram.StartIn(files, new Dictionary<string, string>(), "sh", "-c", "echo ready; while read -r line; do cat run 2>&1; ls . 2>&1; done");
+            await shell.Ready();
+            if (!hasGuardian)
+                doomed.KillGuardian();
+            await doomed.Kill9();
+            Assert.Contains("not connected", await shell.Ask("", 10), StringComparison.Ordinal);
+            Assert.Contains("not connected", await shell.NextLine(10), StringComparison.Ordinal);
+            if (hasGuardian)
+                await Until.True(() => !File.ReadAllText("/proc/self/mountinfo").Contains(folder, StringComparison.Ordinal), 20, () => "the guardian unmounts it");
+            else
+                Assert.Contains(folder, File.ReadAllText("/proc/self/mountinfo"), StringComparison.Ordinal);
+            await using DaemonUnderTest next = await DaemonUnderTest.Start(folder, keep: true);
+            Assert.Equal("1\n", File.ReadAllText(Path.Combine(files, "run")));
+            Assert.Equal(0, await next.Terminate());
+        }
+
+        Assert.DoesNotContain(folder, File.ReadAllText("/proc/self/mountinfo"), StringComparison.Ordinal);
+        Directory.Delete(folder, recursive: true);
+    }
+
     [Fact]
     public async Task H1_TerminatedItGivesEverybodyBackAndExitsWith0()
     {

@@ -51,6 +51,8 @@ public sealed partial class SourceTests
     [InlineData("attach")]
     [InlineData("detach")]
     [InlineData("status")]
+    [InlineData("control")]
+    [InlineData("reload")]
     [InlineData("doctor")]
     [InlineData("demo")]
     [InlineData("recover")]

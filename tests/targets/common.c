@@ -1,13 +1,20 @@
 /* Memory that several processes have in common: of every four runs of pages three are the same in all, one is its own.
  *
- *   common MIB [run=256] [zeros=0] [huge] [lock] [guest]
+ *   common MIB [run=256] [zeros=0] [huge] [lock] [guest] [advise] [merge]
  *
  * `run` is the length of a run in pages; `zeros` adds that many pages of zeros, written; `huge` asks for huge pages;
- * `lock` locks the memory; `guest` advises as virtual machine monitors do for the memory of their guests: huge, mergeable, not copied by fork, not dumped.
+ * `lock` locks the memory; `guest` advises as virtual machine monitors do for the memory of their guests: huge, mergeable, not copied by fork, not dumped;
+ * `advise` advises its first half to be mergeable, `merge` asks for merging of the whole process.
  * Commands: `verify` (every byte), `write` (new content into every page, read back), `poke` (one word of each page),
- * `again` (back to the first content), `pageout` (into swap), `address`, `quit`.
+ * `again` (back to the first content), `pageout` (into swap), `address`, `unadvise` (the advice is taken back), `quit`.
  */
 #include "target.h"
+
+#include <sys/prctl.h>
+
+#ifndef PR_SET_MEMORY_MERGE
+#define PR_SET_MEMORY_MERGE 67 /* Linux 6.4 */
+#endif
 
 static unsigned char *memory;
 static uint64_t pages, zeros, run = 256, generation;
@@ -54,7 +61,7 @@ static void answer(uint64_t bad)
 
 int main(int argc, char **argv)
 {
-    int huge = 0, lock = 0, guest = 0;
+    int huge = 0, lock = 0, guest = 0, advise = 0;
     if (argc < 2)
         return 2;
     for (int i = 2; i < argc; i++) {
@@ -63,6 +70,9 @@ int main(int argc, char **argv)
         huge |= !strcmp(argv[i], "huge");
         lock |= !strcmp(argv[i], "lock");
         guest |= !strcmp(argv[i], "guest");
+        advise |= !strcmp(argv[i], "advise");
+        if (!strcmp(argv[i], "merge") && prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0))
+            fail("prctl");
     }
     pages = strtoul(argv[1], NULL, 10) * 256 + zeros;
     size_t bytes = pages * PAGE;
@@ -75,6 +85,8 @@ int main(int argc, char **argv)
             fail("madvise");
     if (lock && mlock(memory, bytes))
         fail("mlock");
+    if (advise && madvise(memory, bytes / 2, MADV_MERGEABLE))
+        fail("madvise");
     fill();
     say("ready %lu", pages);
 
@@ -97,6 +109,8 @@ int main(int argc, char **argv)
             answer(verify());
         } else if (!strcmp(line, "pageout")) {
             answer((uint64_t)-madvise(memory, bytes, MADV_PAGEOUT));
+        } else if (!strcmp(line, "unadvise")) {
+            answer(madvise(memory, bytes, MADV_UNMERGEABLE) != 0);
         } else if (!strcmp(line, "address")) {
             say("%lx %lx", (unsigned long)memory, (unsigned long)(memory + bytes));
         } else {

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Samepage.Linux;
+using Samepage.Linux.Processes;
 using Samepage.Linux.ProcFs;
 
 namespace Samepage.Agent.Tracing;
@@ -30,10 +31,13 @@ public enum HoldOutcome
 /// or by hand where the kernel would answer EINTR (<see cref="Tracee.Poll"/>). A call that could come back half done, such as a write that
 /// waits for room, is never interrupted: the batch is put off. A thread that cannot be stopped (a parent inside vfork, whose child shares
 /// its memory) puts the batch off as well.</para>
+/// <para>A thread may be waiting for an answer of ours (a write to a control file, which may be what this hold is for). It is let go with EINTR when it has been asked to
+/// stop, and begins its call again like the others.</para>
 /// <para>Our death lets every thread go: the kernel detaches them. Each then waits at a <see cref="Gate"/> until the agent has ended what it was about.
 /// One OS thread must make all calls. Between <see cref="TryHold"/> and <see cref="Release"/> nothing may be done that takes long.</para>
 /// </remarks>
-public sealed class WorldStop
+/// <param name="waiting">Threads that wait for an answer of ours; null where nobody can.</param>
+public sealed class WorldStop(IWaitingThreads? waiting)
 {
     private static readonly TimeSpan Bound = TimeSpan.FromMilliseconds(20), StopsAtOnce = TimeSpan.FromMicroseconds(200);
     private readonly List<int> _listed = [];
@@ -154,7 +158,8 @@ public sealed class WorldStop
                 continue;
             ThreadCall call = Threads.Look(ProcessId, tid);
             AllSlept &= call.Blocked;
-            if (call.Blocked && X64.CallTable.MayReturnHalfDone(call.Number, call.Arguments))
+            bool waits = call.Blocked && waiting is not null && waiting.Waits(tid);
+            if (call.Blocked && !waits && X64.CallTable.MayReturnHalfDone(call.Number, call.Arguments))
             {
                 why = $"thread {tid} waits in {X64.CallTable.Name(call.Number)}, which an interruption could cut short";
                 return HoldOutcome.Busy;
@@ -176,6 +181,8 @@ public sealed class WorldStop
             if (_count == _threads.Length)
                 Array.Resize(ref _threads, _count * 2);
             _ = thread.Interrupt();
+            if (waits)
+                waiting!.LetGo(tid);
             // A call that comes out with EINTR is begun again once it is seen to have stopped. Were we to die before that, the program would see
             // the EINTR, so a sleeping thread is waited for at once: some ten microseconds.
             long since = Stopwatch.GetTimestamp();

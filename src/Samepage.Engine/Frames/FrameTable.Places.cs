@@ -25,7 +25,7 @@ internal sealed partial class FrameTable
         }
 
         ulong digest = _digests[from.Value];
-        (_digests[to.Value], _users[to.Value]) = (digest, _users[from.Value] & ~Hidden);
+        (_digests[to.Value], _users[to.Value]) = (digest, _users[from.Value] & ~(Hidden | Full));
         _users[from.Value] = 0;
         if (_unused.Remove(from.Value, out int passes))
             _unused.Add(to.Value, passes);
@@ -33,6 +33,7 @@ internal sealed partial class FrameTable
         // What was just taken out leaves room for what is put in; were there none, the frame would only be found no more.
         if (hidden || !Index.TryAdd(digest, to.Value))
             _users[to.Value] |= Hidden;
+        CloseIfFull(to);
         return true;
     }
 

@@ -7,14 +7,16 @@ namespace Samepage.Engine.Frames;
 /// <summary>The frames of one trust domain: what is in them, how many pages use them, and where content is found (C1).</summary>
 /// <remarks><code>
 ///   digest  u64   of the content, while held; else the next free frame plus one
-///   users   u32   pages mapped to it; above them Held: it holds memory, and Hidden: it is not findable
+///   users   u32   pages mapped to it; above them Held: it holds memory, Hidden: nobody is to find it any more, and Full: nobody finds it for now
 /// </code>Frames are handed out by rising number, so that pages which are neighbours and are merged one after the other get frames that are
 /// neighbours, and one mapping serves the run. A frame without a user is kept for <see cref="PassesBeforeFree"/> passes and found like any
-/// other, unless it was hidden; then it is freed, and its number used again, if the machine says each time that nobody maps it: a child forked unseen may.</remarks>
+/// other, unless it was hidden; then it is freed, and its number used again, if the machine says each time that nobody maps it: a child forked unseen may.
+/// <para>A frame that as many pages use, or are planned to, as may share one is full, and out of the index until it loses one: the next page of its content makes
+/// another frame of it. So a content may have a chain of frames.</para></remarks>
 internal sealed partial class FrameTable(DomainId domain, EngineOptions options, MemoryBudget budget) : IDisposable
 {
     private const int PassesBeforeFree = 3;
-    private const uint Held = 1U << 31, Hidden = 1U << 30, UsersMask = Hidden - 1;
+    private const uint Held = 1U << 31, Hidden = 1U << 30, Full = 1U << 29, UsersMask = Full - 1;
     private readonly NativeColumn<ulong> _digests = new(budget);
     private readonly NativeColumn<uint> _users = new(budget);
     private readonly Dictionary<uint, int> _unused = [];
@@ -87,10 +89,13 @@ internal sealed partial class FrameTable(DomainId domain, EngineOptions options,
     /// <summary>Makes a frame unfindable: nobody is to join it any more. It is freed like any other.</summary>
     public void Hide(FrameId frame)
     {
-        if ((_users[frame.Value] & Hidden) != 0)
+        uint before = _users[frame.Value];
+        if ((before & Hidden) != 0)
             return;
-        _users[frame.Value] |= Hidden;
-        if (!Index.Remove(_digests[frame.Value], frame.Value))
+        _users[frame.Value] = (before | Hidden) & ~Full;
+        if ((before & Full) != 0)
+            CountFull(frame, -1);
+        else if (!Index.Remove(_digests[frame.Value], frame.Value))
             throw new EngineInvariantException("stable index", $"frame {frame.Value} of domain {domain.Value} is not in it");
     }
 
@@ -112,6 +117,7 @@ internal sealed partial class FrameTable(DomainId domain, EngineOptions options,
         }
 
         Users++;
+        CloseIfFull(frame);
     }
 
     public void RemoveUser(FrameId frame)
@@ -125,6 +131,7 @@ internal sealed partial class FrameTable(DomainId domain, EngineOptions options,
         }
 
         Users--;
+        OpenIfRoom(frame);
     }
 
     /// <summary>Frees what has been without a user for long enough (C11).</summary>
@@ -163,7 +170,9 @@ internal sealed partial class FrameTable(DomainId domain, EngineOptions options,
             inUse += counted > 0 ? 1 : 0;
             users += counted;
             held += IsHeld(new FrameId(frame)) ? 1 : 0;
-            if ((_users[frame] & (Held | Hidden)) != Held)
+            if ((_users[frame] & Full) != 0 && counted + Promised(frame) < SharersMax)
+                throw new EngineInvariantException("full frames", $"frame {frame} of domain {domain.Value} has {counted} users and counts as full");
+            if ((_users[frame] & (Held | Hidden | Full)) != Held)
                 continue;
             findable++;
             if (Index.Find(_digests[frame], found) == 0)

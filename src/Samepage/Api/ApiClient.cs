@@ -62,6 +62,12 @@ internal sealed class ApiClient : IDisposable
     public Task<OutcomeReply> DetachAllAsync(CancellationToken cancellation) =>
         PostAsync("v1/detach", new DetachRequest([], All: true), ApiJson.Default.DetachRequest, cancellation);
 
+    public async Task<ReloadReply> ReloadAsync(CancellationToken cancellation)
+    {
+        using HttpRequestMessage request = new(HttpMethod.Post, "v1/reload");
+        return await SendAsync(request, ApiJson.Default.ReloadReply, cancellation);
+    }
+
     public void Dispose() => _http.Dispose();
 
     private async Task<OutcomeReply> PostAsync<TBody>(string path, TBody body, JsonTypeInfo<TBody> bodyType, CancellationToken cancellation)
@@ -107,7 +113,12 @@ internal sealed class ApiClient : IDisposable
         {
             // Not the daemon's own words, then: shown as they came.
         }
-        int exit = response.StatusCode is HttpStatusCode.Forbidden or HttpStatusCode.NotImplemented ? ExitCode.NotPermitted : ExitCode.Failed;
+        int exit = response.StatusCode switch
+        {
+            HttpStatusCode.Forbidden or HttpStatusCode.NotImplemented => ExitCode.NotPermitted,
+            HttpStatusCode.BadRequest => ExitCode.BadUse,
+            _ => ExitCode.Failed,
+        };
         return new CommandException(exit, text.Trim().Length > 0 ? text.Trim() : $"the daemon answered {what} with {(int)response.StatusCode} and no reason; see its log");
     }
 

@@ -3,22 +3,24 @@ using System.Text.Json.Serialization;
 namespace Samepage.Api;
 
 /// <summary>What <c>GET /v1/status</c> answers and <c>samepage status --json</c> prints. Names are the kernel's where the kernel has one.</summary>
-/// <param name="Run">1 while the daemon scans.</param>
+/// <param name="Run">What the scanner is told to do, as in the control directory: 0 stand still, 1 scan, 2 stand still with nothing merged.</param>
 /// <param name="FullScans">Passes over all processes completed since the daemon started.</param>
 /// <param name="PagesScanned">Pages read and looked up since the daemon started.</param>
 /// <param name="PagesShared">Frames in use.</param>
 /// <param name="PagesSharing">Further pages mapped to those frames: pages saved.</param>
 /// <param name="PagesUnshared">Pages unique so far.</param>
-/// <param name="PagesVolatile">Pages that change too fast to be looked up.</param>
+/// <param name="PagesVolatile">All pages tracked less the three above: such as change too fast to be looked up, wait, are shared by fork already or left to the zero page.</param>
 /// <param name="ZeroPages">Pages given back to the kernel's zero page.</param>
 /// <param name="PageSize">Bytes per page.</param>
 /// <param name="ProfitBytes">Bytes saved less all that the daemon and its agents cost; may be negative.</param>
+/// <param name="GeneralProfitBytes">As the kernel reckons it: bytes of pages saved less those of records; may be negative, where the control file shows 0.</param>
+/// <param name="ControlDirectory">The directory of the control files and of those of processes; empty where they could not be served.</param>
 /// <param name="Daemon">The daemon's own cost.</param>
 /// <param name="Domains">One entry per trust domain.</param>
 /// <param name="Processes">One entry per process that was asked for.</param>
 public sealed record StatusReport(
     int Run, long FullScans, long PagesScanned, long PagesShared, long PagesSharing, long PagesUnshared, long PagesVolatile,
-    long ZeroPages, int PageSize, long ProfitBytes, DaemonReport Daemon, DomainReport[] Domains, ProcessReport[] Processes) : IScanFigures;
+    long ZeroPages, int PageSize, long ProfitBytes, long GeneralProfitBytes, string ControlDirectory, DaemonReport Daemon, DomainReport[] Domains, ProcessReport[] Processes) : IScanFigures;
 
 /// <summary>What a scanner has done, a daemon's or a simulated one: as in <see cref="StatusReport"/>.</summary>
 public interface IScanFigures
@@ -77,7 +79,11 @@ public sealed record DomainReport(string Name, long Frames, long PagesSharing);
 /// <param name="StallNsMax">The longest such hold, nanoseconds.</param>
 public sealed record ProcessReport(
     int Pid, string Name, string Domain, string State, string Reason, bool Settled, long PagesTracked, long PagesMerged,
-    long ZeroPages, long PagesVolatile, long ProfitBytes, long Stops, long StallNsMax);
+    long ZeroPages, long PagesVolatile, long ProfitBytes, long Stops, long StallNsMax)
+{
+    /// <summary>The state of a process that was asked for and is not taken in.</summary>
+    public const string Skipped = "skipped";
+}
 
 /// <summary>Body of <c>POST /v1/attach</c>.</summary>
 /// <param name="Pids">Processes to take in, 1 to 4096 of them.</param>
@@ -99,6 +105,10 @@ public sealed record OutcomeReply(ProcessOutcome[] Processes);
 /// <param name="Reason">Why it was not done; empty otherwise.</param>
 public sealed record ProcessOutcome(int Pid, bool Done, string State, string Reason);
 
+/// <summary>What <c>POST /v1/reload</c> answers when the rules are in force.</summary>
+/// <param name="Path">The file that was read; empty where the daemon uses none.</param>
+public sealed record ReloadReply(string Path);
+
 /// <summary>What a refused request answers, with a 4xx or 5xx status.</summary>
 /// <param name="Error">What was tried, on what, what the system answered, and what can be done.</param>
 public sealed record ErrorReply(string Error);
@@ -109,6 +119,7 @@ public sealed record ErrorReply(string Error);
 [JsonSerializable(typeof(AttachRequest))]
 [JsonSerializable(typeof(DetachRequest))]
 [JsonSerializable(typeof(OutcomeReply))]
+[JsonSerializable(typeof(ReloadReply))]
 [JsonSerializable(typeof(ErrorReply))]
 [JsonSerializable(typeof(DoctorReport))]
 internal sealed partial class ApiJson : JsonSerializerContext;

@@ -11,4 +11,7 @@ internal static class RunDirectory
 
     /// <summary>The daemon's socket in the directory.</summary>
     public static string SocketPath(string directory) => Path.Combine(directory, "samepage.sock");
+
+    /// <summary>Where the control files are mounted in the directory, which must exist: a path without links, as mounts are named.</summary>
+    public static string ControlPath(string directory) => Path.Combine(Linux.RealPath.Of(directory), "control");
 }

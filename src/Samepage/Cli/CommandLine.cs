@@ -16,9 +16,13 @@ internal static class CommandLine
           samepage daemon &          # serve
           samepage attach 4711 4712  # share memory between two running programs
           samepage detach --all      # give everything back
+          samepage control           # the control files, as the kernel has them
 
         Environment:
           SAMEPAGE_RUN_DIR  where the daemon keeps its socket and state (default /run/samepage)
+
+        Files:
+          /etc/samepage/samepage.toml  which processes the daemon takes in by itself
         """;
 
     /// <returns>The exit code; see <see cref="ExitCode"/>.</returns>
@@ -33,7 +37,7 @@ internal static class CommandLine
         if (parsed.Action is null or ParseErrorAction)
             return Complain(parsed);
 
-        using TerminationSignals signals = new();
+        using TerminationSignals signals = new(hangup: parsed.CommandResult.Command.Name != DaemonCommand.Name);
         try
         {
             // The signals are ours: a daemon that is told to end takes the time that detaching needs, and ends with 0.
@@ -42,6 +46,10 @@ internal static class CommandLine
         catch (CommandException e)
         {
             return Fail(e.ExitCode, e.Message);
+        }
+        catch (Rules.RuleFileException wrong)
+        {
+            return Fail(ExitCode.BadUse, $"{wrong.Message}; nothing was done");
         }
         catch (OperationCanceledException) when (signals.Token.IsCancellationRequested)
         {

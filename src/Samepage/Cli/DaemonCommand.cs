@@ -8,8 +8,10 @@ internal static class DaemonCommand
 {
     private const string More = """
         Serves in the foreground; prints 'ready' on a line when it does. Its socket and state are
-        in SAMEPAGE_RUN_DIR (default /run/samepage). It does nothing to any process until told to
-        by 'samepage attach'.
+        in SAMEPAGE_RUN_DIR (default /run/samepage). It takes in what is asked for by 'samepage
+        attach', memory that programs have advised to be mergeable (MADV_MERGEABLE,
+        PR_SET_MEMORY_MERGE), and the processes that its rules are about. SIGHUP and 'samepage
+        reload' read the rules again. With --no-rules it takes in nobody but by hand.
 
         SIGTERM or Ctrl-C gives every process back, then ends with 0. If it is killed, the
         processes go on with the right content, and a guardian that it started gives them back
@@ -17,13 +19,18 @@ internal static class DaemonCommand
 
         Examples:
           samepage daemon
-          SAMEPAGE_RUN_DIR=/tmp/mine samepage daemon
+          SAMEPAGE_RUN_DIR=/tmp/mine samepage daemon --no-rules
         """;
+
+    /// <summary>What it is called.</summary>
+    public const string Name = "daemon";
 
     public static Command Create()
     {
-        DocumentedCommand command = new("daemon", "Serve in the foreground.", More);
-        command.SetAction((_, cancellation) => DaemonHost.RunAsync(cancellation));
+        Option<string> rules = new("--config") { Description = "The file of rules; it need not exist.", HelpName = "FILE", DefaultValueFactory = _ => Rules.RuleFile.DefaultPath };
+        Option<bool> none = new("--no-rules") { Description = "Take in nobody but by hand." };
+        DocumentedCommand command = new(Name, "Serve in the foreground.", More) { rules, none };
+        command.SetAction((parsed, cancellation) => DaemonHost.RunAsync(parsed.GetValue(none) ? null : Path.GetFullPath(parsed.GetValue(rules)!), cancellation));
         return command;
     }
 }

@@ -12,7 +12,7 @@ internal static class FigureTables
         totals.Add("frames that they share", Quantity.Count(figures.PagesShared));
         totals.Add("pages given to the zero page", Quantity.Count(figures.ZeroPages));
         totals.Add("pages unique so far", Quantity.Count(figures.PagesUnshared));
-        totals.Add("pages that change too fast", Quantity.Count(figures.PagesVolatile));
+        totals.Add("pages that change, wait or cannot be merged", Quantity.Count(figures.PagesVolatile));
         totals.Add("pages scanned", Quantity.Count(figures.PagesScanned));
         totals.Add("full scans", Quantity.Count(figures.FullScans));
     }

@@ -36,4 +36,5 @@ internal sealed record AttachedProcess(
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, WriteIndented = true)]
 [JsonSerializable(typeof(AttachReport))]
 [JsonSerializable(typeof(SimulationReply))]
+[JsonSerializable(typeof(SortedDictionary<string, string>))]
 internal sealed partial class CliJson : JsonSerializerContext;

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using Samepage.Api;
+using Samepage.Engine.Control;
 
 namespace Samepage.Cli;
 
@@ -21,6 +22,12 @@ internal static class Settling
             yield return look;
             if (look.Finished == pids.Length)
                 yield break;
+            if (look.Status.Run != (int)RunState.Running)
+            {
+                throw new CommandException(ExitCode.Failed, $"the scanner is told to stand still (run is {look.Status.Run}), so nothing would be merged; the processes stay attached",
+                    $"let it scan with: echo 1 > {look.Status.ControlDirectory}/{Daemon.ControlTree.KsmName}/{ScanControl.RunFile}");
+            }
+
             await Task.Delay(s_interval, cancellation);
         }
     }

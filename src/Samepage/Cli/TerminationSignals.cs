@@ -8,8 +8,9 @@ internal sealed class TerminationSignals : IDisposable
     private readonly CancellationTokenSource _source = new();
     private readonly PosixSignalRegistration[] _registrations;
 
-    public TerminationSignals() =>
-        _registrations = [.. new[] { PosixSignal.SIGINT, PosixSignal.SIGTERM, PosixSignal.SIGHUP }.Select(s => PosixSignalRegistration.Create(s, Received))];
+    /// <param name="hangup">SIGHUP is one of them.</param>
+    public TerminationSignals(bool hangup) =>
+        _registrations = [.. (hangup ? new[] { PosixSignal.SIGINT, PosixSignal.SIGTERM, PosixSignal.SIGHUP } : [PosixSignal.SIGINT, PosixSignal.SIGTERM]).Select(s => PosixSignalRegistration.Create(s, Received))];
 
     /// <summary>Cancelled by the first of the signals.</summary>
     public CancellationToken Token => _source.Token;

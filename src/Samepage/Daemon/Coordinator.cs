@@ -3,6 +3,7 @@ using Samepage.Agent;
 using Samepage.Agent.Tracing;
 using Samepage.Api;
 using Samepage.Engine;
+using Samepage.Engine.Control;
 using Samepage.Engine.Records;
 using Samepage.Linux;
 using Samepage.Linux.Frames;
@@ -13,9 +14,10 @@ using Samepage.Live;
 namespace Samepage.Daemon;
 
 /// <summary>Takes processes in and gives them back, visits them in turn, and knows the figures. All on the scanner's thread.</summary>
-internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDisposable
+internal sealed partial class Coordinator(ILogger logger, AgentRecords records) : IDisposable
 {
     private const int MaxParticipants = 4096;
+    private static readonly TimeSpan AdviceInterval = TimeSpan.FromSeconds(1);
     private readonly LiveMachine _machine = new();
     private readonly Dictionary<int, Participant> _participants = [];
     private readonly Dictionary<string, DomainId> _domains = [];
@@ -25,25 +27,36 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
     /// <summary>Memory of processes that serve this one, counted as a cost; bytes.</summary>
     public long CompanionBytes { get; init; }
 
-    private ScanEngine Engine => _engine ??= new ScanEngine(_machine);
+    /// <summary>Threads that wait for an answer of the daemon; null where nobody can.</summary>
+    public IWaitingThreads? Waiting { get; init; }
+
+    /// <summary>What decides.</summary>
+    public ScanEngine Engine => _engine ??= new ScanEngine(_machine);
 
     /// <summary>A process is not settled: the next pass is worth making soon.</summary>
     public bool IsBusy => _participants.Values.Any(p => p.Space is SpaceId space && !Engine.FiguresOf(space).Settled);
 
-    /// <summary>Takes a process in.</summary>
-    public ProcessOutcome Attach(int pid)
+    /// <summary>Takes a process in. One that was taken in for its advice is taken in whole when it is asked for by hand.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="origin">Why.</param>
+    public ProcessOutcome Attach(int pid, Origin origin = Origin.Hand)
     {
         if (_participants.TryGetValue(pid, out Participant? known) && known.Space is SpaceId taken)
         {
             if (!PidFd.HasEnded(_machine[taken].PidFd))
+            {
+                known.Origin = origin;
+                TakeAdvice(known, _machine[taken]);
                 return Outcome(known);
+            }
+
             Forget(known, "it ended");
         }
 
         if (_participants.Count >= MaxParticipants)
             return new ProcessOutcome(pid, false, "skipped", $"the daemon serves {MaxParticipants} processes already");
         string? reason = Eligibility.Refuse(pid, out string name, out string domain, out _);
-        Participant participant = new(pid) { Name = name, Domain = domain };
+        Participant participant = new(pid) { Name = name, Domain = domain, Origin = origin };
         try
         {
             if (reason is null)
@@ -92,7 +105,7 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
             _machine.Adopt(domain, pool!);
         Participant participant = new(pid) { Name = ProcessStatus.TryRead($"/proc/{pid}/status")?.Name ?? "", Domain = record.Domain };
         _participants[pid] = participant;
-        Enter(participant, new LiveSpace(new SpaceId(_nextSpace++), pid, pidfd!, domain, _machine.PoolOf(domain), session!, pagemap));
+        Enter(participant, new LiveSpace(new SpaceId(_nextSpace++), pid, pidfd!, domain, _machine.PoolOf(domain), session!, pagemap, Waiting));
         return outcome;
     }
 
@@ -124,29 +137,67 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
     /// <summary>The processes that were asked for.</summary>
     public int[] Pids() => [.. _participants.Keys.Order()];
 
-    /// <summary>Visits one process, or leaves it when it must be left.</summary>
-    /// <returns>False when nothing has happened in it: the figures are what they were.</returns>
-    public bool Visit(int pid)
+    /// <summary>Visits one process, or goes on with its visit, or leaves it when it must be left.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="pages">Pages that may be looked at; less those that were, afterwards.</param>
+    public VisitProgress Visit(int pid, ref long pages)
     {
         if (!_participants.TryGetValue(pid, out Participant? participant) || participant.Space is not SpaceId id)
-            return false;
-        Visit(participant, id);
-        return participant.Space is null || !_machine[id].IsIdle;
+            return VisitProgress.Nothing;
+        LiveSpace space = _machine[id];
+        if (!participant.InVisit)
+        {
+            space.Observe();
+            // Advice that is given or taken back shows in nothing that is cheap to look at.
+            if (participant.Origin == Origin.Advice && Stopwatch.GetElapsedTime(participant.AdviceReadAt) >= AdviceInterval)
+                (space.MustList, participant.AdviceReadAt) = (true, Stopwatch.GetTimestamp());
+            if (!LookAfter(participant, space))
+                return VisitProgress.Something;
+        }
+
+        VisitOutcome outcome = Engine.Visit(id, ref pages);
+        participant.InVisit = outcome == VisitOutcome.Unfinished;
+        switch (outcome)
+        {
+            case VisitOutcome.Unfinished:
+                return VisitProgress.Unfinished;
+            case VisitOutcome.Ended:
+                LookAfterChildren(space);
+                if (participant.Origin == Origin.Advice)
+                    HonourAdvice(participant, space);
+                return participant.Space is null ? VisitProgress.Something : space.IsIdle ? VisitProgress.Nothing : VisitProgress.Something;
+            default:
+                ForgetGone(participant, space);
+                return VisitProgress.Something;
+        }
     }
 
-    private void Visit(Participant participant, SpaceId id)
+    /// <summary>What a visit does besides scanning, for a scanner that stands still: leaves processes that have ended or must be left, and takes children in.</summary>
+    public void Keep(int pid)
+    {
+        if (!_participants.TryGetValue(pid, out Participant? participant) || participant.Space is not SpaceId id)
+            return;
+        LiveSpace space = _machine[id];
+        if (!LookAfter(participant, space))
+            return;
+        if (Directory.Exists($"/proc/{pid}/task/{space.Session.ExecutorThread}"))
+            LookAfterChildren(space);
+        else
+            ForgetGone(participant, space);
+    }
+
+    /// <returns>False when it was left, or is about to end.</returns>
+    private bool LookAfter(Participant participant, LiveSpace space)
     {
         int pid = participant.Pid;
-        LiveSpace space = _machine[id];
         if (ProcessStatus.TryRead($"/proc/{pid}/status") is not { } status || PidFd.HasEnded(space.PidFd))
         {
             Forget(participant, "it ended");
             _participants.Remove(pid);
-            return;
+            return false;
         }
 
         participant.Name = status.Name;
-        space.Observe();
         string? reason = Eligibility.Changed(pid, status, space.IsIdle) ??
             (participant.Domain != $"uid:{status.Uids.Effective}" ? "its user changed" : space.LocksWhatItMaps ? "it locks all memory that it maps from now on (mlockall with MCL_FUTURE)" : null);
         if (reason is not null)
@@ -155,7 +206,7 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
             {
                 participant.Reason = reason;
                 Forget(participant, reason);
-                return;
+                return false;
             }
 
             space.ForgetLook(); // tried again at the next visit
@@ -165,67 +216,112 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
         {
             // Its last own thread has ended, without ending the process: our threads must not keep it alive.
             _ = space.Session.Leave();
-            return;
+            return false;
         }
 
-        if (Engine.Visit(id))
-        {
-            if (!space.IsIdle || space.Inherited.Count > 0)
-                Offspring.Look(space);
-            AdoptChildren(space, all: false);
-            return;
-        }
+        return true;
+    }
 
+    private void LookAfterChildren(LiveSpace space)
+    {
+        if (!space.IsIdle || space.Inherited.Count > 0)
+            Offspring.Look(space);
+        AdoptChildren(space, all: false);
+    }
+
+    private void ForgetGone(Participant participant, LiveSpace space)
+    {
         bool running = !PidFd.HasEnded(space.PidFd);
         Forget(participant, running ? "it called exec" : "it ended");
         if (running)
             participant.Reason = "it called exec and is another program now; attach it again";
         else
-            _participants.Remove(pid);
+            _participants.Remove(participant.Pid);
     }
 
-    /// <summary>Ends a pass.</summary>
-    public void EndPass()
+    /// <summary>Ends a pass: it counts as a full scan if there was anything to scan.</summary>
+    /// <returns>Whether it counts.</returns>
+    public bool EndPass()
     {
+        bool counts = Engine.HasWork;
         WorldStop.LookAfterLingering();
-        Engine.EndPass();
+        if (counts)
+            Engine.EndPass();
+        else
+            Engine.SweepFrames();
+        return counts;
+    }
+
+    /// <summary>What must be looked after while the scanner stands still.</summary>
+    public void KeepAll()
+    {
+        foreach (int pid in Pids())
+            Keep(pid);
+        WorldStop.LookAfterLingering();
+        Engine.SweepFrames();
+    }
+
+    /// <summary>Gives every page its own copy, and forgets all records; everybody stays taken in (E3).</summary>
+    /// <returns>What the engine says of it; interrupted where a process could not be worked on, and the rest is left as it is.</returns>
+    public BreakOutcome UnmergeAll()
+    {
+        foreach (int pid in Pids())
+        {
+            if (_participants[pid].Space is SpaceId parent)
+                _ = AdoptChildren(_machine[parent], all: true);
+        }
+
+        foreach (Participant participant in _participants.Values)
+        {
+            participant.InVisit = false;
+            if (participant.Space is not SpaceId id)
+                continue;
+            LiveSpace space = _machine[id];
+            if (!LiveMachine.UnmergeAll(space))
+                return BreakOutcome.Interrupted;
+            // Its memory is tracked no more, and its areas are not what the engine thinks.
+            space.MustList = true;
+            space.ForgetLook();
+        }
+
+        return Engine.UnmergeAll();
     }
 
     /// <summary>The figures as they are now.</summary>
-    public StatusReport Report()
+    /// <param name="run">What the scanner is told to do.</param>
+    /// <param name="controlDirectory">Where the control files are; empty where they are not served.</param>
+    /// <param name="control">What the control files say.</param>
+    public StatusReport Report(RunState run, string controlDirectory, out ControlFigures control)
     {
-        long frames = 0, users = 0, held = 0, agents = 0;
+        control = Engine.ControlFigures;
+        long users = 0, held = 0, agents = 0;
         List<DomainReport> domains = [];
         foreach ((string name, DomainId domain) in _domains)
         {
             DomainFigures figures = Engine.FiguresOf(domain);
             domains.Add(new DomainReport(name, figures.Frames, figures.Users - figures.Frames));
-            frames += figures.Frames;
             users += figures.Users;
             held += figures.FramesHeld;
         }
 
-        long page = _machine.PageSize, unique = 0, changing = 0, zeroed = 0;
+        long page = _machine.PageSize;
         double framePerUser = users == 0 ? 0 : (double)held / users;
         long tracked = 0;
         foreach (Participant participant in _participants.Values)
         {
             if (participant.Space is not SpaceId id)
                 continue;
-            SpaceFigures figures = Engine.FiguresOf(id);
-            unique += figures.Counts.Unique;
-            changing += figures.Counts.Volatile;
-            zeroed += figures.Counts.Zeroed;
-            tracked += figures.Counts.Tracked;
+            tracked += Engine.FiguresOf(id).Counts.Tracked;
             agents += AgentCost.ResidentBytes + _machine[id].Session.FrameBytes;
         }
 
         long metadata = Engine.MetadataBytes;
         ProcessReport[] processes = [.. _participants.Values.OrderBy(p => p.Pid).Select(p => Describe(p, framePerUser, tracked == 0 ? 0 : (double)metadata / tracked))];
         long rss = Environment.WorkingSet;
-        long profit = (users - held + zeroed) * page - rss - agents - CompanionBytes;
-        return new StatusReport(1, Engine.FullScans, Engine.PagesScanned, frames, users - frames, unique, changing, zeroed, (int)page, profit,
-            new DaemonReport(Environment.ProcessId, rss, metadata, held * page), [.. domains], processes);
+        long profit = (users - held + control.ZeroPages) * page - rss - agents - CompanionBytes;
+        EngineFigures whole = control.Engine;
+        return new StatusReport((int)run, whole.FullScans, whole.PagesScanned, whole.PagesShared, whole.PagesSharing, whole.PagesUnshared, whole.PagesVolatile, control.ZeroPages,
+            (int)page, profit, control.GeneralProfitBytes, controlDirectory, new DaemonReport(Environment.ProcessId, rss, metadata, held * page), [.. domains], processes);
     }
 
     /// <inheritdoc/>
@@ -277,11 +373,12 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
             throw refused as AttachException ?? new AttachException($"its agent cannot be written down under {DaemonHost.RunDirectory}: {refused.Message}");
         }
 
-        Enter(participant, new LiveSpace(new SpaceId(_nextSpace++), pid, pidfd!, domain, pool, session, pagemap));
+        Enter(participant, new LiveSpace(new SpaceId(_nextSpace++), pid, pidfd!, domain, pool, session, pagemap, Waiting));
     }
 
     private void Enter(Participant participant, LiveSpace space)
     {
+        TakeAdvice(participant, space);
         _machine.Add(space);
         Engine.Add(space.Id, space.Domain);
         participant.Space = space.Id;
@@ -305,7 +402,7 @@ internal sealed class Coordinator(ILogger logger, AgentRecords records) : IDispo
             if (_participants.TryGetValue(child.Pid, out Participant? known) && known.Space is not null)
                 continue;
             string? reason = Eligibility.Refuse(child.Pid, out string name, out string domain, out _);
-            Participant participant = new(child.Pid) { Name = name, Domain = domain };
+            Participant participant = new(child.Pid) { Name = name, Domain = domain, Origin = _participants[space.Pid].Origin };
             try
             {
                 if (reason is null && domain != NameOf(space.Domain))

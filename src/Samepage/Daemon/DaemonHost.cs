@@ -1,7 +1,11 @@
 using System.Diagnostics;
 using System.Net.Sockets;
+using System.Runtime.InteropServices;
 using System.Text.Json.Serialization.Metadata;
 using Samepage.Api;
+using Samepage.Linux.Fuse;
+using Samepage.Linux.Processes;
+using Samepage.Rules;
 
 namespace Samepage.Daemon;
 
@@ -19,12 +23,17 @@ internal static class DaemonHost
 
     /// <summary>Serves until SIGTERM or SIGINT; then gives everybody back.</summary>
     /// <returns>0 when everybody was given back; 1 when the daemon could not serve; 3 when it is not permitted to.</returns>
-    public static async Task<int> RunAsync(CancellationToken cancellation)
+    /// <exception cref="RuleFileException">The rules cannot be taken.</exception>
+    /// <param name="rulesPath">The file of rules; null to take in nobody but by hand.</param>
+    /// <param name="cancellation">Ends it.</param>
+    public static async Task<int> RunAsync(string? rulesPath, CancellationToken cancellation)
     {
         FileStream? held;
+        RuleSet rules = rulesPath is null ? RuleSet.None : RuleFile.Read(rulesPath);
         try
         {
-            Directory.CreateDirectory(RunDirectory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+            // Everybody may pass, to the control files; the socket and the agents' records are root's alone.
+            Directory.CreateDirectory(RunDirectory, (UnixFileMode)0b111_101_101);
             for (long since = Stopwatch.GetTimestamp(); (held = TryLock()) is null; await Task.Delay(20, cancellation))
             {
                 if (await IsServedAsync(cancellation))
@@ -49,13 +58,20 @@ internal static class DaemonHost
         }
 
         using FileStream mine = held;
-        await using WebApplication application = Build();
+        await using WebApplication application = Build(rules, rulesPath);
         ILogger logger = application.Services.GetRequiredService<ILogger<ScannerService>>();
         if (await Recovery.RunAsync(RunDirectory, RecoveryBound, logger, cancellation) is > 0 and int left)
             logger.LogError("{Count} processes of a daemon that died could not be given back: they stay merged, and right; see samepage recover --help", left);
         Guardian guardian = application.Services.GetRequiredService<Guardian>();
         ScannerService scanner = application.Services.GetRequiredService<ScannerService>();
-        scanner.Start();
+        await scanner.Start();
+        FuseSession controlFiles = application.Services.GetRequiredService<FuseSession>();
+        ServeControlFiles(controlFiles, scanner, logger);
+        using PosixSignalRegistration hangup = PosixSignalRegistration.Create(PosixSignal.SIGHUP, context =>
+        {
+            context.Cancel = true;
+            _ = Reload(scanner, rulesPath, logger);
+        });
         await application.StartAsync(cancellation);
         File.SetUnixFileMode(SocketPath, UnixFileMode.UserRead | UnixFileMode.UserWrite);
         Console.Out.WriteLine("ready");
@@ -63,6 +79,7 @@ internal static class DaemonHost
         await application.WaitForShutdownAsync(cancellation);
         if (await scanner.StopAsync())
             guardian.AllIsWell();
+        controlFiles.Dispose();
         File.Delete(SocketPath);
         return Environment.ExitCode;
     }
@@ -82,6 +99,7 @@ internal static class DaemonHost
                 return 1;
             }
 
+            FuseMount.Clear(Api.RunDirectory.ControlPath(RunDirectory));
             using ILoggerFactory loggers = LoggerFactory.Create(Log);
             int left = await Recovery.RunAsync(RunDirectory, bound, loggers.CreateLogger("samepage.recover"), cancellation);
             if (left > 0)
@@ -92,6 +110,24 @@ internal static class DaemonHost
         {
             await Console.Error.WriteLineAsync($"samepage: cannot use {RunDirectory}: {refused.Message} Run it as root.");
             return 3;
+        }
+    }
+
+    /// <summary>Serves the control files. Without them the daemon does its work all the same.</summary>
+    private static void ServeControlFiles(FuseSession session, ScannerService scanner, ILogger logger)
+    {
+        string path = "";
+        try
+        {
+            path = Api.RunDirectory.ControlPath(RunDirectory);
+            FuseMount.Clear(path);
+            Directory.CreateDirectory(path);
+            session.Serve(path, new ControlTree(scanner));
+            scanner.ControlDirectory = path;
+        }
+        catch (Exception refused) when (refused is IOException or UnauthorizedAccessException)
+        {
+            logger.LogWarning("no control files {Path}: {Why}; they need /dev/fuse (modprobe fuse) and CAP_SYS_ADMIN; all else works", path, refused.Message);
         }
     }
 
@@ -134,31 +170,55 @@ internal static class DaemonHost
         }
     }
 
-    private static WebApplication Build()
+    /// <summary>Reads the rules again. Bad ones are refused, and the old ones stay in force.</summary>
+    /// <returns>What is wrong; empty when they are in force.</returns>
+    private static async Task<string> Reload(ScannerService scanner, string? rulesPath, ILogger logger)
+    {
+        try
+        {
+            await scanner.UseAsync(rulesPath is null ? RuleSet.None : RuleFile.Read(rulesPath));
+            logger.LogInformation("the rules were read again: {Path}", rulesPath ?? "none are used");
+            return "";
+        }
+        catch (RuleFileException wrong)
+        {
+            logger.LogError("the old rules stay in force: {Why}", wrong.Message);
+            return wrong.Message;
+        }
+    }
+
+    private static WebApplication Build(RuleSet rules, string? rulesPath)
     {
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
         Log(builder.Logging);
         builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = TimeSpan.FromMinutes(5));
         builder.Services.AddSingleton<Guardian>();
+        builder.Services.AddSingleton<FuseSession>();
+        builder.Services.AddSingleton<IWaitingThreads>(services => services.GetRequiredService<FuseSession>());
+        builder.Services.AddSingleton(rules);
         builder.Services.AddSingleton<ScannerService>();
         builder.Services.ConfigureHttpJsonOptions(options => options.SerializerOptions.TypeInfoResolverChain.Insert(0, ApiJson.Default));
         builder.WebHost.ConfigureKestrel(options => options.ListenUnixSocket(SocketPath));
         WebApplication application = builder.Build();
-        Map(application, application.Services.GetRequiredService<ScannerService>());
+        Map(application, application.Services.GetRequiredService<ScannerService>(), rulesPath);
         return application;
     }
 
-    private static void Map(WebApplication application, ScannerService scanner)
+    private static void Map(WebApplication application, ScannerService scanner, string? rulesPath)
     {
+        ILogger logger = application.Services.GetRequiredService<ILogger<ScannerService>>();
+        application.MapPost("/v1/reload", async () => await Reload(scanner, rulesPath, logger) is { Length: > 0 } wrong
+            ? Refused($"the old rules stay in force: {wrong}", 400)
+            : Json(new ReloadReply(rulesPath ?? ""), ApiJson.Default.ReloadReply));
         application.MapGet("/v1/status", () => scanner.Status is { } status
             ? Json(status, ApiJson.Default.StatusReport)
             : Refused("the daemon is starting; try again", 503));
         application.MapPost("/v1/attach", async (AttachRequest request) => Check(request.Pids) is { } wrong
             ? Refused(wrong, 400)
-            : Json(await scanner.Ask(c => new OutcomeReply([.. request.Pids.Select(c.Attach)])), ApiJson.Default.OutcomeReply));
+            : Json(await scanner.Ask(c => new OutcomeReply([.. request.Pids.Select(pid => c.Attach(pid))])), ApiJson.Default.OutcomeReply));
         application.MapPost("/v1/detach", async (DetachRequest request) => !request.All && Check(request.Pids) is { } wrong
             ? Refused(wrong, 400)
-            : Json(await scanner.Ask(c => new OutcomeReply([.. (request.All ? c.Pids() : request.Pids).Select(c.Detach)])), ApiJson.Default.OutcomeReply));
+            : Json(await scanner.Ask(c => new OutcomeReply([.. (request.All ? c.Pids() : request.Pids).Select(c.Release)])), ApiJson.Default.OutcomeReply));
     }
 
     private static string? Check(int[]? pids) =>

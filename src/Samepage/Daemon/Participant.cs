@@ -14,9 +14,31 @@ internal sealed class Participant(int pid)
     /// <summary>Why it is skipped; empty while it is taken in.</summary>
     public string Reason { get; set; } = "";
 
+    /// <summary>Why it is taken in.</summary>
+    public Origin Origin { get; set; }
+
+    /// <summary>When its advice was last looked at, as a timestamp; see <see cref="Origin.Advice"/>.</summary>
+    public long AdviceReadAt { get; set; }
+
     /// <summary>Its space while it is taken in.</summary>
     public SpaceId? Space { get; set; }
 
+    /// <summary>A visit to it has begun and not ended.</summary>
+    public bool InVisit { get; set; }
+
     /// <summary>It is being given back.</summary>
     public bool Detaching { get; set; }
+}
+
+/// <summary>What came of a visit.</summary>
+internal enum VisitProgress
+{
+    /// <summary>Nothing has happened in it: the figures are what they were.</summary>
+    Nothing,
+
+    /// <summary>It has come to its end, one way or the other.</summary>
+    Something,
+
+    /// <summary>It goes on where it stopped.</summary>
+    Unfinished,
 }

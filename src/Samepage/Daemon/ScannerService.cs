@@ -1,37 +1,79 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using Samepage.Api;
+using Samepage.Engine;
+using Samepage.Engine.Control;
 using Samepage.Linux;
 using Samepage.Linux.Processes;
+using Samepage.Rules;
 
 namespace Samepage.Daemon;
 
-/// <summary>The scanner's thread: passes over all processes, and the requests that come in between. Everything that touches a target runs here.</summary>
-/// <remarks>Requests are served between two visits. <see cref="Status"/> is the figures of the last moment between visits, and can be read by any thread.</remarks>
-internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian guardian, IHostApplicationLifetime lifetime) : IDisposable
+/// <summary>The scanner's thread: passes over all processes in batches, and the requests that come in between. Everything that touches a target runs here.</summary>
+/// <remarks>Requests are served between two visits. <see cref="Status"/> and <see cref="Read"/> show the last moment between visits, and are any thread's.</remarks>
+internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian guardian, IHostApplicationLifetime lifetime, IWaitingThreads waiting, RuleSet rules) : IDisposable
 {
-    private static readonly TimeSpan BusyPause = TimeSpan.FromMilliseconds(50), IdlePause = TimeSpan.FromSeconds(1);
+    /// <summary>A daemon is started to scan, and tracks writes: its batches are larger than the kernel's by default, for a page costs it much less.</summary>
+    private static readonly ScanDefaults Defaults = new(RunState.Running, PagesToScan: 262_144, SleepMilliseconds: 20, UsesZeroPage: true);
+
+    /// <summary>With nothing left to do a pass a second is enough; and as often processes are looked after while nothing is scanned.</summary>
+    private static readonly TimeSpan IdlePause = TimeSpan.FromSeconds(1);
+
     private readonly ConcurrentQueue<Action<Coordinator>> _requests = [];
     private readonly EventSignal _asked = new();
     private readonly TaskCompletionSource<bool> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private volatile StatusReport? _status;
+    private readonly TaskCompletionSource _ready = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private volatile Published? _published;
+    private volatile ScanControl? _control;
+    private Discovery? _discovery;
     private volatile bool _stopping;
+    private volatile string _controlDirectory = "";
 
     /// <summary>The latest figures; null before the thread runs.</summary>
-    public StatusReport? Status => _status;
+    public StatusReport? Status => _published?.Status;
 
-    /// <summary>Starts the thread.</summary>
-    public void Start() => new Thread(Run) { Name = "scanner", IsBackground = false }.Start();
+    /// <summary>Where the control files are served; empty while they are not.</summary>
+    public string ControlDirectory
+    {
+        get => _controlDirectory;
+        set => _controlDirectory = value;
+    }
 
-    /// <summary>Runs a request on the scanner's thread.</summary>
+    private TimeSpan Sleep => TimeSpan.FromMilliseconds(_control!.SleepMilliseconds);
+
+    private bool Scans => _control is { Run: RunState.Running, PagesToScan: > 0 };
+
+    /// <summary>Starts the thread; when the task ends there are figures, and it takes requests.</summary>
+    public Task Start()
+    {
+        new Thread(Run) { Name = "scanner", IsBackground = false }.Start();
+        return _ready.Task;
+    }
+
+    /// <summary>What a control file says; null when there is no such file.</summary>
+    public string? Read(string file) => _published is { } published ? _control?.Read(file, published.Control) : null;
+
+    /// <summary>Writes a control file. When the task ends it is so.</summary>
+    public Task<ControlOutcome> WriteAsync(string file, string text) => Ask(_ => _control!.Write(file, text));
+
+    /// <summary>Puts other rules in force. When the task ends, those that they would not have taken in are given back.</summary>
+    public Task UseAsync(RuleSet changed) => Ask(_ =>
+    {
+        _discovery!.Use(changed);
+        return true;
+    });
+
+    /// <summary>Runs a request on the scanner's thread. When the task ends, the figures tell of it.</summary>
     public Task<T> Ask<T>(Func<Coordinator, T> request)
     {
         TaskCompletionSource<T> answer = new(TaskCreationOptions.RunContinuationsAsynchronously);
-        Put(coordinator =>
+        _requests.Enqueue(coordinator =>
         {
             try
             {
-                answer.SetResult(request(coordinator));
+                T result = request(coordinator);
+                Publish(coordinator);
+                answer.SetResult(result);
             }
             catch (Exception failed)
             {
@@ -39,6 +81,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
                 answer.SetException(failed);
             }
         });
+        _asked.Set();
         return answer.Task;
     }
 
@@ -54,21 +97,24 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     /// <inheritdoc/>
     public void Dispose() => _asked.Dispose();
 
-    private void Put(Action<Coordinator> request)
-    {
-        _requests.Enqueue(request);
-        _asked.Set();
-    }
-
     private void Run()
     {
         try
         {
             Scheduling.BeNice(5);
-            using Coordinator coordinator = new(logger, new AgentRecords(DaemonHost.RunDirectory)) { CompanionBytes = guardian.ResidentBytes };
-            _status = coordinator.Report();
+            using Coordinator coordinator = new(logger, new AgentRecords(DaemonHost.RunDirectory)) { CompanionBytes = guardian.ResidentBytes, Waiting = waiting };
+            _control = new ScanControl(coordinator.Engine, Defaults, coordinator.UnmergeAll);
+            _discovery = new Discovery(coordinator, rules);
+            Publish(coordinator);
+            _ready.SetResult();
             while (!_stopping)
-                Pass(coordinator);
+            {
+                if (Scans)
+                    Pass(coordinator, _control);
+                else
+                    Pause(coordinator, () => Scans ? TimeSpan.Zero : TimeSpan.MaxValue);
+            }
+
             bool all = true;
             foreach (int pid in coordinator.Pids())
             {
@@ -85,34 +131,62 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
             // The guardian gives everybody back when this process ends: better than going on with a state that nobody understands.
             logger.LogCritical(failed, "the scanner failed; the daemon ends, and its guardian gives every process back");
             _ended.SetException(failed);
+            _ready.TrySetException(failed);
             Environment.ExitCode = 1;
             lifetime.StopApplication();
         }
     }
 
-    private void Pass(Coordinator coordinator)
+    /// <summary>One pass over all processes, in batches. It is given up when the scanner is to stand still.</summary>
+    private void Pass(Coordinator coordinator, ScanControl control)
     {
         long start = Stopwatch.GetTimestamp();
+        TimeSpan processor = Environment.CpuUsage.TotalTime;
+        long left = control.PagesToScan;
         foreach (int pid in coordinator.Pids())
         {
-            Serve(coordinator, TimeSpan.Zero);
-            if (_stopping)
-                return;
-            if (coordinator.Visit(pid))
-                _status = coordinator.Report();
+            for (VisitProgress progress = VisitProgress.Unfinished; progress == VisitProgress.Unfinished;)
+            {
+                Serve(coordinator, TimeSpan.Zero);
+                if (_stopping || !Scans)
+                    return;
+                progress = coordinator.Visit(pid, ref left);
+                if (progress != VisitProgress.Nothing)
+                    Publish(coordinator);
+                if (left > 0)
+                    continue;
+                Pause(coordinator, () => Sleep);
+                left = control.PagesToScan;
+            }
         }
 
-        coordinator.EndPass();
-        _status = coordinator.Report();
-        TimeSpan pause = coordinator.IsBusy ? BusyPause : IdlePause;
-        do
+        _discovery!.LookNowAndThen();
+        if (coordinator.EndPass())
+            control.PassEnded(Stopwatch.GetElapsedTime(start), Environment.CpuUsage.TotalTime - processor);
+        Publish(coordinator);
+        Pause(coordinator, () => coordinator.IsBusy || Sleep > IdlePause || !Scans ? Sleep : IdlePause);
+    }
+
+    /// <summary>Waits, serves what comes meanwhile, and looks after the processes now and then.</summary>
+    /// <param name="coordinator">Whose they are.</param>
+    /// <param name="length">How long; asked again after each request.</param>
+    private void Pause(Coordinator coordinator, Func<TimeSpan> length)
+    {
+        long start = Stopwatch.GetTimestamp(), kept = start;
+        while (!_stopping && length() - Stopwatch.GetElapsedTime(start) is var left && left > TimeSpan.Zero)
         {
-            TimeSpan left = pause - Stopwatch.GetElapsedTime(start);
-            Serve(coordinator, left > TimeSpan.Zero ? left : TimeSpan.Zero);
-            if (coordinator.IsBusy && pause != BusyPause)
-                pause = BusyPause;
+            TimeSpan untilKept = IdlePause - Stopwatch.GetElapsedTime(kept);
+            if (untilKept <= TimeSpan.Zero)
+            {
+                coordinator.KeepAll();
+                _discovery!.LookNowAndThen();
+                Publish(coordinator);
+                kept = Stopwatch.GetTimestamp();
+                continue;
+            }
+
+            Serve(coordinator, left < untilKept ? left : untilKept);
         }
-        while (!_stopping && Stopwatch.GetElapsedTime(start) < pause);
     }
 
     /// <summary>Serves what waits, and waits at most so long for the first.</summary>
@@ -124,9 +198,15 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
         if (!_requests.IsEmpty || wait > TimeSpan.Zero)
             _asked.Clear();
         while (_requests.TryDequeue(out Action<Coordinator>? request))
-        {
             request(coordinator);
-            _status = coordinator.Report();
-        }
     }
+
+    private void Publish(Coordinator coordinator)
+    {
+        StatusReport status = coordinator.Report(_control!.Run, _controlDirectory, out ControlFigures control);
+        _published = new Published(status, control);
+    }
+
+    /// <summary>What any thread may see.</summary>
+    private sealed record Published(StatusReport Status, ControlFigures Control);
 }

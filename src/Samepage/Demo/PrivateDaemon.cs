@@ -27,6 +27,7 @@ internal sealed class PrivateDaemon : IAsyncDisposable
         if (Path.GetFileNameWithoutExtension(program) == "dotnet")
             start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "samepage.dll"));
         start.ArgumentList.Add("daemon");
+        start.ArgumentList.Add("--no-rules");
         start.Environment[RunDirectory.Variable] = _runDirectory.FullName;
         _process = Process.Start(start)!;
         _listening = Task.WhenAll(ListenAsync(_process.StandardOutput), ListenAsync(_process.StandardError));

@@ -25,6 +25,9 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
     private static readonly ConcurrentDictionary<string, AreaTraits> KnownFlags = [];
     private readonly List<Mapping> _mappings = [];
 
+    /// <summary>Only what the program has advised to be mergeable may be merged; otherwise all that can be.</summary>
+    public bool AdvisedOnly { get; set; }
+
     /// <summary>Segments by rising address.</summary>
     public List<Segment> Segments { get; } = [];
 
@@ -59,7 +62,7 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
                 continue;
             if (mapping.Inode == pool.Inode && mapping.Device == pool.Device)
                 Segments.Add(new Segment(mapping.Start, mapping.End, AreaKind.Merged, AdviceOf(mapping), mapping.Offset));
-            else if (IsMergeable(mapping))
+            else if (IsMergeable(mapping) && (!AdvisedOnly || mapping.Has("mg")))
                 Segments.Add(new Segment(mapping.Start, mapping.End, AreaKind.Mergeable, AdviceOf(mapping), 0));
         }
 

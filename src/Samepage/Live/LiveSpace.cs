@@ -3,6 +3,7 @@ using Samepage.Agent.Tracing;
 using Samepage.Engine;
 using Samepage.Linux;
 using Samepage.Linux.Frames;
+using Samepage.Linux.Processes;
 using Samepage.Linux.ProcFs;
 
 namespace Samepage.Live;
@@ -17,15 +18,16 @@ internal sealed class LiveSpace : IDisposable
 {
     private static readonly TimeSpan ShortHold = TimeSpan.FromMilliseconds(2), LongHold = TimeSpan.FromMilliseconds(8);
     private const int VisitsBetweenScans = 60;
-    private readonly WorldStop _world = new();
+    private readonly WorldStop _world;
     private Look _look;
     private int _visitsSinceScan, _visitsSinceListing;
 
     /// <summary>What this machine takes for what was estimated: learned from hold to hold.</summary>
     private double _pace = 1.5;
 
-    public LiveSpace(SpaceId id, int pid, FileDescriptor pidfd, DomainId domain, FramePool pool, AgentSession session, Pagemap pagemap)
+    public LiveSpace(SpaceId id, int pid, FileDescriptor pidfd, DomainId domain, FramePool pool, AgentSession session, Pagemap pagemap, IWaitingThreads? waiting)
     {
+        _world = new WorldStop(waiting);
         (Id, Pid, PidFd, Domain, Pool, Session, Pagemap) = (id, pid, pidfd, domain, pool, session, pagemap);
         Map = new AddressSpaceMap(pid, pool);
     }

@@ -44,12 +44,13 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
 
     /// <param name="runFolder">Where it keeps its state; a new folder by default.</param>
     /// <param name="keep">The folder outlives this daemon.</param>
-    public static async Task<DaemonUnderTest> Start(string? runFolder = null, bool keep = false)
+    /// <param name="rules">Its file of rules; without one it takes in nobody but by hand, whatever else runs on this machine.</param>
+    public static async Task<DaemonUnderTest> Start(string? runFolder = null, bool keep = false, string? rules = null)
     {
         Needs.Root();
         runFolder ??= Directory.CreateTempSubdirectory("samepage-test-").FullName;
         var environment = new Dictionary<string, string> { ["SAMEPAGE_RUN_DIR"] = runFolder };
-        LiveProgram process = LiveProgram.StartIn("/", environment, "dotnet", Repository.Program, "daemon");
+        LiveProgram process = LiveProgram.StartIn("/", environment, "dotnet", [Repository.Program, "daemon", .. rules is null ? (string[])["--no-rules"] : ["--config", rules]]);
         await process.Ready(60);
         return new DaemonUnderTest(runFolder, process, keep);
     }

@@ -1,0 +1,190 @@
+using System.Globalization;
+using Tomlyn;
+using Tomlyn.Parsing;
+
+namespace Samepage.Rules;
+
+/// <summary>A file of rules that cannot be taken: where, and why.</summary>
+internal sealed class RuleFileException(string message) : Exception(message);
+
+/// <summary>Reads <c>samepage.toml</c>.</summary>
+/// <remarks><code>
+///   settle_seconds = 5        how long a process is seen to be wanted before it is taken in, 0 to 86400
+///   advised = true            take in what programs have advised to be mergeable
+///   [[include]]               processes to take in whole; [[exclude]]: processes to leave alone
+///   user = "name or id"   cgroup = "/path*"   executable = "/path*"   name = "command"
+/// </code></remarks>
+internal sealed class RuleFile
+{
+    /// <summary>Where the rules are by default.</summary>
+    public const string DefaultPath = "/etc/samepage/samepage.toml";
+
+    private const long SettleSecondsMax = 86_400;
+    private readonly string _path;
+    private readonly TomlParser _parser;
+    private readonly HashSet<string> _given = [];
+    private (int Line, int Column) _place = (1, 1);
+
+    private RuleFile(string path, string text) => (_path, _parser) = (path, TomlParser.Create(text));
+
+    /// <summary>Reads a file.</summary>
+    /// <returns>The rules; those by default when there is no such file.</returns>
+    /// <exception cref="RuleFileException">It cannot be read, or cannot be taken.</exception>
+    public static RuleSet Read(string path)
+    {
+        try
+        {
+            return Parse(path, File.ReadAllText(path));
+        }
+        catch (Exception missing) when (missing is FileNotFoundException or DirectoryNotFoundException)
+        {
+            return RuleSet.Default;
+        }
+        catch (Exception refused) when (refused is IOException or UnauthorizedAccessException)
+        {
+            throw new RuleFileException($"{path} cannot be read: {refused.Message}");
+        }
+    }
+
+    /// <param name="path">Named in errors.</param>
+    /// <param name="text">What the file says.</param>
+    /// <exception cref="RuleFileException">It cannot be taken.</exception>
+    internal static RuleSet Parse(string path, string text)
+    {
+        RuleFile file = new(path, text);
+        try
+        {
+            return file.Parse();
+        }
+        catch (TomlException wrong)
+        {
+            throw new RuleFileException($"{path}:{wrong.Line ?? 1}:{wrong.Column ?? 1}: {wrong.Message}");
+        }
+    }
+
+    private RuleSet Parse()
+    {
+        RuleSet rules = RuleSet.Default;
+        List<Rule> include = [], exclude = [];
+        while (TryNext())
+        {
+            if (_parser.Current.Kind is not TomlParseEventKind.PropertyName)
+                continue;
+            string key = _parser.GetPropertyName();
+            if (key is not ("include" or "exclude"))
+                ExpectFirst(_given, key);
+            switch (key)
+            {
+                case "settle_seconds":
+                    rules = rules with { Settle = TimeSpan.FromSeconds(ReadWhole(SettleSecondsMax)) };
+                    break;
+                case "advised":
+                    Expect(TomlParseEventKind.Boolean, "true or false");
+                    rules = rules with { TakesAdvised = _parser.Current.GetBoolean() };
+                    break;
+                case "include":
+                    ReadRules(include);
+                    break;
+                case "exclude":
+                    ReadRules(exclude);
+                    break;
+                case var unknown:
+                    throw Wrong($"'{unknown}' is not known here; known are settle_seconds, advised, [[include]] and [[exclude]]");
+            }
+        }
+
+        return rules with { Include = include, Exclude = exclude };
+    }
+
+    private void ReadRules(List<Rule> rules)
+    {
+        Expect(TomlParseEventKind.StartArray, "a list of tables: write [[include]] or [[exclude]]");
+        while (Next().Kind != TomlParseEventKind.EndArray)
+        {
+            if (_parser.Current.Kind != TomlParseEventKind.StartTable)
+                throw Wrong("a rule is a table: write [[include]] or [[exclude]], and its lines below");
+            rules.Add(ReadRule());
+        }
+    }
+
+    private Rule ReadRule()
+    {
+        RuleFileException empty = Wrong("a rule without user, cgroup, executable or name would be about every process");
+        HashSet<string> given = [];
+        Rule rule = new(null, null, null, null);
+        while (Next().Kind == TomlParseEventKind.PropertyName)
+        {
+            string key = _parser.GetPropertyName();
+            if (key is not ("user" or "cgroup" or "executable" or "name"))
+                throw Wrong($"'{key}' is not known in a rule; known are user, cgroup, executable and name");
+            ExpectFirst(given, key);
+            if (key == "user" && Next().Kind == TomlParseEventKind.Integer)
+            {
+                rule = rule with { User = (int)Whole(int.MaxValue) };
+                continue;
+            }
+
+            if (key != "user")
+                Next();
+            if (_parser.Current.Kind != TomlParseEventKind.String || _parser.GetString().Length == 0)
+                throw Wrong($"{key}: a text is wanted, in quotation marks");
+            string text = _parser.GetString();
+            rule = key switch
+            {
+                "user" => rule with { User = UserOf(text) },
+                "cgroup" => rule with { Cgroup = text },
+                "executable" => rule with { Executable = text },
+                _ => rule with { Name = text },
+            };
+        }
+
+        return rule != new Rule(null, null, null, null) ? rule : throw empty;
+    }
+
+    private int UserOf(string text)
+    {
+        if (int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int id))
+            return id;
+        foreach (string line in File.ReadLines("/etc/passwd"))
+        {
+            string[] fields = line.Split(':');
+            if (fields.Length > 2 && fields[0] == text && int.TryParse(fields[2], NumberStyles.None, CultureInfo.InvariantCulture, out id))
+                return id;
+        }
+
+        throw Wrong($"user: /etc/passwd has no '{text}'; name one that it has, or a number");
+    }
+
+    private long ReadWhole(long most)
+    {
+        Expect(TomlParseEventKind.Integer, $"a whole number from 0 to {most}");
+        return Whole(most);
+    }
+
+    private long Whole(long most) => _parser.Current.GetInt64() is >= 0 and var value && value <= most ? value : throw Wrong($"a whole number from 0 to {most} is wanted");
+
+    private TomlParseEvent Next() => TryNext() ? _parser.Current : throw Wrong("the file ends in the middle of a rule");
+
+    /// <summary>Goes on, and notes the place: not every event has one.</summary>
+    private bool TryNext()
+    {
+        bool any = _parser.MoveNext();
+        if (any && _parser.Current.Line > 0)
+            _place = (_parser.Current.Line, _parser.Current.Column);
+        return any;
+    }
+
+    private void ExpectFirst(HashSet<string> given, string key)
+    {
+        if (!given.Add(key))
+            throw Wrong($"'{key}' is given twice");
+    }
+
+    private void Expect(TomlParseEventKind kind, string wanted)
+    {
+        if (Next().Kind != kind)
+            throw Wrong($"{wanted} is wanted");
+    }
+
+    private RuleFileException Wrong(string why) => new($"{_path}:{_place.Line}:{_place.Column}: {why}");
+}

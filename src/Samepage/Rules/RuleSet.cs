@@ -1,0 +1,38 @@
+using System.IO.Enumeration;
+
+namespace Samepage.Rules;
+
+/// <summary>Which processes are taken in by themselves.</summary>
+/// <param name="Settle">How long a process has to be seen to be wanted before it is taken in.</param>
+/// <param name="TakesAdvised">Memory that programs have advised to be mergeable is taken in.</param>
+/// <param name="Include">A process that one of these is about is taken in whole.</param>
+/// <param name="Exclude">A process that one of these is about is not taken in but by hand, whatever else speaks for it.</param>
+internal sealed record RuleSet(TimeSpan Settle, bool TakesAdvised, IReadOnlyList<Rule> Include, IReadOnlyList<Rule> Exclude)
+{
+    /// <summary>What holds where no file says otherwise.</summary>
+    public static RuleSet Default { get; } = new(TimeSpan.FromSeconds(5), true, [], []);
+
+    /// <summary>Takes nobody in.</summary>
+    public static RuleSet None { get; } = Default with { TakesAdvised = false };
+
+    /// <summary>Nobody is looked for.</summary>
+    public bool IsIdle => !TakesAdvised && Include.Count == 0;
+
+    public bool Includes(ProcessFacts facts) => Include.Any(rule => rule.IsAbout(facts));
+
+    public bool Excludes(ProcessFacts facts) => Exclude.Any(rule => rule.IsAbout(facts));
+}
+
+/// <summary>Says which processes it is about: those for which all that is given holds. Texts may have <c>*</c> and <c>?</c> in them.</summary>
+/// <param name="User">The effective user id.</param>
+/// <param name="Cgroup">The path of the control group.</param>
+/// <param name="Executable">The path of the program.</param>
+/// <param name="Name">The command name, up to 15 characters.</param>
+internal sealed record Rule(int? User, string? Cgroup, string? Executable, string? Name)
+{
+    public bool IsAbout(ProcessFacts facts) =>
+        (User is null || User == facts.User) && Fits(Name, facts.Name) && (Cgroup is null || Fits(Cgroup, facts.Cgroup)) && (Executable is null || Fits(Executable, facts.Executable));
+
+    private static bool Fits(string? pattern, string text) =>
+        pattern is null || FileSystemName.MatchesSimpleExpression(pattern.Replace("\\", "\\\\", StringComparison.Ordinal), text, ignoreCase: false);
+}
