@@ -24,8 +24,8 @@ public sealed partial class OptInTests
         await using var together = new Together(advised);
         // Half of their memory, three quarters of it common.
         foreach (LiveProgram program in advised)
-            await daemon.Merged(program, 1536);
-        await daemon.Merged(whole, 1536);
+            await daemon.Merged(program, 1536, 90);
+        await daemon.Merged(whole, 1536, 90);
         await Until.True(async () => (await daemon.Status()).Of(advised[0].Pid).Settled, 30, "it settles");
         Assert.InRange((await daemon.Status()).Of(advised[0].Pid).PagesTracked, 2048, 2048);
         Assert.Equal("absent", (await daemon.Status()).Of(silent.Pid).State);
