@@ -50,6 +50,9 @@ public sealed class AbiTests
         #ifndef PIDFD_THREAD
         #define PIDFD_THREAD O_EXCL
         #endif
+        #ifndef MFD_EXEC
+        #define MFD_EXEC 0x0010U
+        #endif
         #ifndef UFFD_FEATURE_WP_UNPOPULATED
         #define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
         #endif

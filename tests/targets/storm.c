@@ -503,6 +503,8 @@ static void run_errands(pid_t whose)
 {
     struct errand errand;
     unsigned char page[PAGE];
+    close(errands[1]); /* or its end would never be seen here */
+    close(errands_done[0]);
     while (read(errands[0], &errand, sizeof errand) == sizeof errand) {
         page_fill(page, errand.seed);
         struct iovec from = {page, PAGE}, to = {errand.to, PAGE};
