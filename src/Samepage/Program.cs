@@ -2,6 +2,7 @@ using Samepage.Cli;
 
 return await CommandLine.RunAsync(args,
 [
+    EstimateCommand.Create(),
     AttachCommand.Create(),
     DetachCommand.Create(),
     StatusCommand.Create(),

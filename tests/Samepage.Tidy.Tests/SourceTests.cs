@@ -55,6 +55,7 @@ public sealed partial class SourceTests
     [InlineData("demo")]
     [InlineData("recover")]
     [InlineData("simulate")]
+    [InlineData("estimate")]
     public void TheReadmeShowsEverySubcommand(string subcommand)
     {
         string path = Path.Combine(Repository.Root, "README.md");

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
+using Samepage.Estimate;
 
 namespace Samepage.Cli;
 
@@ -33,7 +34,8 @@ internal sealed record AttachReport(AttachedProcess[] Processes, long PagesMerge
 internal sealed record AttachedProcess(
     int Pid, string Name, bool Done, string State, string Reason, bool Settled, long PagesMerged, long ZeroPages, long ProfitBytes);
 
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, WriteIndented = true)]
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, WriteIndented = true, UseStringEnumConverter = true)]
 [JsonSerializable(typeof(AttachReport))]
 [JsonSerializable(typeof(SimulationReply))]
+[JsonSerializable(typeof(EstimateReport))]
 internal sealed partial class CliJson : JsonSerializerContext;
