@@ -3,6 +3,7 @@ using Samepage.Cli;
 return await CommandLine.RunAsync(args,
 [
     EstimateCommand.Create(),
+    FleetCommand.Create(),
     AttachCommand.Create(),
     DetachCommand.Create(),
     StatusCommand.Create(),

@@ -45,8 +45,8 @@ public sealed class CensusRun : IDisposable
     /// <summary>Is told now and then how far it has come, on any thread.</summary>
     public Action<CensusProgress>? OnProgress { get; init; }
 
-    /// <summary>Is given the records after the first sample, before they are counted: the fingerprints of the pages.</summary>
-    internal Action<PageTable, PageSource[]>? OnFingerprints { get; init; }
+    /// <summary>Is given the pages whose content was read, after the first sample; valid during the call.</summary>
+    public Action<IEnumerable<Fingerprint>>? OnFingerprints { get; init; }
 
     /// <summary>Reads and counts.</summary>
     /// <param name="cancellation">Ends the reading early: what is known so far is counted, and marked as partial.</param>
@@ -65,7 +65,7 @@ public sealed class CensusRun : IDisposable
             reading += Stopwatch.GetElapsedTime(began) - at;
             _table.SortByContent();
             if (sample == 1)
-                OnFingerprints?.Invoke(_table, _sources);
+                OnFingerprints?.Invoke(Fingerprints());
             saving = new SampledSaving(_domainNames.Length, _options.OneOf, _heavy.Take());
             count = new ContentCount(_sources, _domains, _ledger, ZeroDigest) { OnContent = saving.Add };
             count.Count(_table);
@@ -126,6 +126,16 @@ public sealed class CensusRun : IDisposable
         foreach (PageSource source in _sources.Where(source => source.IsGone))
             _ledger.Drop(source.Index);
         _table.Keep((ref PageRecord record) => !_sources[record.Source].IsGone);
+    }
+
+    private IEnumerable<Fingerprint> Fingerprints()
+    {
+        for (long i = 0; i < _table.Count; i++)
+        {
+            PageRecord record = _table[i];
+            if (!record.Has(PageFlags.Frame))
+                yield return new Fingerprint(record.Digest, _sources[record.Source].Description, record.Page, record.Kind, record.Digest == ZeroDigest, record.Has(PageFlags.Reach), record.Has(PageFlags.Huge));
+        }
     }
 
     private IEnumerable<Batch> ListAll(CancellationToken cancellation)

@@ -20,7 +20,7 @@ public sealed class ImageSource : PageSource, IDisposable
     /// <exception cref="UnauthorizedAccessException">It may not be read.</exception>
     /// <exception cref="InvalidDataException">It is of a kind that cannot be read as memory, or damaged; the message says which.</exception>
     public ImageSource(string path, string domain)
-        : base(new SourceDescription(0, path, domain, ""))
+        : base(new SourceDescription(0, path, domain, "", path))
     {
         _file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite, bufferSize: 0);
         try

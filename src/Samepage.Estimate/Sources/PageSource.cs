@@ -46,7 +46,8 @@ public abstract class PageSource(SourceDescription description)
 /// <param name="Name">The command's name, or the file's path.</param>
 /// <param name="Domain">Its trust domain, such as <c>uid:1000</c>.</param>
 /// <param name="Obstacle">Why <c>attach</c> would not take it in; empty where nothing stands in the way.</param>
-public sealed record SourceDescription(int Pid, string Name, string Domain, string Obstacle);
+/// <param name="Image">The program's file, or the file itself; empty where it cannot be told.</param>
+public sealed record SourceDescription(int Pid, string Name, string Domain, string Obstacle, string Image = "");
 
 /// <summary>A stretch of pages of one kind.</summary>
 /// <param name="Start">First page number: for a file, its offset in pages.</param>

@@ -4,7 +4,9 @@ using System.Globalization;
 using Samepage.Daemon;
 using Samepage.Estimate;
 using Samepage.Estimate.Census;
+using Samepage.Estimate.Report;
 using Samepage.Estimate.Sources;
+using Samepage.Fleet;
 using Spectre.Console;
 
 namespace Samepage.Cli;
@@ -25,6 +27,10 @@ internal static class EstimateCommand
         within its trust domain (one user), as a copy across domains (which are never merged: what
         isolation costs), or as unique. What merging does not reach (stacks, file data, huge pages,
         programs that cannot be served) is counted apart, with the reason.
+
+        --parquet writes a fingerprint of every page for 'samepage fleet'. Fingerprints are keyed with
+        the fleet's key, a file of at least 16 bytes: without it nobody can tell from a fingerprint
+        what a page held.
 
         --samples reads everything several times and tells what stayed the same from the first to
         the last. --sample 1/N keeps one content of N, for machines with terabytes: figures are
@@ -52,10 +58,13 @@ internal static class EstimateCommand
         Option<int> sample = new("--sample") { Description = "Keep one content of N, by its digest.", HelpName = "1/N", DefaultValueFactory = _ => 1, CustomParser = ParseSample };
         Option<int> threads = Number("--threads", "N", 1, 1024, Environment.ProcessorCount, "Threads that read.");
         Option<string?> html = new("--html") { Description = "Write a report to look at: one self-contained page.", HelpName = "FILE" };
+        Option<string?> parquet = new("--parquet") { Description = "Write fingerprints of all pages for 'samepage fleet'; wants --fleet-key.", HelpName = "FILE" };
+        Option<string?> fleetKey = new("--fleet-key") { Description = "The fleet's key, for --parquet.", HelpName = "FILE" };
+        Option<string> host = new("--host") { Description = "What --parquet calls this host.", HelpName = "NAME", DefaultValueFactory = _ => Environment.MachineName };
         Option<bool> json = Arguments.Json();
         DocumentedCommand command = new("estimate", "Tell what merging would save, before anything is touched.", More)
         {
-            pids, all, user, cgroup, name, image, samples, interval, sample, threads, html, json,
+            pids, all, user, cgroup, name, image, samples, interval, sample, threads, html, parquet, fleetKey, host, json,
         };
         command.SetAction((parsed, cancellation) => RunAsync(
             new EstimateSelection(parsed.GetValue(pids) ?? [], parsed.GetValue(all), parsed.GetValue(user), parsed.GetValue(cgroup), parsed.GetValue(name), parsed.GetValue(image) ?? []),
@@ -68,11 +77,11 @@ internal static class EstimateCommand
                 Preview = Environment.IsPrivilegedProcess,
                 Cost = new CostModel(AgentCost.RecordBytesOfAPage, AgentCost.ResidentBytes, AgentCost.DaemonBytes),
             },
-            parsed.GetValue(html), parsed.GetValue(json), cancellation));
+            new Reports(parsed.GetValue(html), parsed.GetValue(parquet), parsed.GetValue(fleetKey), parsed.GetRequiredValue(host), parsed.GetValue(json)), cancellation));
         return command;
     }
 
-    private static async Task<int> RunAsync(EstimateSelection selection, CensusOptions options, string? html, bool json, CancellationToken cancellation)
+    private static async Task<int> RunAsync(EstimateSelection selection, CensusOptions options, Reports reports, CancellationToken cancellation)
     {
         if (selection.IsEmpty)
             throw new CommandException(ExitCode.BadUse, "nothing was named to look at", "give process ids, --all, --user, --cgroup, --name or --image; see: samepage estimate --help");
@@ -82,19 +91,24 @@ internal static class EstimateCommand
         List<PageSource> sources = selection.Find(refused);
         if (sources.Count == 0)
             return Refuse(refused);
-        EstimateReport report = await CountAsync(sources, options, json || Console.IsOutputRedirected, cancellation);
-        if (json)
-            Output.Json(report, CliJson.Default.EstimateReport);
+        using FleetKey? key = reports.Key();
+        using StreamWriter? page = reports.Html is null ? null : OutputFile(reports.Html);
+        Action<IEnumerable<Fingerprint>>? write = key is null ? null : fingerprints => new FingerprintFile(reports.Parquet!, reports.Host, key).WriteAsync(fingerprints).GetAwaiter().GetResult();
+        EstimateReport report = await CountAsync(sources, options, write, reports.Json || Console.IsOutputRedirected, cancellation);
+        if (page is not null)
+            HtmlReport.Write(report, page);
+        if (reports.Json)
+            Output.Json(report, EstimateJson.Default.EstimateReport);
         else
             EstimateScreen.Print(report);
         return ExitCodeFor(report, selection, refused);
     }
 
-    private static async Task<EstimateReport> CountAsync(List<PageSource> sources, CensusOptions options, bool quiet, CancellationToken cancellation)
+    private static async Task<EstimateReport> CountAsync(List<PageSource> sources, CensusOptions options, Action<IEnumerable<Fingerprint>>? write, bool quiet, CancellationToken cancellation)
     {
         if (quiet)
         {
-            using CensusRun census = new(sources, options);
+            using CensusRun census = new(sources, options) { OnFingerprints = write };
             return await Task.Run(() => census.Run(cancellation), CancellationToken.None);
         }
 
@@ -104,6 +118,7 @@ internal static class EstimateCommand
             long began = System.Diagnostics.Stopwatch.GetTimestamp();
             using CensusRun census = new(sources, options)
             {
+                OnFingerprints = write,
                 OnProgress = progress =>
                 {
                     bar.Value = (progress.Sample - 1 + Math.Min(1, (double)progress.PagesDone / progress.PagesExpected)) / options.Samples;
@@ -113,6 +128,19 @@ internal static class EstimateCommand
             };
             return await Task.Run(() => census.Run(cancellation), CancellationToken.None);
         });
+    }
+
+    /// <summary>Opened before anything is read: a path that cannot be written is told at once.</summary>
+    private static StreamWriter OutputFile(string path)
+    {
+        try
+        {
+            return new StreamWriter(path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new CommandException(ExitCode.BadUse, $"{path} cannot be written: {e.Message}", "give a path that can");
+        }
     }
 
     private static int Refuse(List<(string What, string Why)> refused)
@@ -147,6 +175,26 @@ internal static class EstimateCommand
         return named.Length + refused.Count > 0 || report.Partial ? ExitCode.Failed : ExitCode.Done;
     }
 
+    /// <summary>Where the results go.</summary>
+    private sealed record Reports(string? Html, string? Parquet, string? FleetKey, string Host, bool Json)
+    {
+        public FleetKey? Key()
+        {
+            if (Parquet is null && FleetKey is null)
+                return null;
+            if (Parquet is null || FleetKey is null)
+                throw new CommandException(ExitCode.BadUse, "--parquet and --fleet-key go together", "give both; make a key with: head -c 32 /dev/urandom > fleet.key");
+            try
+            {
+                return new FleetKey(File.ReadAllBytes(FleetKey));
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
+            {
+                throw new CommandException(ExitCode.BadUse, $"{FleetKey} is no key: {e.Message}", "make one with: head -c 32 /dev/urandom > fleet.key");
+            }
+        }
+    }
+
     private static bool IsForbidden(SourceEstimate process) =>
         process.Obstacle.Contains("EACCES", StringComparison.Ordinal) || process.Obstacle.Contains("EPERM", StringComparison.Ordinal);
 
@@ -172,7 +220,8 @@ internal static class EstimateCommand
         return 0;
     }
 
-    private static int ParseSample(ArgumentResult result)
+    /// <summary>Reads a part such as <c>1/64</c>.</summary>
+    public static int ParseSample(ArgumentResult result)
     {
         string word = result.Tokens[0].Value;
         if (word.StartsWith("1/", StringComparison.Ordinal) && int.TryParse(word.AsSpan(2), NumberStyles.None, CultureInfo.InvariantCulture, out int oneOf) && oneOf is >= 1 and <= OneOfMax)

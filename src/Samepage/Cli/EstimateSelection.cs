@@ -53,7 +53,19 @@ internal sealed record EstimateSelection(int[] Pids, bool All, string? User, str
     private static SourceDescription? Describe(int pid, out string? reason)
     {
         reason = Eligibility.RefuseByNature(pid, out string name, out string domain, out bool hasMemory);
-        return hasMemory ? new SourceDescription(pid, name, domain, reason ?? "") : null;
+        return hasMemory ? new SourceDescription(pid, name, domain, reason ?? "", ProgramOf(pid)) : null;
+    }
+
+    private static string ProgramOf(int pid)
+    {
+        try
+        {
+            return new FileInfo($"/proc/{pid}/exe").LinkTarget ?? "";
+        }
+        catch (Exception hidden) when (hidden is IOException or UnauthorizedAccessException)
+        {
+            return "";
+        }
     }
 
     private static void AddImage(string path, List<PageSource> sources, List<(string What, string Why)> refused)

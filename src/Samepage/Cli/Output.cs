@@ -1,7 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
-using Samepage.Estimate;
 
 namespace Samepage.Cli;
 
@@ -34,8 +33,8 @@ internal sealed record AttachReport(AttachedProcess[] Processes, long PagesMerge
 internal sealed record AttachedProcess(
     int Pid, string Name, bool Done, string State, string Reason, bool Settled, long PagesMerged, long ZeroPages, long ProfitBytes);
 
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, WriteIndented = true, UseStringEnumConverter = true)]
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, WriteIndented = true)]
 [JsonSerializable(typeof(AttachReport))]
 [JsonSerializable(typeof(SimulationReply))]
-[JsonSerializable(typeof(EstimateReport))]
+[JsonSerializable(typeof(FleetReply))]
 internal sealed partial class CliJson : JsonSerializerContext;
