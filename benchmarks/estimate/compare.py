@@ -95,7 +95,7 @@ def samepage(folder, *arguments):
     done = subprocess.run(SAMEPAGE + list(arguments), capture_output=True, text=True, env=dict(os.environ, SAMEPAGE_RUN_DIR=folder), check=False)
     if done.returncode != 0:
         sys.exit(f"samepage {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
-    return json.loads(done.stdout) if done.stdout.strip() else None
+    return json.loads(done.stdout) if "--json" in arguments else None
 
 
 def measure(name):

@@ -1,8 +1,8 @@
 using System.Diagnostics;
 using System.Globalization;
-using Samepage.Fleet;
+using Samepage.FleetBench;
 
-// Makes the fingerprints of a synthetic fleet, and asks what `samepage fleet` asks.
+// Makes the fingerprints of a synthetic fleet.
 //
 //   dotnet run -c Release --project benchmarks/fleet -- FOLDER HOSTS PAGES
 //

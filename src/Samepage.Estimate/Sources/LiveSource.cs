@@ -14,6 +14,9 @@ namespace Samepage.Estimate.Sources;
 public sealed class LiveSource : PageSource
 {
     private const int ThreadsMax = 1000;
+    private static readonly string Remedy = Environment.IsPrivilegedProcess
+        ? "not even root may read it here (another user namespace, or a rule of a security module)" : "run it as the process's user, or as root";
+
     private readonly List<PageRegion> _regions = [];
     private Pagemap? _pagemap;
 
@@ -35,7 +38,7 @@ public sealed class LiveSource : PageSource
         if (_pagemap is null)
         {
             IsGone = errno is Errno.ENOENT or Errno.ESRCH;
-            Refusal = IsGone ? "it ended" : $"open(/proc/{Pid}/pagemap): {errno}; run it as the process's user, or as root";
+            Refusal = IsGone ? "it ended" : $"open(/proc/{Pid}/pagemap): {errno}; {Remedy}";
             yield break;
         }
 
@@ -175,7 +178,7 @@ public sealed class LiveSource : PageSource
                 continue;
             IsGone |= errno == Errno.ESRCH;
             if (errno is Errno.EPERM or Errno.EACCES)
-                Refusal = $"process_vm_readv(process {Pid}): {errno}; run it as the process's user, or as root";
+                Refusal = $"process_vm_readv(process {Pid}): {errno}; {Remedy}";
             pages[places[done++]] = new PageFound(PageFind.Unread, 0);
         }
     }

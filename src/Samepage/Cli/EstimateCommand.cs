@@ -99,7 +99,7 @@ internal static class EstimateCommand
             HtmlReport.Write(report, page);
         if (reports.Json)
             Output.Json(report, EstimateJson.Default.EstimateReport);
-        else
+        else if (!report.Processes.All(IsUnread))
             EstimateScreen.Print(report);
         return ExitCodeFor(report, selection, refused);
     }
@@ -161,13 +161,13 @@ internal static class EstimateCommand
     private static int ExitCodeFor(EstimateReport report, EstimateSelection selection, List<(string What, string Why)> refused)
     {
         Complain(refused);
-        SourceEstimate[] unread = [.. report.Processes.Where(process => process.Figures.Resident == 0 && process.Figures.SwappedOut == 0 && (process.Gone || IsForbidden(process)))];
+        SourceEstimate[] unread = [.. report.Processes.Where(IsUnread)];
         SourceEstimate[] named = [.. unread.Where(process => selection.Pids.Contains(process.Pid))];
         foreach (SourceEstimate process in named)
             Output.Complain($"process {process.Pid} ({process.Name}) could not be read: {process.Obstacle}");
-        int others = unread.Count(IsForbidden) - named.Count(IsForbidden);
-        if (others > 0)
-            Output.Complain($"{others} processes of other users could not be read; run it as root to see them");
+        SourceEstimate[] forbidden = [.. unread.Except(named).Where(IsForbidden)];
+        if (forbidden.Length > 0)
+            Output.Complain($"{forbidden.Length} processes may not be read; the first is {forbidden[0].Pid} ({forbidden[0].Name}): {forbidden[0].Obstacle}");
         if (report.Partial)
             Output.Complain("interrupted: the figures are of what was read until then");
         if (unread.Length == report.Processes.Count && unread.Any(IsForbidden))
@@ -194,6 +194,8 @@ internal static class EstimateCommand
             }
         }
     }
+
+    private static bool IsUnread(SourceEstimate process) => process.Figures.Resident == 0 && (process.Gone || IsForbidden(process));
 
     private static bool IsForbidden(SourceEstimate process) =>
         process.Obstacle.Contains("EACCES", StringComparison.Ordinal) || process.Obstacle.Contains("EPERM", StringComparison.Ordinal);

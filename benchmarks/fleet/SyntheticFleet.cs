@@ -1,10 +1,10 @@
 using System.Globalization;
 using DuckDB.NET.Data;
 
-namespace Samepage.Fleet;
+namespace Samepage.FleetBench;
 
 /// <summary>Files of fingerprints of hosts that do not exist, for measuring what a fleet's questions cost.</summary>
-public static class SyntheticFleet
+internal static class SyntheticFleet
 {
     private const int Images = 8;
 
