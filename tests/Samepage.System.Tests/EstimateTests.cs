@@ -46,13 +46,15 @@ public sealed class EstimateTests
     {
         Needs.Root();
         await using LiveProgram program = await LiveProgram.Target("common", "8", "huge", "zeros=10");
-        string smaps = Areas(program.Pid), stat = Faults(program.Pid), states = ProcessView.Of(program.Pid).ThreadStates;
-        ulong[] frames = await Frames(program);
+        ulong[] range = [.. (await program.Ask("address")).Split(' ').Select(address => ulong.Parse(address, NumberStyles.HexNumber, CultureInfo.InvariantCulture))];
+        await Until.True(() => ProcessView.Of(program.Pid).ThreadStates == "S", 20, () => "it waits for a command");
+        string smaps = Areas(program.Pid), stat = Faults(program.Pid);
+        ulong[] frames = ProcessView.Of(program.Pid).Frames(range[0], range[1]);
         using JsonDocument report = await Estimate($"{program.Pid}", "--samples", "2", "--interval", "0");
         Assert.Equal(smaps, Areas(program.Pid));
         Assert.Equal(stat, Faults(program.Pid));
-        Assert.Equal(states, ProcessView.Of(program.Pid).ThreadStates);
-        Assert.Equal(frames, await Frames(program));
+        Assert.Equal("S", ProcessView.Of(program.Pid).ThreadStates);
+        Assert.Equal(frames, ProcessView.Of(program.Pid).Frames(range[0], range[1]));
         Assert.True(Of(report.RootElement.GetProperty("totals").GetProperty("figures"), "huge") > 0, "it has no huge page: this shows nothing of them");
         await program.Does("verify");
     }
@@ -114,12 +116,6 @@ public sealed class EstimateTests
     {
         string[] fields = File.ReadAllText($"/proc/{pid}/stat").Split(' ');
         return $"{fields[9]} {fields[11]}";
-    }
-
-    private static async Task<ulong[]> Frames(LiveProgram program)
-    {
-        string[] range = (await program.Ask("address")).Split(' ');
-        return ProcessView.Of(program.Pid).Frames(ulong.Parse(range[0], NumberStyles.HexNumber, CultureInfo.InvariantCulture), ulong.Parse(range[1], NumberStyles.HexNumber, CultureInfo.InvariantCulture));
     }
 
     /// <summary>A count of its own: every present page of plain private memory, by SHA-256.</summary>

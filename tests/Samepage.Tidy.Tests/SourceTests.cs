@@ -56,6 +56,7 @@ public sealed partial class SourceTests
     [InlineData("recover")]
     [InlineData("simulate")]
     [InlineData("estimate")]
+    [InlineData("fleet")]
     public void TheReadmeShowsEverySubcommand(string subcommand)
     {
         string path = Path.Combine(Repository.Root, "README.md");

@@ -53,10 +53,14 @@ internal sealed class Ledger
 
     /// <summary>What was left out of a source, and why.</summary>
     public IEnumerable<LeftOut> LeftOf(int source) =>
-        from entry in _left where entry.Key.Source == source orderby entry.Value.Pages descending
+        from entry in _left
+        where entry.Key.Source == source
+        orderby entry.Value.Pages descending
         select new LeftOut(entry.Key.Reason, entry.Value.Areas, entry.Value.Pages);
 
     /// <summary>The cells of all sources that count.</summary>
     public IEnumerable<(int Source, MemoryKind Kind, PageFigures Figures)> Cells =>
-        from cell in _cells orderby cell.Key.Source, cell.Key.Kind select (cell.Key.Source, cell.Key.Kind, cell.Value);
+        from cell in _cells
+        orderby cell.Key.Source, cell.Key.Kind
+        select (cell.Key.Source, cell.Key.Kind, cell.Value);
 }
