@@ -2,6 +2,8 @@ using Samepage.Cli;
 
 return await CommandLine.RunAsync(args,
 [
+    EstimateCommand.Create(),
+    FleetCommand.Create(),
     AttachCommand.Create(),
     DetachCommand.Create(),
     StatusCommand.Create(),

@@ -4,7 +4,7 @@ using ArchUnitNET.Loader;
 
 namespace Samepage.TidyTests;
 
-/// <summary>Arrows run one way: samepage → Linux, Agent → Engine ← Simulation ← samepage. Read out of the built assemblies, not out of project files.</summary>
+/// <summary>Arrows run one way: samepage → Fleet → Estimate → Linux, samepage → Agent → Linux → Engine ← Simulation ← samepage. Read out of the built assemblies, not out of project files.</summary>
 public sealed class LayeringTests
 {
     private static readonly Dictionary<string, string> Files = new()
@@ -12,6 +12,8 @@ public sealed class LayeringTests
         ["Samepage.Engine"] = Repository.Assembly("Samepage.Engine", "Samepage.Engine.dll"),
         ["Samepage.Linux"] = Repository.Assembly("Samepage.Linux", "Samepage.Linux.dll"),
         ["Samepage.Agent"] = Repository.Assembly("Samepage.Agent", "Samepage.Agent.dll"),
+        ["Samepage.Estimate"] = Repository.Assembly("Samepage.Estimate", "Samepage.Estimate.dll"),
+        ["Samepage.Fleet"] = Repository.Assembly("Samepage.Fleet", "Samepage.Fleet.dll"),
         ["Samepage.Simulation"] = Repository.Assembly("Samepage.Simulation", "Samepage.Simulation.dll"),
         ["samepage"] = Repository.Assembly("Samepage", "samepage.dll"),
     };
@@ -23,8 +25,10 @@ public sealed class LayeringTests
     [InlineData("Samepage.Engine")]
     [InlineData("Samepage.Linux", "Samepage.Engine")]
     [InlineData("Samepage.Agent", "Samepage.Engine", "Samepage.Linux")]
+    [InlineData("Samepage.Estimate", "Samepage.Engine", "Samepage.Linux")]
+    [InlineData("Samepage.Fleet", "Samepage.Estimate")]
     [InlineData("Samepage.Simulation", "Samepage.Engine")]
-    [InlineData("samepage", "Samepage.Engine", "Samepage.Linux", "Samepage.Agent", "Samepage.Simulation")]
+    [InlineData("samepage", "Samepage.Engine", "Samepage.Linux", "Samepage.Agent", "Samepage.Estimate", "Samepage.Fleet", "Samepage.Simulation")]
     public void AnAssemblyDependsOnlyOnWhatStandsBelowIt(string assembly, params string[] allowed)
     {
         string[] wrong =

@@ -57,6 +57,8 @@ public sealed partial class SourceTests
     [InlineData("demo")]
     [InlineData("recover")]
     [InlineData("simulate")]
+    [InlineData("estimate")]
+    [InlineData("fleet")]
     public void TheReadmeShowsEverySubcommand(string subcommand)
     {
         string path = Path.Combine(Repository.Root, "README.md");

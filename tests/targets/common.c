@@ -1,9 +1,10 @@
 /* Memory that several processes have in common: of every four runs of pages three are the same in all, one is its own.
  *
- *   common MIB [run=256] [zeros=0] [huge] [lock] [guest] [advise] [merge]
+ *   common MIB [run=256] [zeros=0] [same=0] [huge] [lock] [guest] [advise] [merge]
  *
- * `run` is the length of a run in pages; `zeros` adds that many pages of zeros, written; `huge` asks for huge pages;
- * `lock` locks the memory; `guest` advises as virtual machine monitors do for the memory of their guests: huge, mergeable, not copied by fork, not dumped;
+ * `run` is the length of a run in pages; `zeros` adds that many pages of zeros, written; `same` that many, before those, which all
+ * have one content that no other process has; `huge` asks for huge pages; `lock` locks the memory;
+ * `guest` advises as virtual machine monitors do for the memory of their guests: huge, mergeable, not copied by fork, not dumped;
  * `advise` advises its first half to be mergeable, `merge` asks for merging of the whole process.
  * Commands: `verify` (every byte), `write` (new content into every page, read back), `poke` (one word of each page),
  * `again` (back to the first content), `pageout` (into swap), `address`, `unadvise` (the advice is taken back), `quit`.
@@ -17,13 +18,15 @@
 #endif
 
 static unsigned char *memory;
-static uint64_t pages, zeros, run = 256, generation;
+static uint64_t pages, zeros, same, run = 256, generation;
 static int poked;
 
 static uint64_t seed_of(uint64_t page)
 {
     if (page >= pages - zeros)
         return generation == 0 ? 0 : mix(page) ^ ((uint64_t)getpid() << 40) ^ generation;
+    if (generation == 0 && page >= pages - zeros - same)
+        return mix((uint64_t)getpid()) ^ 0xa5a5;
     if (generation == 0 && page / run % 4 != 3)
         return 1 + page;
     return mix(page + 1) ^ ((uint64_t)getpid() << 40) ^ (generation << 32) ^ 0x5a5a;
@@ -67,6 +70,7 @@ int main(int argc, char **argv)
     for (int i = 2; i < argc; i++) {
         sscanf(argv[i], "run=%lu", &run);
         sscanf(argv[i], "zeros=%lu", &zeros);
+        sscanf(argv[i], "same=%lu", &same);
         huge |= !strcmp(argv[i], "huge");
         lock |= !strcmp(argv[i], "lock");
         guest |= !strcmp(argv[i], "guest");
@@ -74,7 +78,7 @@ int main(int argc, char **argv)
         if (!strcmp(argv[i], "merge") && prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0))
             fail("prctl");
     }
-    pages = strtoul(argv[1], NULL, 10) * 256 + zeros;
+    pages = strtoul(argv[1], NULL, 10) * 256 + same + zeros;
     size_t bytes = pages * PAGE;
     memory = map_private(bytes);
     if (huge)

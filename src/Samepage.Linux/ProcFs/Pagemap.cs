@@ -10,11 +10,14 @@ namespace Samepage.Linux.ProcFs;
 public readonly record struct PageRegion(ulong Start, ulong End, ulong Categories);
 
 /// <summary>A process's page tables as <c>/proc/PID/pagemap</c> shows them; a read-only descriptor serves for all of it.</summary>
-/// <remarks>One thread at a time: the buffer of regions is the reader's own.</remarks>
+/// <remarks>One thread at a time, as the buffer of regions is the reader's own; <see cref="ReadWords"/> alone uses none, and several threads may call it.</remarks>
 public sealed unsafe class Pagemap : IDisposable
 {
     /// <summary>The category of the kernel's zero page.</summary>
     public const ulong ZeroPage = LibC.PAGE_IS_PFNZERO;
+
+    /// <summary>The other categories that <see cref="Survey"/> tells apart: a page of a file or of shared memory, one that is swapped out, one held in a huge page.</summary>
+    public const ulong OfFile = LibC.PAGE_IS_FILE, SwappedOut = LibC.PAGE_IS_SWAPPED, InHugePage = LibC.PAGE_IS_HUGE;
 
     /// <summary>Bits of a pagemap word, Documentation/admin-guide/mm/pagemap.rst.</summary>
     public const ulong Present = 1UL << 63, FilePage = 1UL << 61, WriteProtected = 1UL << 57, Exclusive = 1UL << 56, FrameMask = (1UL << 55) - 1;
@@ -26,8 +29,13 @@ public sealed unsafe class Pagemap : IDisposable
     private Pagemap(FileDescriptor descriptor) => _descriptor = descriptor;
 
     /// <returns>Null when the process is gone or may not be read.</returns>
-    public static Pagemap? TryOpen(int pid) =>
-        FileDescriptor.TryOpen($"/proc/{pid}/pagemap", writable: false, out FileDescriptor? descriptor, out _) ? new Pagemap(descriptor!) : null;
+    public static Pagemap? TryOpen(int pid) => TryOpen(pid, out _);
+
+    /// <inheritdoc cref="TryOpen(int)"/>
+    /// <param name="pid">The process.</param>
+    /// <param name="errno">What the system answered: ENOENT for one that is gone, EACCES or EPERM for one that is not ours to read.</param>
+    public static Pagemap? TryOpen(int pid, out Errno errno) =>
+        FileDescriptor.TryOpen($"/proc/{pid}/pagemap", writable: false, out FileDescriptor? descriptor, out errno) ? new Pagemap(descriptor!) : null;
 
     /// <summary>Collects the present pages written since the last call, and protects them again, atomically page by page.</summary>
     /// <remarks>Mappings without asynchronous tracking are passed over. Pages of huge pages are left out, so that watching never splits one.</remarks>
@@ -54,6 +62,11 @@ public sealed unsafe class Pagemap : IDisposable
     /// <inheritdoc cref="CollectWritten" path="/param|/returns"/>
     public Errno CollectFilePages(ulong start, ulong end, List<PageRegion> regions) =>
         Scan(start, end, 0, LibC.PAGE_IS_FILE | LibC.PAGE_IS_PRESENT, 0, 0, regions);
+
+    /// <summary>Lists every page that is present or swapped out, with all categories; protects and changes nothing.</summary>
+    /// <inheritdoc cref="CollectWritten" path="/param|/returns"/>
+    public Errno Survey(ulong start, ulong end, List<PageRegion> regions) =>
+        Scan(start, end, 0, 0, 0, OfFile | SwappedOut | InHugePage | ZeroPage, regions, LibC.PAGE_IS_PRESENT | SwappedOut);
 
     /// <summary>Reads the pagemap words of neighbouring pages.</summary>
     /// <returns>Words read: fewer at the end of the address space.</returns>

@@ -6,7 +6,8 @@ namespace Samepage.Linux.ProcFs;
 /// <param name="Blocked">It is asleep inside a system call; otherwise it runs, or faults.</param>
 /// <param name="Number">The call's number.</param>
 /// <param name="Arguments">Its six arguments.</param>
-public readonly record struct ThreadCall(bool Blocked, int Number, ulong[] Arguments);
+/// <param name="StackPointer">Where its stack stands.</param>
+public readonly record struct ThreadCall(bool Blocked, int Number, ulong[] Arguments, ulong StackPointer);
 
 /// <summary>The threads of a process.</summary>
 public static class Threads
@@ -62,7 +63,9 @@ public static class Threads
             return default;
         ulong[] arguments = new ulong[6];
         for (int i = 0; i < 6; i++)
-            arguments[i] = ulong.Parse(fields[i + 1].AsSpan(2), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
-        return new ThreadCall(true, number, arguments);
+            arguments[i] = Hex(fields[i + 1]);
+        return new ThreadCall(true, number, arguments, Hex(fields[7]));
     }
+
+    private static ulong Hex(string field) => ulong.Parse(field.AsSpan(2), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
 }

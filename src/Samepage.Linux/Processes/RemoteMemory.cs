@@ -44,6 +44,25 @@ public readonly record struct RemoteMemory(int Pid)
         }
     }
 
+    /// <summary>Reads ranges that lie apart into a buffer, one behind the other, by one call.</summary>
+    /// <param name="ranges">First byte and length of each; at most <see cref="MaxPieces"/>.</param>
+    /// <param name="destination">Room for all of them.</param>
+    /// <param name="errno">Why nothing at all was read; none where something was.</param>
+    /// <returns>Bytes copied: fewer where one cannot be read, and then none behind it.</returns>
+    public unsafe int Gather(ReadOnlySpan<(ulong Start, int Length)> ranges, Span<byte> destination, out Errno errno)
+    {
+        LibC.iovec* remote = stackalloc LibC.iovec[ranges.Length];
+        for (int i = 0; i < ranges.Length; i++)
+            remote[i] = new LibC.iovec { iov_base = (nuint)ranges[i].Start, iov_len = (nuint)ranges[i].Length };
+        fixed (byte* buffer = destination)
+        {
+            LibC.iovec local = new() { iov_base = (nuint)buffer, iov_len = (nuint)destination.Length };
+            nint copied = LibC.process_vm_readv(Pid, &local, 1, remote, (nuint)ranges.Length, 0);
+            errno = copied < 0 ? (Errno)Marshal.GetLastPInvokeError() : Errno.None;
+            return copied < 0 ? 0 : (int)copied;
+        }
+    }
+
     /// <summary>Reads one 8-byte word; false when it cannot be read.</summary>
     public bool TryReadWord(ulong from, out ulong word)
     {

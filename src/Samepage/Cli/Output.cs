@@ -37,4 +37,5 @@ internal sealed record AttachedProcess(
 [JsonSerializable(typeof(AttachReport))]
 [JsonSerializable(typeof(SimulationReply))]
 [JsonSerializable(typeof(SortedDictionary<string, string>))]
+[JsonSerializable(typeof(FleetReply))]
 internal sealed partial class CliJson : JsonSerializerContext;

@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using System.Diagnostics;
 using Samepage.Agent;
 using Samepage.Engine;
@@ -22,7 +21,6 @@ internal readonly record struct Segment(ulong Start, ulong End, AreaKind Kind, O
 /// <summary>What a target's mappings are, and which of them may be merged.</summary>
 internal sealed class AddressSpaceMap(int pid, FramePool pool)
 {
-    private static readonly ConcurrentDictionary<string, AreaTraits> KnownFlags = [];
     private readonly List<Mapping> _mappings = [];
 
     /// <summary>Only what the program has advised to be mergeable may be merged; otherwise all that can be.</summary>
@@ -62,7 +60,7 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
                 continue;
             if (mapping.Inode == pool.Inode && mapping.Device == pool.Device)
                 Segments.Add(new Segment(mapping.Start, mapping.End, AreaKind.Merged, AdviceOf(mapping), mapping.Offset));
-            else if (IsMergeable(mapping) && (!AdvisedOnly || mapping.Has("mg")))
+            else if (AreaEligibility.IsMergeable(MappingTraits.Of(mapping)) && (!AdvisedOnly || mapping.Has("mg")))
                 Segments.Add(new Segment(mapping.Start, mapping.End, AreaKind.Mergeable, AdviceOf(mapping), 0));
         }
 
@@ -98,45 +96,6 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
                 Segments.Add(segment with { Start = at });
         }
     }
-
-    private static bool IsMergeable(in Mapping mapping) => AreaEligibility.IsMergeable(
-        (mapping.Readable ? AreaTraits.Readable : 0) | (mapping.Writable ? AreaTraits.Writable : 0) | (mapping.Executable ? AreaTraits.Executable : 0) |
-        (mapping.Shared ? AreaTraits.Shared : 0) | (mapping.Inode != 0 ? AreaTraits.FileBacked : 0) | (mapping.Name is "" or "[heap]" ? 0 : AreaTraits.Special) |
-        TraitsOf(mapping.Flags));
-
-    private static AreaTraits TraitsOf(string flags)
-    {
-        if (!KnownFlags.TryGetValue(flags, out AreaTraits traits))
-        {
-            foreach (string flag in flags.Split(' ', StringSplitOptions.RemoveEmptyEntries))
-                traits |= TraitOf(flag);
-            KnownFlags[flags] = traits |= flags.Length == 0 ? AreaTraits.Unknown : 0;
-        }
-
-        return traits;
-    }
-
-    /// <summary>What a flag of VmFlags means, as far as it decides; proc_pid_smaps(5). What is not listed is unknown, and not merged.</summary>
-    /// <remarks>rd wr mr mw me ac: ordinary writable memory. sd: soft-dirty, kept by the kernel. hg, nh: advice, carried on, as mg, dc and dd are. uw: tracked by us.
-    /// nr: no reservation.</remarks>
-    private static AreaTraits TraitOf(string flag) => flag switch
-    {
-        "rd" or "wr" or "mr" or "mw" or "me" or "ac" or "sd" or "hg" or "nh" or "uw" or "nr" => AreaTraits.None,
-        "mg" => AreaTraits.Advised,
-        "sh" => AreaTraits.Shared,
-        "ex" => AreaTraits.Executable,
-        "gd" => AreaTraits.Growing,
-        "pf" or "mm" => AreaTraits.RawFrames,
-        "io" => AreaTraits.Device,
-        "ht" => AreaTraits.HugeTlb,
-        "de" => AreaTraits.DontExpand,
-        "dc" => AreaTraits.DontCopy,
-        "dd" => AreaTraits.DontDump,
-        "wf" => AreaTraits.WipeOnFork,
-        "lo" => AreaTraits.Locked,
-        "sl" => AreaTraits.Sealed,
-        _ => AreaTraits.Unknown,
-    };
 
     private static OperationFlags AdviceOf(in Mapping mapping) =>
         (mapping.Has("mg") ? OperationFlags.Mergeable : 0) | (mapping.Has("hg") ? OperationFlags.HugePage : 0) | (mapping.Has("nh") ? OperationFlags.NoHugePage : 0) |

@@ -16,29 +16,45 @@ internal static class Eligibility
     /// <returns>Why not; null when nothing speaks against it.</returns>
     public static string? Refuse(int pid, out string name, out string domain, out bool permission)
     {
-        (name, domain, permission) = ("", "", false);
+        permission = false;
+        string? reason = RefuseByNature(pid, out name, out domain, out _);
+        if (reason is null && ProcessStatus.TryRead("/proc/self/status") is { } self && (self.Capabilities & CapSysPtrace) == 0)
+        {
+            permission = true;
+            reason = "not permitted: the daemon lacks CAP_SYS_PTRACE; run it as root";
+        }
+
+        if (reason is not null)
+            domain = "";
+        return reason;
+    }
+
+    /// <summary>Looks at what a process is, whoever asks.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="name">Its command name; empty when there is none.</param>
+    /// <param name="domain">Its trust domain, also of one that is refused.</param>
+    /// <param name="hasMemory">It is a process with memory of its own, which can at least be looked at.</param>
+    /// <returns>Why it cannot be taken in; null when nothing speaks against it.</returns>
+    public static string? RefuseByNature(int pid, out string name, out string domain, out bool hasMemory)
+    {
+        (name, domain, hasMemory) = ("", "", false);
         if (ProcessStatus.TryRead($"/proc/{pid}/status") is not { } status)
             return "no such process";
         name = status.Name;
+        domain = $"uid:{status.Uids.Effective}";
         if (status.ThreadGroup != pid)
             return $"a thread of process {status.ThreadGroup}, not a process";
         if (status.State is 'Z' or 'X')
             return "a zombie: it has ended and waits for its parent";
         if (!status.HasMemory)
             return "a kernel thread: it has no memory of its own";
+        hasMemory = true;
         if (pid == Environment.ProcessId)
             return "the samepage daemon itself";
-        if (ProcessStatus.TryRead("/proc/self/status") is { } self && (self.Capabilities & CapSysPtrace) == 0)
-        {
-            permission = true;
-            return "not permitted: the daemon lacks CAP_SYS_PTRACE; run it as root";
-        }
-
         if (Changed(pid, status, isIdle: false) is { } changed)
             return changed;
         if (IsThirtyTwoBit($"/proc/{pid}/exe"))
             return "a 32-bit program; only 64-bit ones can be served";
-        domain = $"uid:{status.Uids.Effective}";
         return null;
     }
 

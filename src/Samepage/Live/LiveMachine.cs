@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Globalization;
 using Samepage.Agent;
 using Samepage.Engine;
 using Samepage.Linux;
@@ -220,7 +219,7 @@ internal sealed class LiveMachine : IMachine, IDisposable
         // locks the move itself compares.) A look that is only just past serves again: one costs as much as a program has mappings.
         if (Stopwatch.GetElapsedTime(space.Map.ReadAt) > LookIsFresh && !Refresh(space))
             return;
-        PlanExecution execution = new(space, MapCountLimit());
+        PlanExecution execution = new(space, MappingLimit.ForMerging(MappingLimit.Read()));
         execution.Run(plan, outcomes);
         space.AreasFromMap = true;
         if (execution.Unmerged)
@@ -363,13 +362,6 @@ internal sealed class LiveMachine : IMachine, IDisposable
     }
 
     private static bool Refresh(LiveSpace space) => space.Map.TryRefresh(space.Session.BaseAddress, space.Session.EndAddress);
-
-    /// <summary>A tenth of the limit, and at least a thousand mappings, stay the program's: its own mmap must never fail because of us.</summary>
-    private static int MapCountLimit()
-    {
-        int limit = int.Parse(File.ReadAllText("/proc/sys/vm/max_map_count"), CultureInfo.InvariantCulture);
-        return limit - Math.Max(1000, limit / 10);
-    }
 
     /// <summary>One system call serves a span with many areas: mappings of other kinds in between are passed over by the kernel.</summary>
     private static IEnumerable<(ulong Start, ulong End)> Spans(List<Area> areas, AreaKind kind)
