@@ -9,6 +9,7 @@ import json, os, shutil, signal, subprocess, sys, tempfile, time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SAMEPAGE = [os.path.join(ROOT, "samepage")]
+WAIT_SECONDS = 180
 AGENT_BYTES = 128 * 1024  # of each process that was taken in: AgentCost
 
 PYTHON = """
@@ -27,7 +28,7 @@ const crypto = require('crypto'), blocks = [];
 for (let i = 0; i < 48; i++) { const seed = crypto.createHash('sha256').update(String(i)).digest(), block = Buffer.alloc(1 << 20);
   for (let at = 0; at < block.length; at += 32) seed.copy(block, at); for (let at = 0; at < block.length; at += 4096) block.writeUInt32LE(at, at); blocks.push(block); }
 const objects = Array.from({length: 100000}, (_, i) => ({id: i, name: 'name ' + i}));
-console.log('ready'); process.stdin.resume();
+console.log('ready'); process.stdin.on('data', () => console.log(blocks.length, objects.length));
 """
 
 
@@ -84,15 +85,16 @@ WORKLOADS = {
 
 
 def pss(pids):
+    """Of anonymous and of shared memory: that of files changes when anybody starts the same program."""
     total = 0
     for pid in pids:
         with open(f"/proc/{pid}/smaps_rollup") as file:
-            total += next(int(line.split()[1]) for line in file if line.startswith("Pss:")) * 1024
+            total += sum(int(line.split()[1]) for line in file if line.startswith(("Pss_Anon:", "Pss_Shmem:"))) * 1024
     return total
 
 
-def samepage(folder, *arguments):
-    done = subprocess.run(SAMEPAGE + list(arguments), capture_output=True, text=True, env=dict(os.environ, SAMEPAGE_RUN_DIR=folder), check=False)
+def samepage(folder, *arguments, seconds=None):
+    done = subprocess.run(SAMEPAGE + list(arguments), capture_output=True, text=True, env=dict(os.environ, SAMEPAGE_RUN_DIR=folder), check=False, timeout=seconds)
     if done.returncode != 0:
         sys.exit(f"samepage {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
     return json.loads(done.stdout) if "--json" in arguments else None
@@ -110,11 +112,15 @@ def measure(name):
         daemon = subprocess.Popen(SAMEPAGE + ["daemon"], stdout=subprocess.PIPE, env=dict(os.environ, SAMEPAGE_RUN_DIR=folder))
         daemon.stdout.readline()
         before = pss(pids)
-        samepage(folder, "attach", "--wait", "--json", *words)
+        settled = True
+        try:
+            samepage(folder, "attach", "--wait", "--json", *words, seconds=WAIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            settled = False
         after = pss(pids) - AGENT_BYTES * len(pids)
         told, saved = estimate["totals"]["saved_pages"] * 4096, before - after
         figures = estimate["totals"]["figures"]
-        print(f"| {name} | {len(pids)} | {before / 2**20:.1f} | {figures['zero'] / 256:.1f} | {figures['internal'] / 256:.1f} | {figures['in_domain'] / 256:.1f} | {told / 2**20:.1f} | {saved / 2**20:.1f} | {told / saved if saved else 0:.3f} |", flush=True)
+        print(f"| {name} | {len(pids)} | {before / 2**20:.1f} | {figures['zero'] / 256:.1f} | {figures['internal'] / 256:.1f} | {figures['in_domain'] / 256:.1f} | {told / 2**20:.1f} | {saved / 2**20:.1f} | {told / saved if saved else 0:.3f}{'' if settled else ', not settled'} |", flush=True)
         samepage(folder, "detach", "--all")
     finally:
         if daemon is not None:
