@@ -10,6 +10,7 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
     private const int SIGKILL = 9;
     private const int SIGSTOP = 19;
     private const int SIGCONT = 18;
+    private const int MNT_DETACH = 2;
 
     private readonly LiveProgram _process;
     private readonly HttpClient _http;
@@ -160,10 +161,16 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
         }
 
         await _process.DisposeAsync();
-        if (!_keep && Directory.Exists(RunFolder))
-            Directory.Delete(RunFolder, recursive: true);
+        if (_keep || !Directory.Exists(RunFolder))
+            return;
+        // A daemon that was killed leaves its control directory mounted until its guardian comes to it.
+        _ = umount2(Path.Combine(RunFolder, "control"), MNT_DETACH);
+        Directory.Delete(RunFolder, recursive: true);
     }
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int kill(int pid, int signal);
+
+    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int umount2(string target, int flags);
 }
