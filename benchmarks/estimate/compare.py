@@ -10,6 +10,7 @@ import json, os, shutil, signal, subprocess, sys, tempfile, time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SAMEPAGE = [os.path.join(ROOT, "samepage")]
 WAIT_SECONDS = 180
+REST_SECONDS = 30  # node gives memory back by itself for some seconds after it was busy
 AGENT_BYTES = 128 * 1024  # of each process that was taken in: AgentCost
 
 PYTHON = """
@@ -105,7 +106,7 @@ def measure(name):
     daemon = None
     try:
         WORKLOADS[name](programs)
-        time.sleep(5)
+        time.sleep(REST_SECONDS)
         pids = [process.pid for process in programs.started]
         words = [str(pid) for pid in pids]
         estimate = samepage(folder, "estimate", "--json", *words)
