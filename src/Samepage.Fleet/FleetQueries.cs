@@ -41,9 +41,12 @@ public sealed class FleetQueries : IDisposable
 
     /// <summary>Runs a statement.</summary>
     /// <param name="name">One of <see cref="Names"/>.</param>
-    public Answer Ask(string name)
+    /// <param name="cancellation">Interrupts it: a statement may take minutes.</param>
+    /// <exception cref="DbException">It was interrupted, or failed.</exception>
+    public Answer Ask(string name, CancellationToken cancellation = default)
     {
         using DuckDBCommand command = _connection.CreateCommand();
+        using CancellationTokenRegistration interrupts = cancellation.Register(command.Cancel);
         command.CommandText = Statements().Single(statement => statement.Name == name).Sql;
         using DbDataReader reader = command.ExecuteReader();
         List<string[]> rows = [];

@@ -67,7 +67,7 @@ internal static class FleetCommand
             foreach (string name in FleetQueries.Names)
             {
                 cancellation.ThrowIfCancellationRequested();
-                answers.Add(queries.Ask(name));
+                answers.Add(queries.Ask(name, cancellation));
             }
 
             FleetReply reply = new(queries.Rows, files.Length, kept, Math.Round(Stopwatch.GetElapsedTime(began).TotalSeconds, 2), [.. answers.Select(FleetAnswer.Of)]);
@@ -76,6 +76,10 @@ internal static class FleetCommand
             else
                 Print(reply, answers);
             return ExitCode.Done;
+        }
+        catch (DbException) when (cancellation.IsCancellationRequested)
+        {
+            throw new OperationCanceledException(cancellation);
         }
         catch (DbException refused)
         {
