@@ -27,6 +27,9 @@ public sealed partial class ScanEngine
                     }
                 }
 
+                // What has come may have gone again before it was noted: nobody would drop a record outside of the areas.
+                if (onlyNew && (!space.TryFindArea(page, out Area area) || area.Kind != AreaKind.Mergeable))
+                    continue;
                 PageRef record = RefOf(slab, page);
                 uint state = _records.State(record);
                 // A zeroed page that is only read shows the zero page, and stays what it is.

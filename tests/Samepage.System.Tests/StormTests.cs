@@ -40,7 +40,7 @@ public sealed partial class StormTests(SharedDaemon shared) : OnOneDaemon(shared
         for (int round = 0; round < 4; round++)
         {
             await Daemon.TakeIn(two);
-            await Daemon.Merged(two[0], 500);
+            await Daemon.Merged(two[0], 200);
             foreach (LiveProgram storm in new[] { two[round % 2], two[1 - (round % 2)] })
             {
                 await GivenBackInTheEnd(storm);

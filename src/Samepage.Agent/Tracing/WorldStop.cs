@@ -203,6 +203,9 @@ public sealed class WorldStop(IWaitingThreads? waiting)
             StopKind kind;
             while ((kind = _threads[i].Poll()) == StopKind.Running)
             {
+                // It ran when it was looked at, and has begun to wait for us since.
+                if (waiting is not null && Stopwatch.GetElapsedTime(since) > StopsAtOnce && waiting.Waits(_threads[i].ThreadId))
+                    waiting.LetGo(_threads[i].ThreadId);
                 if (Stopwatch.GetElapsedTime(since) > Bound)
                 {
                     why = $"thread {_threads[i].ThreadId} does not stop: it is in a call that cannot be interrupted";
