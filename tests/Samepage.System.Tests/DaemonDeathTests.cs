@@ -69,7 +69,7 @@ public sealed class DaemonDeathTests
             await StormTests.Found(two[i], "done");
         }
 
-        Directory.Delete(folder, recursive: true);
+        DaemonUnderTest.Remove(folder);
     }
 
     /// <summary>What a thread keeps in its registers is what it finds there behind the gate.</summary>
@@ -90,7 +90,7 @@ public sealed class DaemonDeathTests
 
         await program.Tell("quit");
         Assert.Equal(0, await program.Ends());
-        Directory.Delete(folder, recursive: true);
+        DaemonUnderTest.Remove(folder);
     }
 
     [Fact]

@@ -118,7 +118,8 @@ public sealed class MergingTests(SharedDaemon shared) : OnOneDaemon(shared)
         await two[0].Does("poke");
         await two[1].Does("verify");
         await Daemon.GiveBack(two);
-        Assert.Equal((flags, huge), (view.FlagsAt(address), view.Rollup("AnonHugePages")));
+        Assert.Equal(flags, view.FlagsAt(address));
+        Assert.True(view.Rollup("AnonHugePages") >= huge / 2, $"{view.Rollup("AnonHugePages")} kB of {huge} are huge again; the kernel need not have a huge page for each");
         Assert.InRange(view.Rollup("Rss"), resident - 1024, resident + 1024);
         await two[0].Does("write");
         await two[1].Does("verify");

@@ -12,7 +12,12 @@ public sealed partial class SiegeTests : IDisposable
     private static readonly int s_seconds = Math.Min(600, int.Parse(Environment.GetEnvironmentVariable("SAMEPAGE_TEST_SECONDS") ?? "12", CultureInfo.InvariantCulture));
     private readonly string _folder = Directory.CreateDirectory(Path.Combine(Repository.Root, "artifacts", $"siege-{Environment.ProcessId}-{Guid.NewGuid():N}")).FullName;
 
-    public void Dispose() => Directory.Delete(_folder, recursive: true);
+    public void Dispose()
+    {
+        if (Directory.Exists(Path.Combine(_folder, "run")))
+            DaemonUnderTest.Remove(Path.Combine(_folder, "run"));
+        Directory.Delete(_folder, recursive: true);
+    }
 
     [Fact]
     public async Task D4_ProgramsThatDoEverythingAtOnceSeeNoWrongByte()

@@ -70,12 +70,19 @@ internal sealed class HugePages
     /// would take more memory than before, and is left.</summary>
     public void MakeWhole(LiveSpace space)
     {
+        int most = 5;
         foreach (ulong start in _split)
         {
             _regions.Clear();
             _ = space.Pagemap.CollectPopulated(start, start + Bytes, _regions);
-            if (_regions.Sum(region => (long)(region.End - region.Start)) == (long)Bytes)
-                _ = PidFd.TryCollapse(space.PidFd, start, Bytes);
+            if (_regions.Sum(region => (long)(region.End - region.Start)) != (long)Bytes)
+                continue;
+            // A page that is in use for a moment is in the way, and is tried again; where that has not helped once, the kernel does not want to.
+            int tries = 0;
+            while (tries < most && !PidFd.TryCollapse(space.PidFd, start, Bytes))
+                Thread.Sleep(tries++);
+            if (tries == most)
+                most = 1;
         }
 
         _split.Clear();

@@ -161,11 +161,15 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
         }
 
         await _process.DisposeAsync();
-        if (_keep || !Directory.Exists(RunFolder))
-            return;
-        // A daemon that was killed leaves its control directory mounted until its guardian comes to it.
-        _ = umount2(Path.Combine(RunFolder, "control"), MNT_DETACH);
-        Directory.Delete(RunFolder, recursive: true);
+        if (!_keep && Directory.Exists(RunFolder))
+            Remove(RunFolder);
+    }
+
+    /// <summary>Removes a folder in which a daemon kept its state. One that was killed leaves its control directory mounted until its guardian comes to it.</summary>
+    public static void Remove(string runFolder)
+    {
+        _ = umount2(Path.Combine(runFolder, "control"), MNT_DETACH);
+        Directory.Delete(runFolder, recursive: true);
     }
 
     [LibraryImport("libc", SetLastError = true)]
