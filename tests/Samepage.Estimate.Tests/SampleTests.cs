@@ -22,7 +22,7 @@ public sealed class SampleTests
         double widths = 0;
         for (int round = 0; round < Rounds; round++)
         {
-            ListedSource[] sources = Workload(workload, new Random(round));
+            ListedSource[] sources = Workload(workload, round);
             EstimateReport full = Counted.Of(sources);
             Totals sampled = Counted.Of(new CensusOptions { OneOf = 16, Cost = Counted.Costs, HeavyCapacity = 1 << 10 }, sources).Totals;
             Assert.Equal(full.Totals.Figures.Zero, sampled.Figures.Zero);
@@ -45,22 +45,26 @@ public sealed class SampleTests
         Assert.InRange(report.Effort.RecordBytes, 16, 4000 * 16 / 2);
     }
 
-    private static ListedSource[] Workload(string name, Random random)
+    private static ListedSource[] Workload(string name, int round)
     {
+        // Contents of its own: the same in every run, so that a run holds as often as any other.
+        ulong next = (1UL + (ulong)round) << 48;
+        ulong[] Fresh(int count) => [.. Enumerable.Range(0, count).Select(_ => next++)];
+        Random random = new(round);
         ListedSource[] sources = [.. Enumerable.Range(1, 4).Select(pid => new ListedSource(pid, $"uid:{pid / 3}"))];
-        ulong[] common = [.. Counted.Fresh(1500)];
-        ulong filler = Counted.Fresh(1).Single();
+        ulong[] common = Fresh(1500);
+        ulong filler = Fresh(1)[0];
         foreach (ListedSource source in sources)
         {
             _ = name switch
             {
                 "replicas" => source.With(common),
-                "workers" => source.With(common.Take(random.Next(300, 1500))).With(Counted.Fresh(500)),
-                "few copies" => source.With(common.Take(100)).With(Counted.Fresh(1500)),
+                "workers" => source.With(common.Take(random.Next(300, 1500))).With(Fresh(500)),
+                "few copies" => source.With(common.Take(100)).With(Fresh(1500)),
                 "one content all over" => source.With(Counted.Same(filler, 600)).With(common.Take(400)),
                 "long tail" => source.With(Enumerable.Range(0, 1500).Select(_ => common[(int)(1500 * Math.Pow(random.NextDouble(), 4))])),
                 "zeros" => source.With(Counted.Same(0, 1000)).With(common.Take(200)),
-                _ => source.With(Counted.Fresh(1500)),
+                _ => source.With(Fresh(1500)),
             };
         }
 
