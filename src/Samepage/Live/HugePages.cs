@@ -18,7 +18,7 @@ namespace Samepage.Live;
 internal sealed class HugePages
 {
     private const ulong Page = 4096;
-    public const ulong Bytes = 2UL << 20;
+    private const ulong Bytes = 2UL << 20;
     private const int Share = 50;
     private static readonly TimeSpan LookMost = TimeSpan.FromMilliseconds(20);
     private static readonly byte[] Content = GC.AllocateUninitializedArray<byte>((int)Bytes);
@@ -29,9 +29,6 @@ internal sealed class HugePages
     private long _lastLook = Stopwatch.GetTimestamp();
     private long _processorTicks, _looksSinceItRan;
     private int _next;
-
-    /// <summary>There are none that may be merged.</summary>
-    public bool IsEmpty => _seen.Count == 0;
 
     /// <summary>Adds those that are new, and those that have changed and stand still again, to what was written.</summary>
     /// <param name="space">Their process.</param>
@@ -51,12 +48,12 @@ internal sealed class HugePages
     {
         foreach (Area area in areas)
         {
-            foreach (ulong start in _seen.Keys.Where(start => start / Page >= area.Range.Start.Value && start / Page < area.Range.End))
+            for (ulong start = (area.Range.Start.Value * Page + Bytes - 1) / Bytes * Bytes; start < area.Range.End * Page && _seen.Count > 0; start += Bytes)
                 _ = _seen.Remove(start);
         }
     }
 
-    /// <summary>A merge is about to split those in a range.</summary>
+    /// <summary>A merge has split those in a range.</summary>
     public void NoteSplit(ulong start, ulong length)
     {
         for (ulong huge = start / Bytes * Bytes; huge < start + length; huge += Bytes)
@@ -118,7 +115,7 @@ internal sealed class HugePages
 
     private void Look(LiveSpace space, List<WrittenRun> written)
     {
-        if (IsEmpty || !ProcessStat.TryRead(space.Pid, out ProcessStat stat))
+        if (_seen.Count == 0 || !ProcessStat.TryRead(space.Pid, out ProcessStat stat))
             return;
         if (stat.ProcessorTicks != _processorTicks)
             (_processorTicks, _looksSinceItRan) = (stat.ProcessorTicks, 0);
