@@ -49,8 +49,12 @@ public static class Adoption
                 return Injector.Uproot(place.Pid, place.BaseAddress, place.Cookie) ? AdoptionOutcome.NothingLeft : AdoptionOutcome.NotYet;
             }
 
-            if (!PidFd.TryOpenThread(executor, out FileDescriptor? thread, out _))
+            if (!PidFd.TryOpenThread(executor, out FileDescriptor? thread, out Errno refused))
+            {
+                why = $"the agent's thread {executor} cannot be opened: pidfd_open {refused}";
                 return AdoptionOutcome.NotYet;
+            }
+
             using (thread)
             {
                 FileDescriptor executorSocket = PidFd.Take(thread!, (int)data.Word(AgentLayout.ExecutorFar));

@@ -20,6 +20,7 @@ public readonly record struct InheritedDescriptor(int Slot, FileDescriptor M, ui
 public sealed class AgentSession : IDisposable
 {
     private const int AnswersBeforeLetGo = 4, AnswersBeforeStuck = 40; // quarters of a second
+    private static readonly TimeSpan DismissalBound = TimeSpan.FromMilliseconds(250), LeaveBound = TimeSpan.FromSeconds(5);
     private readonly AgentData _data;
     private readonly FileDescriptor _executorSocket, _wardenSocket;
     private readonly ulong _cookie;
@@ -39,6 +40,9 @@ public sealed class AgentSession : IDisposable
 
     /// <summary>Where the program's threads go if we die while they are held.</summary>
     internal Gate Gate { get; }
+
+    /// <summary>Threads of the program were held for an exchange at some time, by us or by whoever had the agent before: there may be something to give back.</summary>
+    public bool HasExchanged => Gate.WasClosed;
 
     /// <summary>The agent did not answer in time once: nothing more is asked of it.</summary>
     public bool IsStuck { get; private set; }
@@ -239,29 +243,58 @@ public sealed class AgentSession : IDisposable
         return kept;
     }
 
+    /// <summary>Sends the warden away. Every thread of the program must be held, none of its mappings be one of frames, and no child of it be watched: from here on nobody
+    /// answers for them.</summary>
+    /// <param name="suspended">The process is stopped by SIGSTOP.</param>
+    /// <returns>False when it is still there after a quarter of a second; it leaves all the same.</returns>
+    public bool DismissWarden(bool suspended)
+    {
+        Tracee executor = new(Pid, ExecutorThread), warden = new(Pid, WardenThread);
+        bool thawed = suspended && Thaw(ref executor) && Thaw(ref warden);
+        try
+        {
+            TryRing(_wardenSocket, AgentLayout.DoorbellLeave);
+            return AwaitEnd(WardenThread, thawed, ref executor, ref warden, DismissalBound);
+        }
+        finally
+        {
+            if (thawed)
+            {
+                Freeze(ref executor);
+                Freeze(ref warden);
+            }
+        }
+    }
+
     /// <summary>Asks the agent's threads to leave, waits until they are gone, and removes their mapping.</summary>
     /// <returns>False when something of it is left in the process.</returns>
     public bool Leave()
     {
         Tracee executor = new(Pid, ExecutorThread), warden = new(Pid, WardenThread);
-        bool suspended = ProcessStatus.TryRead($"/proc/{Pid}/task/{ExecutorThread}/status") is { State: 'T' };
-        if (suspended)
+        bool thawed = ProcessStatus.TryRead($"/proc/{Pid}/task/{ExecutorThread}/status") is { State: 'T' };
+        if (thawed)
             _ = Thaw(ref executor) && Thaw(ref warden);
         TryRing(_wardenSocket, AgentLayout.DoorbellLeave);
         TryRing(_executorSocket, AgentLayout.DoorbellLeave);
+        return AwaitEnd(ExecutorThread, thawed, ref executor, ref warden, LeaveBound) && AwaitEnd(WardenThread, thawed, ref executor, ref warden, LeaveBound) &&
+            Injector.Uproot(Pid, BaseAddress, _cookie);
+    }
+
+    private bool AwaitEnd(int threadId, bool thawed, ref Tracee executor, ref Tracee warden, TimeSpan bound)
+    {
         long since = Stopwatch.GetTimestamp();
-        while (Directory.Exists($"/proc/{Pid}/task/{ExecutorThread}") || Directory.Exists($"/proc/{Pid}/task/{WardenThread}"))
+        while (Directory.Exists($"/proc/{Pid}/task/{threadId}"))
         {
-            if (suspended)
+            if (thawed)
                 KeepGoing(ref executor, ref warden);
             if (IsFiltered)
                 KeepGoing(ref _executor, ref _warden); // and hears of their end, which is not complete before
-            if (Stopwatch.GetElapsedTime(since) > TimeSpan.FromSeconds(5))
+            if (Stopwatch.GetElapsedTime(since) > bound)
                 return false;
             Thread.Sleep(0);
         }
 
-        return Injector.Uproot(Pid, BaseAddress, _cookie);
+        return true;
     }
 
     /// <inheritdoc/>

@@ -46,6 +46,9 @@ internal sealed class Gate
     /// <summary>Bytes of frames that were ever written in the target.</summary>
     public long ResidentBytes => Math.Max(1, _used) * (long)AgentLayout.FrameBytes;
 
+    /// <summary>Threads were put before it at some time, by this holder or by one before.</summary>
+    public bool WasClosed => _used > 0;
+
     /// <summary>Puts threads before the gate.</summary>
     /// <param name="threads">All of the program's threads, held; those that ended meanwhile are passed over.</param>
     /// <param name="why">What stood in the way.</param>

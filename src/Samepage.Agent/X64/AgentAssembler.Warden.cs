@@ -103,7 +103,9 @@ internal sealed partial class AgentAssembler
         c.dec(ebp);
         c.jnz(sweep);
         c.jmp(loop);
+        // An executor whose daemon dies now waits for nobody.
         At(ref exit);
+        c.mov(Word(AgentLayout.Orphaned), 1);
         c.xor(edi, edi);
         Sys(SYS_exit);
 
@@ -219,7 +221,7 @@ internal sealed partial class AgentAssembler
         c.cmp(rbx, rax);
         c.je(read);
         WardenRange(LibC.UFFDIO_WRITEPROTECT);
-        c.jmp(read);
+        c.jmp(wake);
 
         At(ref fork);
         c.lea(rdx, __[r12 + AgentLayout.Children]);

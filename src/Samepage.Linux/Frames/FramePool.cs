@@ -45,6 +45,9 @@ public sealed unsafe class FramePool : IDisposable
     /// <summary>The file's inode.</summary>
     public ulong Inode { get; }
 
+    /// <summary>Whether a mapping shows frames of this pool.</summary>
+    public bool Has(in Mapping mapping) => mapping.Inode == Inode && mapping.Device == Device;
+
     /// <summary>Makes an empty pool.</summary>
     /// <exception cref="SyscallException">The kernel has no tmpfs <c>noswap</c> (6.4), or the privilege is missing (CAP_SYS_ADMIN).</exception>
     public static FramePool Create()

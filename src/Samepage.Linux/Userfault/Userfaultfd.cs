@@ -57,14 +57,12 @@ public static class Userfaultfd
     }
 
     /// <summary>Protects a range against writing, or ends that and wakes who waits.</summary>
-    /// <returns>False when nothing there is registered, or the address space is gone.</returns>
-    public static unsafe bool Protect(FileDescriptor uffd, ulong start, ulong length, bool protect)
+    /// <returns>EAGAIN while a fork or remap waits for its event to be read over this descriptor, and nobody may have read it yet: to try again without reading could be for ever.
+    /// ENOENT where nothing is registered; ESRCH when the address space is gone.</returns>
+    public static unsafe Errno TryProtect(FileDescriptor uffd, ulong start, ulong length, bool protect)
     {
         LibC.uffdio_writeprotect range = new() { start = start, len = length, mode = protect ? 1UL : 0UL };
-        int result;
-        while ((result = LibC.ioctl(uffd.Number, LibC.UFFDIO_WRITEPROTECT, &range)) != 0 && (Errno)Marshal.GetLastPInvokeError() == Errno.EAGAIN)
-            Thread.Yield();
-        return result == 0;
+        return LibC.ioctl(uffd.Number, LibC.UFFDIO_WRITEPROTECT, &range) == 0 ? Errno.None : (Errno)Marshal.GetLastPInvokeError();
     }
 
     /// <summary>Reads the events of an M, and answers them as a warden would: a missing page was discarded, and reads as zeros.</summary>
@@ -85,8 +83,8 @@ public static class Userfaultfd
             ulong page = message.address & ~0xFFFUL;
             if ((message.flags & LibC.UFFD_PAGEFAULT_FLAG_WP) != 0)
             {
-                if (isUnfilled is null)
-                    _ = Protect(uffd, page, 4096, false);
+                if (isUnfilled is null && TryProtect(uffd, page, 4096, false) == Errno.EAGAIN)
+                    Wake(uffd, page);
                 continue;
             }
 
@@ -94,13 +92,17 @@ public static class Userfaultfd
                 continue;
             LibC.uffdio_zeropage zero = new() { start = page, len = 4096 };
             if (LibC.ioctl(uffd.Number, LibC.UFFDIO_ZEROPAGE, &zero) != 0)
-            {
-                LibC.uffdio_range range = new() { start = page, len = 4096 };
-                _ = LibC.ioctl(uffd.Number, LibC.UFFDIO_WAKE, &range);
-            }
+                Wake(uffd, page);
         }
 
         return children;
+    }
+
+    /// <summary>Has who waits for a page try again, and fault again if it must: behind the events that are in its way now.</summary>
+    private static unsafe void Wake(FileDescriptor uffd, ulong page)
+    {
+        LibC.uffdio_range range = new() { start = page, len = 4096 };
+        _ = LibC.ioctl(uffd.Number, LibC.UFFDIO_WAKE, &range);
     }
 
     /// <summary>True once the address space that the descriptor watches is gone: it was exec'd over, or its last process ended.</summary>

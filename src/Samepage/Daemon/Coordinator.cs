@@ -16,7 +16,7 @@ namespace Samepage.Daemon;
 /// <summary>Takes processes in and gives them back, visits them in turn, and knows the figures. All on the scanner's thread.</summary>
 internal sealed partial class Coordinator(ILogger logger, AgentRecords records) : IDisposable
 {
-    private const int MaxParticipants = 4096;
+    private const int MaxParticipants = 4096, PartingRounds = 100;
     private static readonly TimeSpan AdviceInterval = TimeSpan.FromSeconds(1);
     private readonly LiveMachine _machine = new();
     private readonly Dictionary<int, Participant> _participants = [];
@@ -95,6 +95,7 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
         {
             session!.Dispose();
             pool!.Dispose();
+            why = $"process {pid} cannot be opened: it is about to end";
             return AdoptionOutcome.NotYet;
         }
 
@@ -397,7 +398,7 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
         List<int> adopted = [];
         if (space.Inherited.Count == 0)
             return adopted;
-        foreach (Child child in Offspring.Find(space, all))
+        foreach (Child child in _machine.FindChildren(space, all))
         {
             if (_participants.TryGetValue(child.Pid, out Participant? known) && known.Space is not null)
                 continue;
@@ -435,17 +436,27 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
     private string GiveBack(LiveSpace space)
     {
         space.Session.Shield();
-        Offspring.Look(space);
-        foreach (int child in AdoptChildren(space, all: true))
+        Parting parting = Parting.NotYet;
+        for (int round = 0; parting == Parting.NotYet; round++)
         {
-            if (Detach(child) is { Done: false } left)
-                return $"process {child}, which it forked, could not be given back: {left.Reason}";
+            if (round == PartingRounds)
+                return "it forks, or moves its memory, faster than it can be given back; detach it again";
+            Offspring.Look(space);
+            foreach (int child in AdoptChildren(space, all: true))
+            {
+                if (Detach(child) is { Done: false } left)
+                    return $"process {child}, which it forked, could not be given back: {left.Reason}";
+            }
+
+            if (space.Inherited.Count > 0 && !PidFd.HasEnded(space.PidFd))
+                return $"{space.Inherited.Count} processes that it forked share frames and cannot be taken in; they are served until they end or call exec; then detach it again";
+            if (!LiveMachine.UnmergeAll(space))
+                return $"not everything could be given back: {space.Obstacle}";
+            parting = space.Part();
+            if (parting == Parting.Never && !PidFd.HasEnded(space.PidFd))
+                return $"everything is given back, but the agent could not be sent away: {space.Obstacle}; detach it again";
         }
 
-        if (space.Inherited.Count > 0 && !PidFd.HasEnded(space.PidFd))
-            return $"{space.Inherited.Count} processes that it forked share frames and cannot be taken in; they are served until they end or call exec; then detach it again";
-        if (!LiveMachine.UnmergeAll(space))
-            return $"not everything could be given back: {space.Obstacle}";
         if (!space.Session.Leave() && !PidFd.HasEnded(space.PidFd))
             return "the agent could not be removed: no thread of the process could be held; detach it again";
         space.Huge.MakeWhole(space);

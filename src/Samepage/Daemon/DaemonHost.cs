@@ -13,7 +13,7 @@ namespace Samepage.Daemon;
 internal static class DaemonHost
 {
     private const int MaxPids = 4096;
-    private static readonly TimeSpan RecoveryBound = TimeSpan.FromSeconds(30), LockBound = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan RecoveryBound = TimeSpan.FromSeconds(30), LockBound = TimeSpan.FromSeconds(60), LockPatience = TimeSpan.FromSeconds(2);
 
     /// <summary>Where state and socket lie: <c>SAMEPAGE_RUN_DIR</c>, by default <c>/run/samepage</c>.</summary>
     public static string RunDirectory => Environment.GetEnvironmentVariable("SAMEPAGE_RUN_DIR") is { Length: > 0 } given ? given : "/run/samepage";
@@ -34,12 +34,19 @@ internal static class DaemonHost
         {
             // Everybody may pass, to the control files; the socket and the agents' records are root's alone.
             Directory.CreateDirectory(RunDirectory, (UnixFileMode)0b111_101_101);
+            bool told = false;
             for (long since = Stopwatch.GetTimestamp(); (held = TryLock()) is null; await Task.Delay(20, cancellation))
             {
                 if (await IsServedAsync(cancellation))
                 {
                     await Console.Error.WriteLineAsync($"samepage: a daemon serves {SocketPath} already; stop it first, or set SAMEPAGE_RUN_DIR");
                     return 1;
+                }
+
+                if (!told && Stopwatch.GetElapsedTime(since) > LockPatience)
+                {
+                    told = true;
+                    await Console.Error.WriteLineAsync($"samepage: waiting for another samepage process, which recovers what a daemon that died had left in {RunDirectory}");
                 }
 
                 if (Stopwatch.GetElapsedTime(since) > LockBound)

@@ -11,7 +11,7 @@ namespace Samepage.Daemon;
 /// did, and may itself be killed at any moment, and begun again.</remarks>
 internal static class Recovery
 {
-    private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(20);
+    private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(20), Patience = TimeSpan.FromSeconds(2);
 
     /// <summary>Goes on until nothing is left, or the time is over.</summary>
     /// <param name="runDirectory">Where the dead daemon kept its state; the caller holds its lock.</param>
@@ -42,6 +42,7 @@ internal static class Recovery
     {
         Dictionary<ulong, Coordinator> coordinators = [];
         HashSet<int> adopted = [];
+        Dictionary<int, string> obstacles = [];
         try
         {
             long since = Stopwatch.GetTimestamp();
@@ -52,7 +53,10 @@ internal static class Recovery
                 {
                     if (!coordinators.TryGetValue(record.PoolInode, out Coordinator? coordinator))
                         coordinators.Add(record.PoolInode, coordinator = new Coordinator(logger, records));
-                    Give(record, coordinator, adopted, records, logger);
+                    int pid = record.Place.Pid;
+                    string obstacle = Give(record, coordinator, adopted, records, logger);
+                    if (Stopwatch.GetElapsedTime(since) > Patience && obstacle.Length > 0 && obstacles.GetValueOrDefault(pid) != obstacle)
+                        logger.LogInformation("process {Pid} is not given back yet: {Why}", pid, obstacles[pid] = obstacle);
                 }
 
                 WorldStop.LookAfterLingering();
@@ -68,33 +72,31 @@ internal static class Recovery
         }
     }
 
-    private static void Give(AgentRecord record, Coordinator coordinator, HashSet<int> adopted, AgentRecords records, ILogger logger)
+    /// <returns>What stood in the way; empty when it is given back.</returns>
+    private static string Give(AgentRecord record, Coordinator coordinator, HashSet<int> adopted, AgentRecords records, ILogger logger)
     {
         int pid = record.Place.Pid;
-        if (!adopted.Contains(pid) && !coordinator.Pids().Contains(pid))
-        {
-            AdoptionOutcome outcome = coordinator.Adopt(record, out string why);
-            if (outcome == AdoptionOutcome.NothingLeft)
-                records.Remove(pid);
-            if (outcome == AdoptionOutcome.NotYet && logger.IsEnabled(LogLevel.Debug))
-                logger.LogDebug("process {Pid}: {Why}", pid, why);
-            if (outcome != AdoptionOutcome.Adopted)
-                return;
-            adopted.Add(pid);
-        }
-
         try
         {
+            if (!adopted.Contains(pid) && !coordinator.Pids().Contains(pid))
+            {
+                AdoptionOutcome outcome = coordinator.Adopt(record, out string why);
+                if (outcome == AdoptionOutcome.NothingLeft)
+                    records.Remove(pid);
+                if (outcome != AdoptionOutcome.Adopted)
+                    return outcome == AdoptionOutcome.NothingLeft ? "" : why;
+                adopted.Add(pid);
+            }
+
             ProcessOutcome back = coordinator.Detach(pid);
             if (back.Done)
                 logger.LogInformation("gave back process {Pid}, which a daemon that died had left", pid);
-            else
-                logger.LogDebug("process {Pid}: {Why}", pid, back.Reason);
+            return back.Done ? "" : back.Reason;
         }
         catch (SyscallException failed)
         {
             // It was killed at this moment, most likely: the next round sees.
-            logger.LogDebug("process {Pid}: {Why}", pid, failed.Message);
+            return failed.Message;
         }
     }
 }

@@ -58,7 +58,7 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
             HugeBytes += mapping.AnonymousHugeBytes;
             if (mapping.Start >= agentStart && mapping.End <= agentEnd)
                 continue;
-            if (mapping.Inode == pool.Inode && mapping.Device == pool.Device)
+            if (pool.Has(mapping))
                 Segments.Add(new Segment(mapping.Start, mapping.End, AreaKind.Merged, AdviceOf(mapping), mapping.Offset));
             else if (AreaEligibility.IsMergeable(MappingTraits.Of(mapping)) && (!AdvisedOnly || mapping.Has("mg")))
                 Segments.Add(new Segment(mapping.Start, mapping.End, AreaKind.Mergeable, AdviceOf(mapping), 0));

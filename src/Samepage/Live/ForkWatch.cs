@@ -49,6 +49,14 @@ internal sealed class ForkWatch : IDisposable
         _changed.Set();
     }
 
+    /// <summary>Watches a child that has no warden. Any thread.</summary>
+    /// <param name="m">Its M; owned here from now on.</param>
+    public void Watch(FileDescriptor m)
+    {
+        _orphans.Add(m);
+        _changed.Set();
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {

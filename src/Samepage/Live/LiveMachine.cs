@@ -56,7 +56,7 @@ internal sealed class LiveMachine : IMachine, IDisposable
     {
         foreach (FramePool pool in _pools.Values)
         {
-            if (mapping.Inode == pool.Inode && mapping.Device == pool.Device)
+            if (pool.Has(mapping))
                 return pool;
         }
 
@@ -306,6 +306,11 @@ internal sealed class LiveMachine : IMachine, IDisposable
 
         return operations;
     }
+
+    /// <summary>Finds out which processes the children are that a process forked.</summary>
+    /// <param name="space">The parent.</param>
+    /// <param name="all">Also those that have only just been born.</param>
+    public List<Child> FindChildren(LiveSpace space, bool all) => Offspring.Find(space, all, _forks.Watch);
 
     /// <inheritdoc/>
     public void Dispose()

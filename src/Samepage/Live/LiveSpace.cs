@@ -13,6 +13,19 @@ namespace Samepage.Live;
 /// <param name="Since">When it was first seen, as a timestamp.</param>
 internal readonly record struct Inherited(FileDescriptor M, long Since);
 
+/// <summary>What came of sending the warden away.</summary>
+internal enum Parting
+{
+    /// <summary>It is gone, or there was nothing for it to do.</summary>
+    Done,
+
+    /// <summary>The program has frames or children again: they are to be given back first.</summary>
+    NotYet,
+
+    /// <summary>The program's threads cannot be held.</summary>
+    Never,
+}
+
 /// <summary>One process that was taken in, as the live machine sees it.</summary>
 internal sealed class LiveSpace : IDisposable
 {
@@ -161,6 +174,39 @@ internal sealed class LiveSpace : IDisposable
         }
 
         return done;
+    }
+
+    /// <summary>Sends the warden away at a moment at which nothing needs it: every thread is held, so that no mapping can move past the one who reads the list, and no fork
+    /// can be under way.</summary>
+    /// <returns>Not <see cref="Parting.Done"/>: it is as it was.</returns>
+    public Parting Part()
+    {
+        if (!Session.HasExchanged)
+            return Parting.Done;
+        HoldOutcome outcome = HoldOutcome.Busy;
+        for (int attempt = 0; attempt < 200 && outcome == HoldOutcome.Busy; attempt++)
+        {
+            if (attempt > 0)
+                Thread.Sleep(Math.Min(25, 1 << attempt));
+            outcome = _world.TryHold(Session, out string why);
+            Obstacle = why;
+        }
+
+        if (outcome != HoldOutcome.Held)
+            return outcome == HoldOutcome.Gone ? Parting.Done : Parting.Never;
+        try
+        {
+            Offspring.Look(this);
+            List<Mapping> mappings = [];
+            if (Inherited.Count > 0 || (Mapping.TryReadAll($"/proc/{Pid}/maps", mappings) && mappings.Exists(mapping => Pool.Has(mapping))))
+                return Parting.NotYet;
+            _ = Session.DismissWarden(_world.Suspended);
+            return Parting.Done;
+        }
+        finally
+        {
+            _world.Release();
+        }
     }
 
     /// <inheritdoc/>

@@ -83,7 +83,8 @@ internal static class Offspring
     /// <summary>Finds out which processes the children are.</summary>
     /// <param name="space">The parent.</param>
     /// <param name="all">Also those that have only just been born, and will most likely call exec or end.</param>
-    public static List<Child> Find(LiveSpace space, bool all)
+    /// <param name="orphan">Takes the descriptor of a grandchild that was born meanwhile.</param>
+    public static List<Child> Find(LiveSpace space, bool all, Action<FileDescriptor> orphan)
     {
         List<Child> children = [];
         KeyValuePair<int, Inherited>[] brought;
@@ -98,7 +99,7 @@ internal static class Offspring
             foreach ((int slot, Inherited inherited) in brought)
             {
                 if ((all || Stopwatch.GetElapsedTime(inherited.Since) > Settled) && children.TrueForAll(child => child.Slot != slot) &&
-                    IsOf(pid, inherited.M, address))
+                    IsOf(pid, inherited.M, address, orphan))
                 {
                     children.Add(new Child(pid, slot, inherited.M));
                     break;
@@ -111,10 +112,10 @@ internal static class Offspring
 
     /// <summary>Tells a child's descriptor by what it does: a page protected through it shows as protected in the child's page table, and nowhere else.</summary>
     /// <remarks>The page is a mapping of a frame, so nobody writes it in place; who tries meanwhile waits until the protection is off again.</remarks>
-    private static bool IsOf(int pid, FileDescriptor m, ulong address)
+    private static bool IsOf(int pid, FileDescriptor m, ulong address, Action<FileDescriptor> orphan)
     {
         using Pagemap? pagemap = Pagemap.TryOpen(pid);
-        if (pagemap is null || !Userfaultfd.Protect(m, address, 4096, true))
+        if (pagemap is null || !Protect(m, address, true, orphan))
             return false;
         try
         {
@@ -123,8 +124,22 @@ internal static class Offspring
         }
         finally
         {
-            _ = Userfaultfd.Protect(m, address, 4096, false);
+            _ = Protect(m, address, false, orphan);
         }
+    }
+
+    /// <remarks>A child that forks waits until that is read over its descriptor, and until then nothing can be protected over it. Its parent's warden reads it, if there still is
+    /// one: between the warden's leave and the end of the space there is none, so it is read here, and the grandchild is watched by the daemon.</remarks>
+    private static bool Protect(FileDescriptor m, ulong address, bool protect, Action<FileDescriptor> orphan)
+    {
+        Errno errno;
+        while ((errno = Userfaultfd.TryProtect(m, address, 4096, protect)) == Errno.EAGAIN)
+        {
+            Userfaultfd.AnswerDiscards(m, isUnfilled: null).ForEach(orphan);
+            Thread.Yield();
+        }
+
+        return errno == Errno.None;
     }
 
     /// <summary>The address of a page of a frame that is mapped in the process; null when it maps none.</summary>
@@ -135,7 +150,7 @@ internal static class Offspring
         if (pagemap is null || !Mapping.TryReadAll($"/proc/{pid}/maps", mappings))
             return null;
         List<PageRegion> regions = [];
-        foreach (Mapping mapping in mappings.Where(m => m.Inode == parent.Pool.Inode && m.Device == parent.Pool.Device))
+        foreach (Mapping mapping in mappings.Where(mapping => parent.Pool.Has(mapping)))
         {
             _ = pagemap.CollectFilePages(mapping.Start, mapping.End, regions);
             if (regions.Count > 0)
