@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text;
 using Samepage.Linux.ProcFs;
 
 namespace Samepage.LinuxTests;
@@ -27,11 +28,16 @@ public sealed class ParserTests
         VmFlags: ex 
         """;
 
-    [Fact]
-    public void SmapsAreRead()
+    /// <summary>Whatever pieces it comes in: as much as a page of the kernel's, or a byte at a time.</summary>
+    [Theory]
+    [InlineData(1)]
+    [InlineData(7)]
+    [InlineData(100)]
+    [InlineData(4096)]
+    public void SmapsAreRead(int piece)
     {
-        List<Mapping> mappings = [];
-        Assert.True(Mapping.TryParse(new StringReader(Smaps), mappings));
+        List<Mapping> mappings = [default];
+        Assert.True(Parse(Smaps + "\n", piece, mappings));
         Assert.Equal(5, mappings.Count);
         Assert.Equal(new Mapping(0x55d0c0a3b000, 0x55d0c0a5c000, true, true, false, false, 0, 0, 0, "[heap]", "rd wr mr mw me ac sd ", 0), mappings[0]);
         Assert.Equal((0x400000ul, "", 2048ul * 1024), (mappings[1].Length, mappings[1].Name, mappings[1].AnonymousHugeBytes));
@@ -48,9 +54,35 @@ public sealed class ParserTests
     public void AnEmptyTextIsAProcessThatIsGone()
     {
         List<Mapping> mappings = [];
-        Assert.False(Mapping.TryParse(new StringReader(""), mappings));
+        Assert.False(Parse("", 1, mappings));
         Assert.False(Mapping.TryReadAll("/proc/0/smaps", mappings));
         Assert.Null(ProcessStatus.TryRead("/proc/0/status"));
+    }
+
+    /// <summary>What nobody has seen the kernel write is passed over, and harms nothing.</summary>
+    [Theory]
+    [InlineData("1000-2000")]
+    [InlineData("1000-2000 rw-p")]
+    [InlineData("1000-2000 rw-p 0 0:0")]
+    [InlineData("1000 2000 rw-p 00000000 00:00 0")]
+    [InlineData("fffffffffffffffff-2000 rw-p 00000000 00:00 0")]
+    [InlineData("f\n\nVmFlags: rd\nAnonHugePages: many kB")]
+    public void WhatIsNoMappingIsPassedOver(string text)
+    {
+        List<Mapping> mappings = [];
+        Assert.False(Parse(text + "\n", 3, mappings));
+        Assert.True(Parse(text + "\n3000-4000 r--p 00000000 00:00 0 \n" + text + "\n", 3, mappings));
+        Assert.Equal((0x3000ul, true, false, 0ul), (mappings.Single().Start, mappings[0].Readable, mappings[0].Writable, mappings[0].AnonymousHugeBytes));
+    }
+
+    private static bool Parse(string text, int piece, List<Mapping> mappings)
+    {
+        MappingParser parser = new(mappings);
+        byte[] kept = [], all = Encoding.UTF8.GetBytes(text);
+        foreach (byte[] part in all.Chunk(piece))
+            kept = parser.Take([.. kept, .. part]).ToArray();
+        Assert.Empty(kept);
+        return parser.End();
     }
 
     [Fact]

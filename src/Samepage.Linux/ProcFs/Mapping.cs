@@ -1,4 +1,5 @@
-using System.Globalization;
+using System.Buffers;
+using Microsoft.Win32.SafeHandles;
 
 namespace Samepage.Linux.ProcFs;
 
@@ -19,6 +20,9 @@ public readonly record struct Mapping(
     ulong Start, ulong End, bool Readable, bool Writable, bool Executable, bool Shared, ulong Offset, ulong Device, ulong Inode,
     string Name, string Flags, ulong AnonymousHugeBytes)
 {
+    /// <summary>More than the longest line, which ends with a path of 4,096 bytes, each of them four where it is escaped.</summary>
+    private const int BufferBytes = 65536;
+
     /// <summary>Bytes from start to end.</summary>
     public ulong Length => End - Start;
 
@@ -31,73 +35,29 @@ public readonly record struct Mapping(
     /// <returns>False when the process is gone or may not be read.</returns>
     public static bool TryReadAll(string path, List<Mapping> mappings)
     {
-        mappings.Clear();
+        MappingParser parser = new(mappings);
+        byte[] buffer = ArrayPool<byte>.Shared.Rent(BufferBytes);
         try
         {
-            using StreamReader reader = new(new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite, 65536));
-            return TryParse(reader, mappings);
+            using SafeFileHandle file = File.OpenHandle(path);
+            int kept = 0, read;
+            for (long at = 0; (read = RandomAccess.Read(file, buffer.AsSpan(kept), at)) > 0; at += read)
+            {
+                ReadOnlySpan<byte> text = buffer.AsSpan(0, kept + read);
+                ReadOnlySpan<byte> rest = parser.Take(text);
+                rest.CopyTo(buffer);
+                kept = rest.Length;
+            }
+
+            return parser.End();
         }
         catch (Exception gone) when (gone is IOException or UnauthorizedAccessException)
         {
             return false;
         }
-    }
-
-    internal static bool TryParse(TextReader reader, List<Mapping> mappings)
-    {
-        while (reader.ReadLine() is { } line)
+        finally
         {
-            if (line.StartsWith("VmFlags:", StringComparison.Ordinal))
-            {
-                if (mappings.Count > 0)
-                    mappings[^1] = mappings[^1] with { Flags = string.Intern(line[8..].TrimStart() + (line.EndsWith(' ') ? "" : " ")) };
-            }
-            else if (line.StartsWith("AnonHugePages:", StringComparison.Ordinal))
-            {
-                ReadOnlySpan<char> kilobytes = line.AsSpan(14).Trim();
-                if (mappings.Count > 0 && kilobytes.Length > 3 && ulong.TryParse(kilobytes[..^3], CultureInfo.InvariantCulture, out ulong value))
-                    mappings[^1] = mappings[^1] with { AnonymousHugeBytes = value * 1024 };
-            }
-            else if (TryParseLine(line, out Mapping mapping))
-            {
-                mappings.Add(mapping);
-            }
+            ArrayPool<byte>.Shared.Return(buffer);
         }
-
-        return mappings.Count > 0;
-    }
-
-    private static bool TryParseLine(string line, out Mapping mapping)
-    {
-        mapping = default;
-        ReadOnlySpan<char> rest = line;
-        int dash = rest.IndexOf('-'), blank = rest.IndexOf(' ');
-        if (dash <= 0 || blank < dash || rest.Length < blank + 6 ||
-            !ulong.TryParse(rest[..dash], NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ulong start) ||
-            !ulong.TryParse(rest[(dash + 1)..blank], NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ulong end))
-        {
-            return false;
-        }
-
-        ReadOnlySpan<char> modes = rest.Slice(blank + 1, 4);
-        rest = rest[(blank + 6)..];
-        ulong offset = Field(ref rest, hex: true);
-        int colon = rest.IndexOf(':');
-        ulong major = ulong.Parse(rest[..colon], NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture);
-        rest = rest[(colon + 1)..];
-        ulong minor = Field(ref rest, hex: true);
-        ulong inode = Field(ref rest, hex: false);
-        ReadOnlySpan<char> name = rest.TrimStart();
-        mapping = new Mapping(start, end, modes[0] == 'r', modes[1] == 'w', modes[2] == 'x', modes[3] == 's', offset,
-            (major << 32) | minor, inode, name.IsEmpty ? "" : name.ToString(), "", 0);
-        return true;
-    }
-
-    private static ulong Field(ref ReadOnlySpan<char> rest, bool hex)
-    {
-        int end = rest.IndexOf(' ');
-        ReadOnlySpan<char> field = end < 0 ? rest : rest[..end];
-        rest = end < 0 ? [] : rest[(end + 1)..];
-        return ulong.Parse(field, hex ? NumberStyles.AllowHexSpecifier : NumberStyles.None, CultureInfo.InvariantCulture);
     }
 }
