@@ -19,6 +19,9 @@ public readonly record struct Mapping(
     ulong Start, ulong End, bool Readable, bool Writable, bool Executable, bool Shared, ulong Offset, ulong Device, ulong Inode,
     string Name, string Flags, ulong AnonymousHugeBytes)
 {
+    /// <summary>The protection key of the memory, pkeys(7); 0 for none, and where the processor has no such keys or only maps was read.</summary>
+    public int ProtectionKey { get; init; }
+
     /// <summary>Bytes from start to end.</summary>
     public ulong Length => End - Start;
 
@@ -57,6 +60,11 @@ public readonly record struct Mapping(
                 ReadOnlySpan<char> kilobytes = line.AsSpan(14).Trim();
                 if (mappings.Count > 0 && kilobytes.Length > 3 && ulong.TryParse(kilobytes[..^3], CultureInfo.InvariantCulture, out ulong value))
                     mappings[^1] = mappings[^1] with { AnonymousHugeBytes = value * 1024 };
+            }
+            else if (line.StartsWith("ProtectionKey:", StringComparison.Ordinal))
+            {
+                if (mappings.Count > 0 && int.TryParse(line.AsSpan(14).Trim(), CultureInfo.InvariantCulture, out int key))
+                    mappings[^1] = mappings[^1] with { ProtectionKey = key };
             }
             else if (TryParseLine(line, out Mapping mapping))
             {
