@@ -230,7 +230,7 @@ internal sealed class LiveMachine : IMachine, IDisposable
     /// <returns>False when it could not be done; why stands in the space's obstacle.</returns>
     public static bool UnmergeAll(LiveSpace space)
     {
-        for (int round = 0; round < 200; round++)
+        for (int round = 0, refused = 0; round < 200 && refused < 40; round++)
         {
             if (PidFd.HasEnded(space.PidFd) || !Refresh(space))
                 return true;
@@ -239,11 +239,28 @@ internal sealed class LiveMachine : IMachine, IDisposable
                 Userfaultfd.StopTracking(space.Session.T, segment.Start, segment.End - segment.Start);
             List<AgentOperation> operations = UnmergeOperations(space.Map.Segments);
             if (operations.Count == 0)
-                return true;
+            {
+                if (!space.Map.Segments.Exists(segment => segment.IsFixed))
+                    return true;
+                space.Obstacle = "it has sealed memory that was merged before (mseal), or given it a protection key: nothing can be put in its place; it stays as it is, and right, until the program ends";
+                break;
+            }
+
             if (!TryMindPins(space, operations))
                 break;
-            if (space.Run(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(operations)) == 0)
-                Thread.Sleep(25);
+            int tried = space.Run(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(operations));
+            if (operations.Take(tried).Any(operation => operation.Done > 0))
+                continue;
+            if (tried > 0)
+            {
+                refused++;
+                Errno errno = (Errno)operations[0].Error;
+                space.Obstacle = errno == Errno.ENOMEM
+                    ? "ENOMEM: the process has no room for a mapping more (vm.max_map_count, RLIMIT_AS, RLIMIT_DATA), or there is no memory; what is merged stays as it is, and right; detach it again when there is"
+                    : $"the kernel refused to put memory in the place of frames: {errno}";
+            }
+
+            Thread.Sleep(25);
         }
 
         space.ForgetLook(); // its memory is to be tracked again
@@ -292,7 +309,7 @@ internal sealed class LiveMachine : IMachine, IDisposable
             while (end < segments.Count && segments[end].Kind == AreaKind.Merged && (end == first || segments[end].Start == segments[end - 1].End))
             {
                 Segment segment = segments[end++];
-                for (ulong at = segment.Start; at < segment.End; at += AgentSession.MaxRunBytes)
+                for (ulong at = segment.Start; !segment.IsFixed && at < segment.End; at += AgentSession.MaxRunBytes)
                 {
                     ulong length = Math.Min(AgentSession.MaxRunBytes, segment.End - at);
                     operations.Add(new AgentOperation { Kind = OperationKind.Unmerge, Flags = segment.Advice, Address = at, Length = length });
