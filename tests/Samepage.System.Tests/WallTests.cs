@@ -9,7 +9,7 @@ namespace Samepage.SystemTests;
 public sealed partial class WallTests
 {
     private const uint First = 54331, Second = 54332, FarAway = 4_000_000_000;
-    private static readonly int s_pages = Environment.GetEnvironmentVariable("SAMEPAGE_TEST_SECONDS") is null ? 10_000 : 256_000;
+    private static readonly int s_pages = Environment.GetEnvironmentVariable("SAMEPAGE_TEST_SECONDS") is null ? 6_000 : 256_000;
 
     [Fact]
     public async Task EqualPagesOfTwoUsersAreNeverOnePageWhateverBecomesOfThePrograms()

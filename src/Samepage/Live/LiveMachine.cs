@@ -230,7 +230,7 @@ internal sealed class LiveMachine : IMachine, IDisposable
     /// <returns>False when it could not be done; why stands in the space's obstacle.</returns>
     public static bool UnmergeAll(LiveSpace space)
     {
-        for (int round = 0, refused = 0; round < 200 && refused < 40; round++)
+        for (int round = 0, refused = 0; round < 200 && refused < 40 && space.Unanswered < 3; round++)
         {
             if (PidFd.HasEnded(space.PidFd) || !Refresh(space))
                 return true;
@@ -246,7 +246,7 @@ internal sealed class LiveMachine : IMachine, IDisposable
                 break;
             }
 
-            if (!TryMindPins(space, operations))
+            if (!HasRoom(space) || !TryMindPins(space, operations))
                 break;
             int tried = space.Run(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(operations));
             if (operations.Take(tried).Any(operation => operation.Done > 0))
@@ -263,7 +263,24 @@ internal sealed class LiveMachine : IMachine, IDisposable
             Thread.Sleep(25);
         }
 
+        if (space.Unanswered > 0 && !PidFd.HasEnded(space.PidFd))
+            space.Obstacle = "the agent in it does not answer, or is gone: something was done to it; what is merged stays so until the program ends";
         space.ForgetLook(); // its memory is to be tracked again
+        return false;
+    }
+
+    /// <summary>What is given back is memory that the process, or the machine, must have. Where it has not, somebody would be killed for it (by the kernel, that is, but for our doing), and
+    /// what is merged can as well stay so.</summary>
+    private static bool HasRoom(LiveSpace space)
+    {
+        const long Slack = 2 << 20; // what an unmerge takes for itself
+        List<PageRegion> regions = [];
+        foreach (Segment segment in space.Map.Segments.Where(segment => segment.Kind == AreaKind.Merged))
+            _ = space.Pagemap.CollectFilePages(segment.Start, segment.End, regions);
+        long needed = regions.Sum(region => (long)(region.End - region.Start));
+        if (needed == 0 || needed + Slack <= MemoryRoom.Left(space.Pid, out string where))
+            return true;
+        space.Obstacle = $"{where}: {needed >> 20} MiB of merged pages would each become memory of its own, and the kernel would have to kill somebody for it; they stay as they are, and right; detach it again when there is room";
         return false;
     }
 
