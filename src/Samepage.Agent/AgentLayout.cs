@@ -98,6 +98,9 @@ public enum OperationFlags : uint
     DontDump = 16,
     Advice = Mergeable | HugePage | NoHugePage | DontFork | DontDump,
 
+    /// <summary>Of an unmerge: what takes the place of the frames is locked, mlock(2), as they are.</summary>
+    Locked = 32,
+
     /// <summary>Not a run: moves a stretch of one area out whole. As many runs as FrameOffset says follow, by rising address, and then its end.</summary>
     BeginStretch = 0x100,
 

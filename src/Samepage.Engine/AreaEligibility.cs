@@ -60,6 +60,9 @@ public enum AreaTraits
 
     /// <summary>Its program asked for it to be merged (MADV_MERGEABLE).</summary>
     Advised = 1 << 17,
+
+    /// <summary>It has a protection key: the program's threads may reach it only now and then.</summary>
+    Keyed = 1 << 18,
 }
 
 /// <summary>Whether an area may be merged at all (A2). What cannot is passed over; advice on it is ignored, not refused.</summary>
@@ -82,6 +85,7 @@ public static class AreaEligibility
         (AreaTraits.WipeOnFork, "memory that fork wipes"),
         (AreaTraits.Locked, "locked memory"),
         (AreaTraits.Sealed, "sealed memory"),
+        (AreaTraits.Keyed, "memory with a protection key"),
         (AreaTraits.Unknown, "a flag that is not known to be harmless"),
     ];
 

@@ -2,11 +2,11 @@ using static Samepage.Linux.Interop.FileCalls;
 
 namespace Samepage.Linux;
 
-/// <summary>The memory or disk space behind a file, by the kernel's count of its blocks: holes and punched-out frames do not count.</summary>
+/// <summary>The memory or disk space behind a file, by the kernel's count of its blocks (holes and punched-out frames do not count), and what else stat(2) says.</summary>
 public static unsafe class FileBlocks
 {
     private const int AT_FDCWD = -100;
-    private const uint STATX_INO_BLOCKS = 0x100 | 0x400, STATX_SIZE = 0x200;
+    private const uint STATX_INO_BLOCKS = 0x100 | 0x400, STATX_SIZE = 0x200, STATX_UID = 0x8;
     private const int BlockBytes = 512; // The unit of stx_blocks, whatever the file system's own block is.
 
     /// <param name="path">The file; links are followed, those of <c>/proc/PID/fd</c> too.</param>
@@ -19,6 +19,16 @@ public static unsafe class FileBlocks
         bool found = statx(AT_FDCWD, path, 0, STATX_INO_BLOCKS, &buffer) == 0;
         file = new FileIdentity(buffer.stx_dev_major, buffer.stx_dev_minor, buffer.stx_ino);
         bytes = (long)buffer.stx_blocks * BlockBytes;
+        return found;
+    }
+
+    /// <summary>The user that a file belongs to.</summary>
+    /// <returns>False when there is no such file any more, or it may not be looked at.</returns>
+    public static bool TryReadOwner(string path, out uint user)
+    {
+        statx_buffer buffer = default;
+        bool found = statx(AT_FDCWD, path, 0, STATX_UID, &buffer) == 0;
+        user = buffer.stx_uid;
         return found;
     }
 

@@ -94,6 +94,25 @@ public sealed class ParserTests
         Assert.All(mappings, mapping => Assert.True(mapping.End > mapping.Start && mapping.Flags.EndsWith(' ')));
     }
 
+    /// <summary>Not every processor has protection keys to show it on.</summary>
+    [Theory]
+    [InlineData(0, true)]
+    [InlineData(3, false)]
+    public void MemoryWithAProtectionKeyIsNotMerged(int key, bool merged)
+    {
+        List<Mapping> mappings = [];
+        Assert.True(Parse($"""
+            7f0000000000-7f0000100000 rw-p 00000000 00:00 0 
+            Size:               1024 kB
+            AnonHugePages:         0 kB
+            ProtectionKey:         {key}
+            VmFlags: rd wr mr mw me ac sd 
+
+            """, 4096, mappings));
+        Assert.Equal(key, mappings[0].ProtectionKey);
+        Assert.Equal(merged, Samepage.Engine.AreaEligibility.IsMergeable(MappingTraits.Of(mappings[0])));
+    }
+
     [Fact]
     public void AStatusIsRead()
     {
@@ -104,7 +123,7 @@ public sealed class ParserTests
             Tgid:	4321
             Pid:	4322
             TracerPid:	99
-            Uid:	1000	1001	1002	1003
+            Uid:	1000	4000000000	1002	1003
             Gid:	5	6	7	8
             VmSize:	    2104 kB
             SigPnd:	0000000000000000
@@ -117,7 +136,7 @@ public sealed class ParserTests
             x86_Thread_features_locked:	
             """);
         Assert.Equal(("tab\tand: colon", 't', 4321, 99), (status.Name, status.State, status.ThreadGroup, status.Tracer));
-        Assert.Equal(((1000, 1001, 1002, 1003), (5, 6, 7, 8)), (status.Uids, status.Gids));
+        Assert.Equal(((1000u, 4000000000u, 1002u, 1003u), (5u, 6u, 7u, 8u)), (status.Uids, status.Gids));
         Assert.True(status.ShadowStack);
         Assert.Equal((2, true, true, 0x1ffffffffffUL), (status.Seccomp, status.HasMemory, status.PendingUnblocked, status.Capabilities));
     }

@@ -89,7 +89,7 @@ public sealed class RulesTests
 
     private sealed class Facts(int user, string name, string cgroup, string executable) : ProcessFacts(0)
     {
-        public override int User => user;
+        public override long User => user;
 
         public override string Name => name;
 

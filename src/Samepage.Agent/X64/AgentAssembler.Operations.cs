@@ -200,7 +200,9 @@ internal sealed partial class AgentAssembler
         c.jnz(unplace);
         OnRange(AgentLayout.M, LibC.UFFDIO_REGISTER, r13, r9, (int)(LibC.UFFDIO_REGISTER_MODE_WP | LibC.UFFDIO_REGISTER_MODE_MINOR | LibC.UFFDIO_REGISTER_MODE_MISSING));
         c.test(rax, rax);
-        c.jz(tail);
+        c.jnz(unplace);
+        KeepInCoreDumps();
+        c.jmp(tail);
         // Not watched, so it must not stay: fresh memory in its place, and the pages back. No thread runs meanwhile.
         At(ref unplace);
         c.push(rax);
@@ -251,6 +253,17 @@ internal sealed partial class AgentAssembler
         c.mov(__qword_ptr[rbx + ErrorAt], rax);
         c.jmp(tail);
     }
+
+    /// <summary>Makes the new mapping at r13 one that the kernel writes into core dumps, as it does with the memory that was there.</summary>
+    /// <remarks>By default core(5) leaves private mappings of files out unless they have been written to, and "have been" means: have a reverse map for
+    /// private pages (anon_vma). Filling a page by userfaultfd gives a private mapping one before it looks at the page: so one is filled that is there
+    /// already. That answers EEXIST, and changes nothing else.</remarks>
+    private void KeepInCoreDumps() => Range(Word(AgentLayout.M), LibC.UFFDIO_CONTINUE, () =>
+    {
+        c.mov(rdx, r13);
+        c.mov(r10d, 4096);
+        c.xor(r8d, r8d);
+    });
 
     /// <summary>Goes on unless the run is in a stretch that was moved out.</summary>
     private void JumpUnlessMoved(Label otherwise)

@@ -14,7 +14,7 @@ internal sealed partial class AgentAssembler
     /// 3. Make V, fresh memory of the same protection and advice, register it on M with MISSING, and mremap it over the range:
     ///    the registration goes along, so whoever touches the range waits. From here to step 5 the range is announced to the warden as unfilled.
     /// 4. Fill in the pages that are not all zero.
-    /// 5. Unregister, which lets the memory join its neighbours as one area again; wake everybody; drop D.
+    /// 5. Unregister, which lets the memory join its neighbours as one area again; lock it if it was locked; wake everybody; drop D.
     /// V must never be touched before step 3: only memory without pages takes its new place as its own, and joins its neighbours there.
     /// A batch that takes longer than a second lets the program's threads go (see AgentSession.Run): so step 3 asks once more right before.
     /// </remarks>
@@ -176,6 +176,7 @@ internal sealed partial class AgentAssembler
 
         At(ref filled);
         UnregisterWithNeighbours();
+        LockAgain();
         c.mov(__qword_ptr[rbx + DoneAt], r14);
         c.xor(eax, eax);
         c.jmp(done);
@@ -214,6 +215,20 @@ internal sealed partial class AgentAssembler
         c.pop(rax);
         At(ref refused);
         c.jmp(fits);
+    }
+
+    /// <summary>Where the record says so: locks [r13, r13 + r14), as the program locked the frames that were there (mlock made their pages its own then).</summary>
+    /// <remarks>Only now: what the frames' mapping took of RLIMIT_MEMLOCK is free again, and no page is missing that the warden would have to bring. The kernel does not show whether
+    /// MLOCK_ONFAULT was given; where it was, pages of zeros are made resident that need not have been.</remarks>
+    private void LockAgain()
+    {
+        Label not = c.CreateLabel();
+        c.test(__dword_ptr[rbx + FlagsAt], (int)OperationFlags.Locked);
+        c.jz(not);
+        c.mov(rdi, r13);
+        c.mov(rsi, r14);
+        Sys(SYS_mlock);
+        At(ref not);
     }
 
     /// <summary>Where the record says so: waits, and fails with EBUSY if [r13, r13 + r14) is no longer what was copied to rbp.</summary>

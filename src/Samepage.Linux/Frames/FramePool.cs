@@ -10,7 +10,8 @@ namespace Samepage.Linux.Frames;
 /// anybody maps it and never again until it was punched out, so a mapping of it can only ever show what was compared.</para>
 /// <para>The pool must never lose a page-table entry to reclaim: a missing entry in a mapping of frames means "the program discarded this page"
 /// (it then reads as zeros), and nothing else may cause one. So the file lies on a tmpfs mount of its own with <c>noswap</c>, which makes its
-/// pages unevictable, and <c>huge=never</c>. The mount is attached nowhere and goes with its last file.</para>
+/// pages unevictable, and <c>huge=never</c>. The mount is attached nowhere and goes with its last file. The file has no name (any more): gdb takes
+/// mappings of files that have one for what can be read from disk, and leaves them out of the core dumps that it makes.</para>
 /// <para>A program that asks for huge pages takes entries from everybody as well: <see cref="FrameGuards"/> stand in the way.</para>
 /// <para>The daemon keeps no mapping of the file: frames are written with pwrite(2), so that the number of mappings of a frame, and with it
 /// every process's Pss, counts the targets alone.</para>
@@ -63,6 +64,8 @@ public sealed unsafe class FramePool : IDisposable
             LibC.openat(mount.Number, "samepage-frames", LibC.O_RDWR | LibC.O_CREAT | LibC.O_EXCL | LibC.O_CLOEXEC, 0x100));
         if (LibC.ftruncate(writable.Number, MaxBytes) != 0)
             throw Failed("ftruncate", "the frame pool");
+        if (LibC.unlinkat(mount.Number, "samepage-frames", 0) != 0)
+            throw Failed("unlinkat", "samepage-frames");
         FileDescriptor readable = FileDescriptor.Open($"/proc/self/fd/{writable.Number}");
         return new FramePool(writable, readable, null);
     }

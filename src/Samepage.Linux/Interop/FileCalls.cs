@@ -13,6 +13,9 @@ internal static unsafe partial class FileCalls
     [StructLayout(LayoutKind.Explicit, Size = 256)]
     public struct statx_buffer
     {
+        [FieldOffset(20)]
+        public uint stx_uid;
+
         [FieldOffset(32)]
         public ulong stx_ino;
 

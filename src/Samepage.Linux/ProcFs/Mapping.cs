@@ -23,6 +23,9 @@ public readonly record struct Mapping(
     /// <summary>More than the longest line, which ends with a path of 4,096 bytes, each of them four where it is escaped.</summary>
     private const int BufferBytes = 65536;
 
+    /// <summary>The protection key of the memory, pkeys(7); 0 for none, and where the processor has no such keys or only maps was read.</summary>
+    public int ProtectionKey { get; init; }
+
     /// <summary>Bytes from start to end.</summary>
     public ulong Length => End - Start;
 

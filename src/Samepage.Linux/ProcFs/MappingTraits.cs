@@ -13,7 +13,7 @@ public static class MappingTraits
     public static AreaTraits Of(in Mapping mapping) =>
         (mapping.Readable ? AreaTraits.Readable : 0) | (mapping.Writable ? AreaTraits.Writable : 0) | (mapping.Executable ? AreaTraits.Executable : 0) |
         (mapping.Shared ? AreaTraits.Shared : 0) | (mapping.Inode != 0 ? AreaTraits.FileBacked : 0) | (mapping.Name is "" or "[heap]" ? 0 : AreaTraits.Special) |
-        OfFlags(mapping.Flags);
+        (mapping.ProtectionKey != 0 ? AreaTraits.Keyed : 0) | OfFlags(mapping.Flags);
 
     private static AreaTraits OfFlags(string flags)
     {

@@ -17,8 +17,8 @@ namespace Samepage.Linux.ProcFs;
 /// <param name="ShadowStack">Its return addresses are kept twice, the second time where the processor alone writes (CET).</param>
 /// <param name="OwnId">The id that it has for itself, in its own pid namespace.</param>
 public sealed record ProcessStatus(
-    string Name, char State, int ThreadGroup, int Tracer, (int Real, int Effective, int Saved, int FileSystem) Uids,
-    (int Real, int Effective, int Saved, int FileSystem) Gids, int Seccomp, bool HasMemory, bool PendingUnblocked, ulong Capabilities, long PinnedKib, bool ShadowStack, int OwnId)
+    string Name, char State, int ThreadGroup, int Tracer, (uint Real, uint Effective, uint Saved, uint FileSystem) Uids,
+    (uint Real, uint Effective, uint Saved, uint FileSystem) Gids, int Seccomp, bool HasMemory, bool PendingUnblocked, ulong Capabilities, long PinnedKib, bool ShadowStack, int OwnId)
 {
     /// <summary>Reads a status file.</summary>
     /// <param name="path">Such as <c>/proc/1/status</c>.</param>
@@ -30,7 +30,7 @@ public sealed record ProcessStatus(
         string name = "";
         char state = '?';
         int group = 0, tracer = 0, seccomp = 0, own = 0;
-        (int, int, int, int) uids = default, gids = default;
+        (uint, uint, uint, uint) uids = default, gids = default;
         bool memory = false, shadowStack = false;
         long pinned = 0;
         ulong pending = 0, sharedPending = 0, blocked = 0, capabilities = 0;
@@ -68,14 +68,14 @@ public sealed record ProcessStatus(
 
     private static ulong Hex(ReadOnlySpan<char> value) => ulong.Parse(value, NumberStyles.HexNumber, CultureInfo.InvariantCulture);
 
-    private static (int, int, int, int) Four(ReadOnlySpan<char> value)
+    private static (uint, uint, uint, uint) Four(ReadOnlySpan<char> value)
     {
-        Span<int> numbers = stackalloc int[4];
+        Span<uint> numbers = stackalloc uint[4];
         int count = 0;
         foreach (Range field in value.SplitAny(' ', '\t'))
         {
             if (!value[field].IsEmpty && count < 4)
-                numbers[count++] = Number(value[field]);
+                numbers[count++] = uint.Parse(value[field], NumberStyles.None, CultureInfo.InvariantCulture);
         }
 
         return (numbers[0], numbers[1], numbers[2], numbers[3]);

@@ -80,14 +80,14 @@ internal sealed record EstimateSelection(int[] Pids, bool All, string? User, str
         }
     }
 
-    private static string DomainOfOurs() => $"uid:{ProcessStatus.TryRead("/proc/self/status")?.Uids.Effective}";
+    private static string DomainOfOurs() => ProcessStatus.TryRead("/proc/self/status") is { } self ? TrustDomain.Of(Environment.ProcessId, self) : "";
 
     private void AddFiltered(List<PageSource> sources)
     {
         string? domain = User is null ? null : $"uid:{UserId(User)}";
         foreach (int pid in Processes().Except(Pids).Where(pid => pid != Environment.ProcessId).Order())
         {
-            if (Describe(pid, out _) is { } found && (domain is null || found.Domain == domain)
+            if (Describe(pid, out _) is { } found && (domain is null || found.Domain == domain || found.Domain.StartsWith(domain + " ", StringComparison.Ordinal))
                 && (Name is null || FileSystemName.MatchesSimpleExpression(Name, found.Name, ignoreCase: false)) && (Cgroup is null || IsIn(pid, Cgroup)))
             {
                 sources.Add(new LiveSource(found));

@@ -200,7 +200,7 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
 
         participant.Name = status.Name;
         string? reason = Eligibility.Changed(pid, status, space.IsIdle) ??
-            (participant.Domain != $"uid:{status.Uids.Effective}" ? "its user changed" : space.LocksWhatItMaps ? "it locks all memory that it maps from now on (mlockall with MCL_FUTURE)" : null);
+            (participant.Domain != TrustDomain.Of(pid, status) ? "its user changed, or its user namespace" : space.LocksWhatItMaps ? "it locks all memory that it maps from now on (mlockall with MCL_FUTURE)" : null);
         if (reason is not null)
         {
             if (GiveBack(space).Length == 0)

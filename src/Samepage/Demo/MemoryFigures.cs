@@ -41,7 +41,7 @@ internal readonly record struct ProcessMemory(long PssBytes, long ShmemPssBytes)
 /// <remarks>Taken from the files and not from <c>Shmem</c> in <c>/proc/meminfo</c>, which is moved by every other program too.</remarks>
 internal static class PoolMemory
 {
-    private const string PoolFile = "/samepage-frames";
+    private const string PoolFile = "/samepage-frames (deleted)";
 
     /// <returns>Bytes by the kernel's count of blocks, each file once. The runtime's own memfd for compiled code is left out.</returns>
     public static long Read(int pid)

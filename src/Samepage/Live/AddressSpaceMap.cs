@@ -12,7 +12,8 @@ namespace Samepage.Live;
 /// <param name="Kind">What it holds.</param>
 /// <param name="Advice">What the program advised.</param>
 /// <param name="Offset">Bytes into the pool; meaningless but for a mapping of frames.</param>
-internal readonly record struct Segment(ulong Start, ulong End, AreaKind Kind, OperationFlags Advice, ulong Offset)
+/// <param name="IsFixed">A mapping of frames that the program has sealed since, mseal(2), or given a protection key: nothing can take its place, or nothing would look like it.</param>
+internal readonly record struct Segment(ulong Start, ulong End, AreaKind Kind, OperationFlags Advice, ulong Offset, bool IsFixed = false)
 {
     /// <summary>The frame that a mapping of frames has at an address.</summary>
     public FrameId FrameAt(ulong address) => new((uint)((Offset + (address - Start)) / 4096));
@@ -59,7 +60,7 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
             if (mapping.Start >= agentStart && mapping.End <= agentEnd)
                 continue;
             if (pool.Has(mapping))
-                Segments.Add(new Segment(mapping.Start, mapping.End, AreaKind.Merged, AdviceOf(mapping), mapping.Offset));
+                Segments.Add(new Segment(mapping.Start, mapping.End, AreaKind.Merged, AdviceOf(mapping), mapping.Offset, mapping.ProtectionKey != 0 || mapping.Has("sl")));
             else if (AreaEligibility.IsMergeable(MappingTraits.Of(mapping)) && (!AdvisedOnly || mapping.Has("mg")))
                 Segments.Add(new Segment(mapping.Start, mapping.End, AreaKind.Mergeable, AdviceOf(mapping), 0));
         }
@@ -99,5 +100,5 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
 
     private static OperationFlags AdviceOf(in Mapping mapping) =>
         (mapping.Has("mg") ? OperationFlags.Mergeable : 0) | (mapping.Has("hg") ? OperationFlags.HugePage : 0) | (mapping.Has("nh") ? OperationFlags.NoHugePage : 0) |
-        (mapping.Has("dc") ? OperationFlags.DontFork : 0) | (mapping.Has("dd") ? OperationFlags.DontDump : 0);
+        (mapping.Has("dc") ? OperationFlags.DontFork : 0) | (mapping.Has("dd") ? OperationFlags.DontDump : 0) | (mapping.Has("lo") ? OperationFlags.Locked : 0);
 }

@@ -41,7 +41,7 @@ internal static class Eligibility
         if (ProcessStatus.TryRead($"/proc/{pid}/status") is not { } status)
             return "no such process";
         name = status.Name;
-        domain = $"uid:{status.Uids.Effective}";
+        domain = TrustDomain.Of(pid, status);
         if (status.ThreadGroup != pid)
             return $"a thread of process {status.ThreadGroup}, not a process";
         if (status.State is 'Z' or 'X')
@@ -74,6 +74,8 @@ internal static class Eligibility
         // What the kernel shows as the tracer is the thread that traces: one of ours holds now and then a thread that it could not let go of yet.
         if (status.Tracer != 0 && !Directory.Exists($"/proc/self/task/{status.Tracer}"))
             return $"traced by process {status.Tracer}";
+        if (TrustDomain.IsKeptFromItsUser(pid, status))
+            return "not dumpable (PR_SET_DUMPABLE, or ids that changed without exec): other programs of its user may not look into it, and they could into frames";
         return !isIdle && OpenFiles.HoldUserfaultfd(pid) ? "it uses userfaultfd itself" : null;
     }
 

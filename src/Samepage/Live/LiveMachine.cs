@@ -230,7 +230,7 @@ internal sealed class LiveMachine : IMachine, IDisposable
     /// <returns>False when it could not be done; why stands in the space's obstacle.</returns>
     public static bool UnmergeAll(LiveSpace space)
     {
-        for (int round = 0; round < 200; round++)
+        for (int round = 0, refused = 0; round < 200 && refused < 40 && space.Unanswered < 3; round++)
         {
             if (PidFd.HasEnded(space.PidFd) || !Refresh(space))
                 return true;
@@ -239,14 +239,48 @@ internal sealed class LiveMachine : IMachine, IDisposable
                 Userfaultfd.StopTracking(space.Session.T, segment.Start, segment.End - segment.Start);
             List<AgentOperation> operations = UnmergeOperations(space.Map.Segments);
             if (operations.Count == 0)
-                return true;
-            if (!TryMindPins(space, operations))
+            {
+                if (!space.Map.Segments.Exists(segment => segment.IsFixed))
+                    return true;
+                space.Obstacle = "it has sealed memory that was merged before (mseal), or given it a protection key: nothing can be put in its place; it stays as it is, and right, until the program ends";
                 break;
-            if (space.Run(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(operations)) == 0)
-                Thread.Sleep(25);
+            }
+
+            if (!HasRoom(space) || !TryMindPins(space, operations))
+                break;
+            int tried = space.Run(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(operations));
+            if (operations.Take(tried).Any(operation => operation.Done > 0))
+                continue;
+            if (tried > 0)
+            {
+                refused++;
+                Errno errno = (Errno)operations[0].Error;
+                space.Obstacle = errno == Errno.ENOMEM
+                    ? "ENOMEM: the process has no room for a mapping more (vm.max_map_count, RLIMIT_AS, RLIMIT_DATA), or there is no memory; what is merged stays as it is, and right; detach it again when there is"
+                    : $"the kernel refused to put memory in the place of frames: {errno}";
+            }
+
+            Thread.Sleep(25);
         }
 
+        if (space.Unanswered > 0 && !PidFd.HasEnded(space.PidFd))
+            space.Obstacle = "the agent in it does not answer, or is gone: something was done to it; what is merged stays so until the program ends";
         space.ForgetLook(); // its memory is to be tracked again
+        return false;
+    }
+
+    /// <summary>What is given back is memory that the process, or the machine, must have. Where it has not, somebody would be killed for it (by the kernel, that is, but for our doing), and
+    /// what is merged can as well stay so.</summary>
+    private static bool HasRoom(LiveSpace space)
+    {
+        const long Slack = 2 << 20; // what an unmerge takes for itself
+        List<PageRegion> regions = [];
+        foreach (Segment segment in space.Map.Segments.Where(segment => segment.Kind == AreaKind.Merged))
+            _ = space.Pagemap.CollectFilePages(segment.Start, segment.End, regions);
+        long needed = regions.Sum(region => (long)(region.End - region.Start));
+        if (needed == 0 || needed + Slack <= MemoryRoom.Left(space.Pid, out string where))
+            return true;
+        space.Obstacle = $"{where}: {needed >> 20} MiB of merged pages would each become memory of its own, and the kernel would have to kill somebody for it; they stay as they are, and right; detach it again when there is room";
         return false;
     }
 
@@ -292,7 +326,7 @@ internal sealed class LiveMachine : IMachine, IDisposable
             while (end < segments.Count && segments[end].Kind == AreaKind.Merged && (end == first || segments[end].Start == segments[end - 1].End))
             {
                 Segment segment = segments[end++];
-                for (ulong at = segment.Start; at < segment.End; at += AgentSession.MaxRunBytes)
+                for (ulong at = segment.Start; !segment.IsFixed && at < segment.End; at += AgentSession.MaxRunBytes)
                 {
                     ulong length = Math.Min(AgentSession.MaxRunBytes, segment.End - at);
                     operations.Add(new AgentOperation { Kind = OperationKind.Unmerge, Flags = segment.Advice, Address = at, Length = length });

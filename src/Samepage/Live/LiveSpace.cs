@@ -82,6 +82,9 @@ internal sealed class LiveSpace : IDisposable
     /// <summary>The program has asked that all that is mapped from now on be locked: nothing can be merged in it.</summary>
     public bool LocksWhatItMaps { get; private set; }
 
+    /// <summary>Batches in a row that the agent did not answer, or was not there to.</summary>
+    public int Unanswered { get; private set; }
+
     /// <summary>Nothing has happened in it since the visit before.</summary>
     public bool IsIdle { get; private set; }
 
@@ -160,6 +163,7 @@ internal sealed class LiveSpace : IDisposable
             _pace = Math.Clamp(0.5 * _pace + 0.5 * _pace * held / 1000 / Math.Max(estimate * _pace, 100), 0.5, 20);
             Stops++;
             StallNsMax = Math.Max(StallNsMax, held);
+            Unanswered = alive ? 0 : Unanswered + 1;
             if (!alive)
             {
                 Obstacle = Session.IsStuck ? "the agent in the process does not answer" : "";

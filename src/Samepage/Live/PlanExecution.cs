@@ -67,7 +67,7 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
                 int place = outcome + (int)((at - first) / Page);
                 at += length;
                 // A device may be writing into what is private already, and a copy would miss that: it keeps its place.
-                if (kind == AreaKind.Merged && MayBePinned && space.HasBroken(at - length, length))
+                if (kind == AreaKind.Merged && (segments[i].IsFixed || (MayBePinned && space.HasBroken(at - length, length))))
                 {
                     outcomes.Slice(place, (int)(length / Page)).Fill(PageOutcome.Busy);
                     continue;

@@ -12,7 +12,7 @@ internal class ProcessFacts(int pid)
     public bool IsProgram => _status.Value is { HasMemory: true, State: not ('Z' or 'X') };
 
     /// <summary>The effective user id; -1 when it is gone.</summary>
-    public virtual int User => _status.Value?.Uids.Effective ?? -1;
+    public virtual long User => _status.Value?.Uids.Effective ?? -1L;
 
     /// <summary>The command name.</summary>
     public virtual string Name => _status.Value?.Name ?? "";

@@ -46,12 +46,14 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
     /// <param name="runFolder">Where it keeps its state; a new folder by default.</param>
     /// <param name="keep">The folder outlives this daemon.</param>
     /// <param name="rules">Its file of rules; without one it takes in nobody but by hand, whatever else runs on this machine.</param>
-    public static async Task<DaemonUnderTest> Start(string? runFolder = null, bool keep = false, string? rules = null)
+    /// <param name="launcher">A program, and its arguments, that becomes the daemon.</param>
+    public static async Task<DaemonUnderTest> Start(string? runFolder = null, bool keep = false, string? rules = null, string[]? launcher = null)
     {
         Needs.Root();
         runFolder ??= Directory.CreateTempSubdirectory("samepage-test-").FullName;
         var environment = new Dictionary<string, string> { ["SAMEPAGE_RUN_DIR"] = runFolder };
-        LiveProgram process = LiveProgram.StartIn("/", environment, "dotnet", [Repository.Program, "daemon", .. rules is null ? (string[])["--no-rules"] : ["--config", rules]]);
+        string[] command = [.. launcher ?? [], "dotnet", Repository.Program, "daemon", .. rules is null ? (string[])["--no-rules"] : ["--config", rules]];
+        LiveProgram process = LiveProgram.StartIn("/", environment, command[0], command[1..]);
         await process.Ready(60);
         return new DaemonUnderTest(runFolder, process, keep);
     }

@@ -1,0 +1,51 @@
+using System.Diagnostics;
+
+namespace Samepage.SystemTests.Harness;
+
+/// <summary>Programs of others that do one thing and end.</summary>
+internal static class Outside
+{
+    /// <summary>Runs one to its end.</summary>
+    public static async Task<Called> Run(int seconds, string program, params IEnumerable<string> arguments)
+    {
+        using Process process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true, WorkingDirectory = "/" })
+            ?? throw new InvalidOperationException($"{program} did not start");
+        process.StandardInput.Close();
+        Task<string> output = process.StandardOutput.ReadToEndAsync(), errors = process.StandardError.ReadToEndAsync();
+        using var bound = new CancellationTokenSource(TimeSpan.FromSeconds(seconds));
+        try
+        {
+            await process.WaitForExitAsync(bound.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            process.Kill(entireProcessTree: true);
+            Assert.Fail($"{program} {string.Join(' ', arguments)} did not end within {seconds} s: {await output}{await errors}");
+        }
+
+        return new Called(process.ExitCode, await output, await errors);
+    }
+
+    /// <summary>Runs one that must end well.</summary>
+    /// <returns>What it printed.</returns>
+    public static async Task<string> Must(int seconds, string program, params IEnumerable<string> arguments)
+    {
+        Called called = await Run(seconds, program, arguments);
+        Assert.True(called.ExitCode == 0, $"{program} {string.Join(' ', arguments)}: {called}");
+        return called.Output;
+    }
+}
+
+/// <summary>A setting of the kernel's that is another for the time of a test.</summary>
+internal sealed class Setting : IDisposable
+{
+    private readonly string _path, _before;
+
+    public Setting(string path, string value)
+    {
+        (_path, _before) = (path, File.ReadAllText(path));
+        File.WriteAllText(path, value);
+    }
+
+    public void Dispose() => File.WriteAllText(_path, _before);
+}
