@@ -201,6 +201,7 @@ internal static class DaemonHost
         builder.WebHost.ConfigureKestrel(options => options.ListenUnixSocket(SocketPath));
         WebApplication application = builder.Build();
         Map(application, application.Services.GetRequiredService<ScannerService>(), rulesPath);
+        ObservationApi.Map(application, application.Services.GetRequiredService<ScannerService>());
         return application;
     }
 
@@ -225,7 +226,7 @@ internal static class DaemonHost
         pids is not { Length: >= 1 and <= MaxPids } ? $"pids: 1 to {MaxPids} process ids are wanted"
         : Array.Find(pids, pid => pid <= 0) is var bad && bad != 0 ? $"pids: {bad} is no process id" : null;
 
-    private static IResult Json<T>(T value, JsonTypeInfo<T> type) => Results.Json(value, type);
+    internal static IResult Json<T>(T value, JsonTypeInfo<T> type) => Results.Json(value, type);
 
-    private static IResult Refused(string error, int status) => Results.Json(new ErrorReply(error), ApiJson.Default.ErrorReply, statusCode: status);
+    internal static IResult Refused(string error, int status) => Results.Json(new ErrorReply(error), ApiJson.Default.ErrorReply, statusCode: status);
 }
