@@ -20,10 +20,12 @@ internal static class Arguments
     /// <summary>One process id.</summary>
     public static Argument<int[]> Pid() => Pids(ArgumentArity.ExactlyOne);
 
-    /// <summary>A whole number of a range, by default <paramref name="value"/>.</summary>
+    /// <summary>A whole number of a range, by default <paramref name="value"/>; one below the least is none.</summary>
     public static Option<int> Number(string name, string helpName, string description, int value, int min, int max)
     {
-        Option<int> option = new(name) { Description = description, HelpName = helpName, DefaultValueFactory = _ => value };
+        Option<int> option = new(name) { Description = description, HelpName = helpName };
+        if (value >= min)
+            option.DefaultValueFactory = _ => value;
         option.Validators.Add(result =>
         {
             if (result.Tokens.Count == 1 && (!int.TryParse(result.Tokens[0].Value, NumberStyles.None, CultureInfo.InvariantCulture, out int given) || given < min || given > max))

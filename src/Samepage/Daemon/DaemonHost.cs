@@ -5,6 +5,7 @@ using System.Text.Json.Serialization.Metadata;
 using Samepage.Api;
 using Samepage.Linux.Fuse;
 using Samepage.Linux.Processes;
+using Samepage.Metrics;
 using Samepage.Rules;
 
 namespace Samepage.Daemon;
@@ -25,8 +26,9 @@ internal static class DaemonHost
     /// <returns>0 when everybody was given back; 1 when the daemon could not serve; 3 when it is not permitted to.</returns>
     /// <exception cref="RuleFileException">The rules cannot be taken.</exception>
     /// <param name="rulesPath">The file of rules; null to take in nobody but by hand.</param>
+    /// <param name="metricsPort">A port of the loopback addresses on which metrics are served besides; null for none.</param>
     /// <param name="cancellation">Ends it.</param>
-    public static async Task<int> RunAsync(string? rulesPath, CancellationToken cancellation)
+    public static async Task<int> RunAsync(string? rulesPath, int? metricsPort, CancellationToken cancellation)
     {
         FileStream? held;
         RuleSet rules = rulesPath is null ? RuleSet.None : RuleFile.Read(rulesPath);
@@ -58,7 +60,7 @@ internal static class DaemonHost
         }
 
         using FileStream mine = held;
-        await using WebApplication application = Build(rules, rulesPath);
+        await using WebApplication application = Build(rules, rulesPath, metricsPort);
         ILogger logger = application.Services.GetRequiredService<ILogger<ScannerService>>();
         if (await Recovery.RunAsync(RunDirectory, RecoveryBound, logger, cancellation) is > 0 and int left)
             logger.LogError("{Count} processes of a daemon that died could not be given back: they stay merged, and right; see samepage recover --help", left);
@@ -187,7 +189,7 @@ internal static class DaemonHost
         }
     }
 
-    private static WebApplication Build(RuleSet rules, string? rulesPath)
+    private static WebApplication Build(RuleSet rules, string? rulesPath, int? metricsPort)
     {
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
         Log(builder.Logging);
@@ -198,10 +200,17 @@ internal static class DaemonHost
         builder.Services.AddSingleton(rules);
         builder.Services.AddSingleton<ScannerService>();
         builder.Services.ConfigureHttpJsonOptions(options => options.SerializerOptions.TypeInfoResolverChain.Insert(0, ApiJson.Default));
-        builder.WebHost.ConfigureKestrel(options => options.ListenUnixSocket(SocketPath));
+        builder.Services.AddSingleton<HoldHistogram>();
+        builder.WebHost.ConfigureKestrel(options =>
+        {
+            options.ListenUnixSocket(SocketPath);
+            if (metricsPort is int port)
+                MetricsEndpoint.Listen(options, port);
+        });
         WebApplication application = builder.Build();
         Map(application, application.Services.GetRequiredService<ScannerService>(), rulesPath);
         ObservationApi.Map(application, application.Services.GetRequiredService<ScannerService>());
+        MetricsEndpoint.Map(application, application.Services.GetRequiredService<ScannerService>(), application.Services.GetRequiredService<HoldHistogram>());
         return application;
     }
 

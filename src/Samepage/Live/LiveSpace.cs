@@ -5,6 +5,7 @@ using Samepage.Linux;
 using Samepage.Linux.Frames;
 using Samepage.Linux.Processes;
 using Samepage.Linux.ProcFs;
+using Samepage.Metrics;
 
 namespace Samepage.Live;
 
@@ -147,6 +148,7 @@ internal sealed class LiveSpace : IDisposable
             _pace = Math.Clamp(0.5 * _pace + 0.5 * _pace * held / 1000 / Math.Max(estimate * _pace, 100), 0.5, 20);
             Stops++;
             StallNsMax = Math.Max(StallNsMax, held);
+            HoldMeter.Seconds.Record(held / 1e9);
             if (!alive)
             {
                 Obstacle = Session.IsStuck ? "the agent in the process does not answer" : "";
