@@ -7,7 +7,8 @@ namespace Samepage.Engine;
 /// <param name="Counts">Pages by state.</param>
 /// <param name="Settled">Nothing more can be merged in it now.</param>
 /// <param name="Visits">Visits since it was taken in.</param>
-public readonly record struct SpaceFigures(SpaceCounts Counts, bool Settled, long Visits);
+/// <param name="Breaks">Merged pages that a write, or a discard, has taken from their frames, noticed since it was taken in.</param>
+public readonly record struct SpaceFigures(SpaceCounts Counts, bool Settled, long Visits, long Breaks);
 
 /// <summary>Figures of one trust domain.</summary>
 /// <param name="Frames">Frames in use.</param>
@@ -70,7 +71,7 @@ public sealed partial class ScanEngine
     public SpaceFigures FiguresOf(SpaceId id)
     {
         Space space = _spaces[id.Value];
-        return new SpaceFigures(space.Counts, space.QuietVisits >= QuietVisitsToSettle, space.Visits);
+        return new SpaceFigures(space.Counts, space.QuietVisits >= QuietVisitsToSettle, space.Visits, space.Breaks);
     }
 
     /// <summary>Figures of a domain.</summary>

@@ -85,6 +85,8 @@ public sealed partial class ScanEngine
             Leave(space, record);
             // Where there is no mapping of frames any more, what is there now is reported as written, if anything is.
             bool inMapping = space.TryFindArea(page, out Area area) && area.Kind == AreaKind.Merged;
+            if (inMapping)
+                (space.Breaks, space.Domain.Breaks) = (space.Breaks + 1, space.Domain.Breaks + 1);
             _records.SetState(record, inMapping ? PageState.Broken : PageState.None, space.Counts);
         }
     }

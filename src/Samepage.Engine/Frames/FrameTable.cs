@@ -35,6 +35,9 @@ internal sealed partial class FrameTable(DomainId domain, EngineOptions options,
     /// <summary>Frames that hold memory: those in use and those about to be freed.</summary>
     public long HeldCount => InUse + _unused.Count;
 
+    /// <summary>One past the highest frame that was ever handed out.</summary>
+    public uint End => _next;
+
     /// <summary>Bytes of records and of the index.</summary>
     public long Bytes => _digests.Bytes + _users.Bytes + (_index?.Bytes ?? 0);
 

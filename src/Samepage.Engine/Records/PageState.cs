@@ -53,6 +53,21 @@ internal static class PageState
 
     public static bool IsMerged(uint state) => state >= FirstFrame;
 
+    /// <summary>What a state is to an observer.</summary>
+    public static PageKind KindOf(uint state) => state switch
+    {
+        >= FirstFrame => PageKind.Merged,
+        >= FirstUnique => PageKind.Unique,
+        None => PageKind.Untracked,
+        Zeroed => PageKind.Zero,
+        Written or WrittenNow => PageKind.Volatile,
+        SharedAlready => PageKind.SharedAlready,
+        Broken => PageKind.Broken,
+        Absent => PageKind.Absent,
+        Odd => PageKind.Odd,
+        _ => PageKind.Waiting,
+    };
+
     /// <summary>Looked at again in the next pass.</summary>
     public static bool IsPending(uint state) => state is Written or WrittenNow or Retry or Differed;
 

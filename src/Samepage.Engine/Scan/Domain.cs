@@ -13,6 +13,9 @@ internal sealed class Domain(DomainId id, PageRecords records, EngineOptions opt
 
     public IDigestIndex Unstable { get; } = Make(options.Index, reference => records.Digest(new PageRef(reference)), budget);
 
+    /// <summary>As <see cref="Space.Breaks"/>, of all spaces that were ever in it.</summary>
+    public long Breaks { get; set; }
+
     public long Bytes => Frames.Bytes + Unstable.Bytes;
 
     /// <inheritdoc/>

@@ -46,6 +46,9 @@ internal sealed class Space(SpaceId id, Domain domain)
     /// <summary>Visits since it was taken in.</summary>
     public long Visits { get; set; }
 
+    /// <summary>Merged pages that a write, or a discard, has taken from their frames, noticed since it was taken in.</summary>
+    public long Breaks { get; set; }
+
     /// <summary>Broken mappings are given back from this visit on.</summary>
     public long GiveBackAfter { get; set; }
 

@@ -5,10 +5,12 @@ using System.Text;
 namespace Samepage.Estimate.Figures;
 
 /// <summary>What a page's content looks like; a guess for people, and nothing depends on it.</summary>
-internal static class ContentGuess
+public static class ContentGuess
 {
     private const int PreviewBytes = 48;
 
+    /// <summary>Guesses, in a few words.</summary>
+    /// <param name="page">A whole page.</param>
     public static string Of(ReadOnlySpan<byte> page)
     {
         if (page.StartsWith("\u007fELF"u8))
@@ -39,7 +41,8 @@ internal static class ContentGuess
         return BitOperations.PopCount(high) == 64 && zeros < page.Length / 100 ? "random, compressed or encrypted" : "binary data";
     }
 
-    /// <summary>The first bytes, those that can be printed as they are.</summary>
+    /// <summary>The first 48 bytes, those that can be printed as they are.</summary>
+    /// <param name="page">A whole page.</param>
     public static string Preview(ReadOnlySpan<byte> page)
     {
         StringBuilder text = new();

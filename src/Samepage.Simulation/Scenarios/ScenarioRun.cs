@@ -100,15 +100,16 @@ public static class ScenarioRun
     private static SimulationReport Measure(SimulationReport report, World world)
     {
         EngineFigures figures = world.Engine.Figures;
-        (int, long, long)[] domains = [.. Enumerable.Range(0, report.Scenario.Memory.Domains).Select(number =>
+        (int, long, long, long)[] domains = [.. Enumerable.Range(0, report.Scenario.Memory.Domains).Select(number =>
         {
             DomainFigures domain = world.Engine.FiguresOf(new DomainId(number));
-            return (number, domain.Frames, domain.Users - domain.Frames);
+            return (number, domain.Frames, domain.Users - domain.Frames, world.Engine.BreaksIn(new DomainId(number)));
         })];
         ProcessFigures[] processes = [.. world.Taken.OrderBy(process => process.Slot).Select(process =>
         {
             SpaceFigures space = world.Engine.FiguresOf(process.Space!.Value);
-            return new ProcessFigures(process.Slot + 1, process.Domain, space.Settled, space.Counts.Tracked, space.Counts.Merged, space.Counts.Zeroed, space.Counts.Volatile);
+            return new ProcessFigures(process.Slot + 1, process.Domain, space.Settled, space.Counts.Tracked, space.Counts.Merged, space.Counts.Zeroed, space.Counts.Volatile,
+                space.Counts.Unique, space.Counts.Broken, space.Breaks);
         })];
         return report with
         {

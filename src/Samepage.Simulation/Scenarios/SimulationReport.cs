@@ -36,8 +36,8 @@ public sealed record SimulationReport
     /// <summary>Runs that were merged at a stroke, and the pages in them.</summary>
     public (long Runs, long Pages) Merged { get; init; }
 
-    /// <summary>One entry per trust domain: number, frames in use, pages saved.</summary>
-    public IReadOnlyList<(int Domain, long Frames, long PagesSharing)> Domains { get; init; } = [];
+    /// <summary>One entry per trust domain: number, frames in use, pages saved, merged pages that a write has taken from their frames.</summary>
+    public IReadOnlyList<(int Domain, long Frames, long PagesSharing, long Breaks)> Domains { get; init; } = [];
 
     /// <summary>One entry per process.</summary>
     public IReadOnlyList<ProcessFigures> Processes { get; init; } = [];
@@ -57,4 +57,8 @@ public sealed record SimulationReport
 /// <param name="PagesMerged">Pages mapped to a frame.</param>
 /// <param name="ZeroPages">Pages given to the zero page.</param>
 /// <param name="PagesVolatile">Pages that change too fast.</param>
-public sealed record ProcessFigures(int Number, int Domain, bool Settled, long PagesTracked, long PagesMerged, long ZeroPages, long PagesVolatile);
+/// <param name="PagesUnshared">Pages like no other so far.</param>
+/// <param name="PagesBroken">Pages that were merged and are private memory inside a mapping of frames now.</param>
+/// <param name="Breaks">Merged pages that a write, or a discard, has taken from their frames.</param>
+public sealed record ProcessFigures(
+    int Number, int Domain, bool Settled, long PagesTracked, long PagesMerged, long ZeroPages, long PagesVolatile, long PagesUnshared, long PagesBroken, long Breaks);

@@ -16,7 +16,7 @@ internal sealed class ApiClient : IDisposable
 {
     private const string StartIt = "start it with: samepage daemon";
 
-    private static readonly TimeSpan s_statusLimit = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan s_readingLimit = TimeSpan.FromSeconds(30);
 
     private readonly string _socketPath;
     private readonly UnixDomainSocketEndPoint _endPoint;
@@ -38,20 +38,14 @@ internal sealed class ApiClient : IDisposable
         _http = new HttpClient(handler) { BaseAddress = new Uri("http://samepage/"), Timeout = Timeout.InfiniteTimeSpan };
     }
 
-    public async Task<StatusReport> StatusAsync(CancellationToken cancellation)
-    {
-        using CancellationTokenSource limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
-        limit.CancelAfter(s_statusLimit);
-        try
-        {
-            using HttpRequestMessage request = new(HttpMethod.Get, "v1/status");
-            return await SendAsync(request, ApiJson.Default.StatusReport, limit.Token);
-        }
-        catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
-        {
-            throw new CommandException(ExitCode.Failed, $"the daemon at {_socketPath} took the request GET /v1/status and did not answer within {s_statusLimit.TotalSeconds} s", "see its log");
-        }
-    }
+    public Task<StatusReport> StatusAsync(CancellationToken cancellation) => GetAsync("v1/status", ApiJson.Default.StatusReport, cancellation);
+
+    /// <param name="pid">A process that is taken in.</param>
+    /// <param name="query">What to show of it; empty for its areas without pictures.</param>
+    /// <param name="cancellation">Ends the wait.</param>
+    public Task<AreasReply> AreasAsync(int pid, string query, CancellationToken cancellation) => GetAsync($"v1/processes/{pid}/areas{query}", ApiJson.Default.AreasReply, cancellation);
+
+    public Task<FramesReply> FramesAsync(int top, CancellationToken cancellation) => GetAsync($"v1/frames?top={top}", ApiJson.Default.FramesReply, cancellation);
 
     public Task<OutcomeReply> AttachAsync(int[] pids, CancellationToken cancellation) =>
         PostAsync("v1/attach", new AttachRequest(pids), ApiJson.Default.AttachRequest, cancellation);
@@ -69,6 +63,23 @@ internal sealed class ApiClient : IDisposable
     }
 
     public void Dispose() => _http.Dispose();
+
+    /// <summary>Reading is bounded: nothing depends on it.</summary>
+    private async Task<TReply> GetAsync<TReply>(string path, JsonTypeInfo<TReply> type, CancellationToken cancellation)
+        where TReply : class
+    {
+        using CancellationTokenSource limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        limit.CancelAfter(s_readingLimit);
+        try
+        {
+            using HttpRequestMessage request = new(HttpMethod.Get, path);
+            return await SendAsync(request, type, limit.Token);
+        }
+        catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
+        {
+            throw new CommandException(ExitCode.Failed, $"the daemon at {_socketPath} took the request GET /{path} and did not answer within {s_readingLimit.TotalSeconds} s", "see its log");
+        }
+    }
 
     private async Task<OutcomeReply> PostAsync<TBody>(string path, TBody body, JsonTypeInfo<TBody> bodyType, CancellationToken cancellation)
     {

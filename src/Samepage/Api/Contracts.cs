@@ -18,6 +18,8 @@ namespace Samepage.Api;
 /// <param name="Daemon">The daemon's own cost.</param>
 /// <param name="Domains">One entry per trust domain.</param>
 /// <param name="Processes">One entry per process that was asked for.</param>
+/// <remarks>Sums are exact: figures of a domain are those of its processes summed, but for <see cref="DomainReport.CowBreaks"/>; and
+/// <paramref name="ProfitBytes"/> is the profit of all domains less <see cref="DaemonReport.OverheadBytes"/>.</remarks>
 public sealed record StatusReport(
     int Run, long FullScans, long PagesScanned, long PagesShared, long PagesSharing, long PagesUnshared, long PagesVolatile,
     long ZeroPages, int PageSize, long ProfitBytes, long GeneralProfitBytes, string ControlDirectory, DaemonReport Daemon, DomainReport[] Domains, ProcessReport[] Processes) : IScanFigures;
@@ -55,13 +57,35 @@ public interface IScanFigures
 /// <param name="RssBytes">Its resident memory, bytes.</param>
 /// <param name="MetadataBytes">Bytes of records and indexes held for tracked pages.</param>
 /// <param name="PoolBytes">Bytes of memory that the frame pools hold.</param>
-public sealed record DaemonReport(int Pid, long RssBytes, long MetadataBytes, long PoolBytes);
+/// <param name="OverheadBytes">What no domain pays for: resident memory besides records, the guardian, frames that nobody uses any more and that are about to be freed.</param>
+/// <param name="ProcessorSeconds">Processor time that it has taken since it started.</param>
+/// <param name="ScanSeconds">Time that visits to processes have taken since it started.</param>
+public sealed record DaemonReport(int Pid, long RssBytes, long MetadataBytes, long PoolBytes, long OverheadBytes, double ProcessorSeconds, double ScanSeconds);
 
 /// <summary>One trust domain.</summary>
 /// <param name="Name">Its name, such as <c>uid:1000</c>.</param>
 /// <param name="Frames">Frames in use.</param>
-/// <param name="PagesSharing">Pages saved in it.</param>
-public sealed record DomainReport(string Name, long Frames, long PagesSharing);
+/// <param name="PagesSharing">Pages saved in it: its merged pages less its frames.</param>
+/// <param name="PagesTracked">Pages that have a record.</param>
+/// <param name="PagesMerged">Pages mapped to a frame.</param>
+/// <param name="ZeroPages">Pages given back to the kernel's zero page.</param>
+/// <param name="CowBreaks">As in <see cref="ProcessReport"/>, those of processes that have left counted too.</param>
+/// <param name="ProfitBytes">Bytes saved in it less the cost of its records and agents; may be negative.</param>
+public sealed record DomainReport(string Name, long Frames, long PagesSharing, long PagesTracked, long PagesMerged, long ZeroPages, long CowBreaks, long ProfitBytes)
+{
+    /// <summary>A domain, of which most figures are the sums of its processes'.</summary>
+    internal static DomainReport Of(string name, long frames, long sharing, long breaks, IReadOnlyList<ProcessReport> processes)
+    {
+        long tracked = 0, merged = 0, zero = 0, profit = 0;
+        foreach (ProcessReport process in processes)
+        {
+            if (process.Domain == name)
+                (tracked, merged, zero, profit) = (tracked + process.PagesTracked, merged + process.PagesMerged, zero + process.ZeroPages, profit + process.ProfitBytes);
+        }
+
+        return new DomainReport(name, frames, sharing, tracked, merged, zero, breaks, profit);
+    }
+}
 
 /// <summary>One process.</summary>
 /// <param name="Pid">Its process id.</param>
@@ -74,12 +98,15 @@ public sealed record DomainReport(string Name, long Frames, long PagesSharing);
 /// <param name="PagesMerged">Pages mapped to a frame.</param>
 /// <param name="ZeroPages">Pages given back to the kernel's zero page.</param>
 /// <param name="PagesVolatile">Pages that change too fast to be looked up.</param>
+/// <param name="PagesUnshared">Pages unique so far.</param>
+/// <param name="PagesBroken">Pages written back: private memory, by copy-on-write, inside a mapping of frames; given back to the program's own mapping later.</param>
+/// <param name="CowBreaks">Merged pages that a write, or a discard, has taken from their frames, counted since it was taken in.</param>
 /// <param name="ProfitBytes">Its share of the bytes saved, less the cost of its records and agent; may be negative.</param>
 /// <param name="Stops">How many times its threads were held for a batch of merges.</param>
 /// <param name="StallNsMax">The longest such hold, nanoseconds.</param>
 public sealed record ProcessReport(
     int Pid, string Name, string Domain, string State, string Reason, bool Settled, long PagesTracked, long PagesMerged,
-    long ZeroPages, long PagesVolatile, long ProfitBytes, long Stops, long StallNsMax)
+    long ZeroPages, long PagesVolatile, long PagesUnshared, long PagesBroken, long CowBreaks, long ProfitBytes, long Stops, long StallNsMax)
 {
     /// <summary>The state of a process that was asked for and is not taken in.</summary>
     public const string Skipped = "skipped";
@@ -120,6 +147,8 @@ public sealed record ErrorReply(string Error);
 [JsonSerializable(typeof(DetachRequest))]
 [JsonSerializable(typeof(OutcomeReply))]
 [JsonSerializable(typeof(ReloadReply))]
+[JsonSerializable(typeof(AreasReply))]
+[JsonSerializable(typeof(FramesReply))]
 [JsonSerializable(typeof(ErrorReply))]
 [JsonSerializable(typeof(DoctorReport))]
 internal sealed partial class ApiJson : JsonSerializerContext;

@@ -17,6 +17,23 @@ internal static class Arguments
         CustomParser = Parse,
     };
 
+    /// <summary>One process id.</summary>
+    public static Argument<int[]> Pid() => Pids(ArgumentArity.ExactlyOne);
+
+    /// <summary>A whole number of a range, by default <paramref name="value"/>; one below the least is none.</summary>
+    public static Option<int> Number(string name, string helpName, string description, int value, int min, int max)
+    {
+        Option<int> option = new(name) { Description = description, HelpName = helpName };
+        if (value >= min)
+            option.DefaultValueFactory = _ => value;
+        option.Validators.Add(result =>
+        {
+            if (result.Tokens.Count == 1 && (!int.TryParse(result.Tokens[0].Value, NumberStyles.None, CultureInfo.InvariantCulture, out int given) || given < min || given > max))
+                result.AddError($"{name}: {min} to {max} are wanted, not '{result.Tokens[0].Value}'");
+        });
+        return option;
+    }
+
     /// <summary><c>--json</c>.</summary>
     public static Option<bool> Json() => new("--json") { Description = "Print JSON for programs instead of text for people." };
 

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Samepage.Daemon;
+using Samepage.Metrics;
 
 namespace Samepage.Cli;
 
@@ -17,8 +18,12 @@ internal static class DaemonCommand
         processes go on with the right content, and a guardian that it started gives them back
         ('samepage recover').
 
+        Metrics for Prometheus are at /metrics on its socket, and with --metrics-port on a port of
+        the loopback addresses, where nothing else is.
+
         Examples:
           samepage daemon
+          samepage daemon --metrics-port 9101
           SAMEPAGE_RUN_DIR=/tmp/mine samepage daemon --no-rules
         """;
 
@@ -29,8 +34,15 @@ internal static class DaemonCommand
     {
         Option<string> rules = new("--config") { Description = "The file of rules; it need not exist.", HelpName = "FILE", DefaultValueFactory = _ => Rules.RuleFile.DefaultPath };
         Option<bool> none = new("--no-rules") { Description = "Take in nobody but by hand." };
-        DocumentedCommand command = new(Name, "Serve in the foreground.", More) { rules, none };
-        command.SetAction((parsed, cancellation) => DaemonHost.RunAsync(parsed.GetValue(none) ? null : Path.GetFullPath(parsed.GetValue(rules)!), cancellation));
+        Option<int> port = Arguments.Number("--metrics-port", "PORT", "Serve /metrics on this port of the loopback addresses too; anybody on this machine can read them there.", 0, 1, 65535);
+        DocumentedCommand command = new(Name, "Serve in the foreground.", More) { rules, none, port };
+        command.SetAction((parsed, cancellation) =>
+        {
+            int? metrics = parsed.GetValue(port) is > 0 and int given ? given : null;
+            if (metrics is int wanted)
+                MetricsEndpoint.Check(wanted);
+            return DaemonHost.RunAsync(parsed.GetValue(none) ? null : Path.GetFullPath(parsed.GetValue(rules)!), metrics, cancellation);
+        });
         return command;
     }
 }

@@ -38,4 +38,5 @@ internal sealed record AttachedProcess(
 [JsonSerializable(typeof(SimulationReply))]
 [JsonSerializable(typeof(SortedDictionary<string, string>))]
 [JsonSerializable(typeof(FleetReply))]
+[JsonSerializable(typeof(AreasReport))]
 internal sealed partial class CliJson : JsonSerializerContext;

@@ -14,12 +14,13 @@ internal sealed record SimulationReply(
     public static SimulationReply Of(SimulationReport report)
     {
         var figures = report.Figures;
+        ProcessReport[] processes = [.. report.Processes.Select(process => Describe(process, report))];
         return new SimulationReply(
             true, report.Scenario.Name, report.Seed, report.Broken is null, report.Broken?.Invariant.ToString() ?? "", report.Broken?.Message ?? "", report.Steps, report.StepsWithin,
             figures.FullScans, figures.PagesScanned, figures.PagesShared, figures.PagesSharing, figures.PagesUnshared, figures.PagesVolatile, report.ZeroPages, report.PageSize, report.ProfitBytes,
             new SimulatedDaemon(report.MetadataBytes, report.PoolBytes),
-            [.. report.Domains.Select(domain => new DomainReport($"user {domain.Domain + 1}", domain.Frames, domain.PagesSharing))],
-            [.. report.Processes.Select(process => Describe(process, report))],
+            [.. report.Domains.Select(domain => DomainReport.Of($"user {domain.Domain + 1}", domain.Frames, domain.PagesSharing, domain.Breaks, processes))],
+            processes,
             report.Host is { } host ? HostReply.Of(host) : null);
     }
 
@@ -31,7 +32,7 @@ internal sealed record SimulationReply(
         long tracked = Math.Max(1, report.Processes.Sum(other => other.PagesTracked));
         long profit = (long)((process.PagesMerged * saved + process.ZeroPages) * report.PageSize - (double)report.MetadataBytes * process.PagesTracked / tracked);
         return new ProcessReport(process.Number, $"simulated {process.Number}", $"user {process.Domain + 1}", "merging", "", process.Settled, process.PagesTracked, process.PagesMerged,
-            process.ZeroPages, process.PagesVolatile, profit, 0, 0);
+            process.ZeroPages, process.PagesVolatile, process.PagesUnshared, process.PagesBroken, process.Breaks, profit, 0, 0);
     }
 }
 

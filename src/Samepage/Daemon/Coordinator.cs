@@ -288,62 +288,11 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
         return Engine.UnmergeAll();
     }
 
-    /// <summary>The figures as they are now.</summary>
-    /// <param name="run">What the scanner is told to do.</param>
-    /// <param name="controlDirectory">Where the control files are; empty where they are not served.</param>
-    /// <param name="control">What the control files say.</param>
-    public StatusReport Report(RunState run, string controlDirectory, out ControlFigures control)
-    {
-        control = Engine.ControlFigures;
-        long users = 0, held = 0, agents = 0;
-        List<DomainReport> domains = [];
-        foreach ((string name, DomainId domain) in _domains)
-        {
-            DomainFigures figures = Engine.FiguresOf(domain);
-            domains.Add(new DomainReport(name, figures.Frames, figures.Users - figures.Frames));
-            users += figures.Users;
-            held += figures.FramesHeld;
-        }
-
-        long page = _machine.PageSize;
-        double framePerUser = users == 0 ? 0 : (double)held / users;
-        long tracked = 0;
-        foreach (Participant participant in _participants.Values)
-        {
-            if (participant.Space is not SpaceId id)
-                continue;
-            tracked += Engine.FiguresOf(id).Counts.Tracked;
-            agents += AgentCost.ResidentBytes + _machine[id].Session.FrameBytes;
-        }
-
-        long metadata = Engine.MetadataBytes;
-        ProcessReport[] processes = [.. _participants.Values.OrderBy(p => p.Pid).Select(p => Describe(p, framePerUser, tracked == 0 ? 0 : (double)metadata / tracked))];
-        long rss = Environment.WorkingSet;
-        long profit = (users - held + control.ZeroPages) * page - rss - agents - CompanionBytes;
-        EngineFigures whole = control.Engine;
-        return new StatusReport((int)run, whole.FullScans, whole.PagesScanned, whole.PagesShared, whole.PagesSharing, whole.PagesUnshared, whole.PagesVolatile, control.ZeroPages,
-            (int)page, profit, control.GeneralProfitBytes, controlDirectory, new DaemonReport(Environment.ProcessId, rss, metadata, held * page), [.. domains], processes);
-    }
-
     /// <inheritdoc/>
     public void Dispose()
     {
         _machine.Dispose();
         _engine?.Dispose();
-    }
-
-    private ProcessReport Describe(Participant participant, double framePerUser, double metadataPerPage)
-    {
-        if (participant.Space is not SpaceId id)
-            return new ProcessReport(participant.Pid, participant.Name, participant.Domain, "skipped", participant.Reason, true, 0, 0, 0, 0, 0, 0, 0);
-        SpaceFigures figures = Engine.FiguresOf(id);
-        LiveSpace space = _machine[id];
-        SpaceCounts counts = figures.Counts;
-        double saved = (counts.Merged * (1 - framePerUser) + counts.Zeroed) * _machine.PageSize;
-        long profit = (long)(saved - counts.Tracked * metadataPerPage) - AgentCost.ResidentBytes - space.Session.FrameBytes;
-        return new ProcessReport(participant.Pid, participant.Name, participant.Domain, State(participant),
-            participant.Reason.Length > 0 ? participant.Reason : space.Obstacle, figures.Settled, counts.Tracked, counts.Merged, counts.Zeroed,
-            counts.Volatile, profit, space.Stops, space.StallNsMax);
     }
 
     private string State(Participant participant) =>

@@ -5,6 +5,7 @@ using System.Text.Json.Serialization.Metadata;
 using Samepage.Api;
 using Samepage.Linux.Fuse;
 using Samepage.Linux.Processes;
+using Samepage.Metrics;
 using Samepage.Rules;
 
 namespace Samepage.Daemon;
@@ -25,8 +26,9 @@ internal static class DaemonHost
     /// <returns>0 when everybody was given back; 1 when the daemon could not serve; 3 when it is not permitted to.</returns>
     /// <exception cref="RuleFileException">The rules cannot be taken.</exception>
     /// <param name="rulesPath">The file of rules; null to take in nobody but by hand.</param>
+    /// <param name="metricsPort">A port of the loopback addresses on which metrics are served besides; null for none.</param>
     /// <param name="cancellation">Ends it.</param>
-    public static async Task<int> RunAsync(string? rulesPath, CancellationToken cancellation)
+    public static async Task<int> RunAsync(string? rulesPath, int? metricsPort, CancellationToken cancellation)
     {
         FileStream? held;
         RuleSet rules = rulesPath is null ? RuleSet.None : RuleFile.Read(rulesPath);
@@ -65,7 +67,7 @@ internal static class DaemonHost
         }
 
         using FileStream mine = held;
-        await using WebApplication application = Build(rules, rulesPath);
+        await using WebApplication application = Build(rules, rulesPath, metricsPort);
         ILogger logger = application.Services.GetRequiredService<ILogger<ScannerService>>();
         if (await Recovery.RunAsync(RunDirectory, RecoveryBound, logger, cancellation) is > 0 and int left)
             logger.LogError("{Count} processes of a daemon that died could not be given back: they stay merged, and right; see samepage recover --help", left);
@@ -194,7 +196,7 @@ internal static class DaemonHost
         }
     }
 
-    private static WebApplication Build(RuleSet rules, string? rulesPath)
+    private static WebApplication Build(RuleSet rules, string? rulesPath, int? metricsPort)
     {
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
         Log(builder.Logging);
@@ -205,9 +207,17 @@ internal static class DaemonHost
         builder.Services.AddSingleton(rules);
         builder.Services.AddSingleton<ScannerService>();
         builder.Services.ConfigureHttpJsonOptions(options => options.SerializerOptions.TypeInfoResolverChain.Insert(0, ApiJson.Default));
-        builder.WebHost.ConfigureKestrel(options => options.ListenUnixSocket(SocketPath));
+        builder.Services.AddSingleton<HoldHistogram>();
+        builder.WebHost.ConfigureKestrel(options =>
+        {
+            options.ListenUnixSocket(SocketPath);
+            if (metricsPort is int port)
+                MetricsEndpoint.Listen(options, port);
+        });
         WebApplication application = builder.Build();
         Map(application, application.Services.GetRequiredService<ScannerService>(), rulesPath);
+        ObservationApi.Map(application, application.Services.GetRequiredService<ScannerService>());
+        MetricsEndpoint.Map(application, application.Services.GetRequiredService<ScannerService>(), application.Services.GetRequiredService<HoldHistogram>());
         return application;
     }
 
@@ -232,7 +242,7 @@ internal static class DaemonHost
         pids is not { Length: >= 1 and <= MaxPids } ? $"pids: 1 to {MaxPids} process ids are wanted"
         : Array.Find(pids, pid => pid <= 0) is var bad && bad != 0 ? $"pids: {bad} is no process id" : null;
 
-    private static IResult Json<T>(T value, JsonTypeInfo<T> type) => Results.Json(value, type);
+    internal static IResult Json<T>(T value, JsonTypeInfo<T> type) => Results.Json(value, type);
 
-    private static IResult Refused(string error, int status) => Results.Json(new ErrorReply(error), ApiJson.Default.ErrorReply, statusCode: status);
+    internal static IResult Refused(string error, int status) => Results.Json(new ErrorReply(error), ApiJson.Default.ErrorReply, statusCode: status);
 }

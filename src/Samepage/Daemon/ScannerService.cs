@@ -29,8 +29,10 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     private volatile bool _stopping;
     private volatile string _controlDirectory = "";
 
-    /// <summary>The latest figures; null before the thread runs.</summary>
-    public StatusReport? Status => _published?.Status;
+    /// <summary>The latest figures, and the processor time up to now; null before the thread runs.</summary>
+    public StatusReport? Status => _published?.Status is { } status
+        ? status with { Daemon = status.Daemon with { ProcessorSeconds = Environment.CpuUsage.TotalTime.TotalSeconds } }
+        : null;
 
     /// <summary>Where the control files are served; empty while they are not.</summary>
     public string ControlDirectory
@@ -150,7 +152,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
                 Serve(coordinator, TimeSpan.Zero);
                 if (_stopping || !Scans)
                     return;
-                progress = coordinator.Visit(pid, ref left);
+                progress = coordinator.VisitTimed(pid, ref left);
                 if (progress != VisitProgress.Nothing)
                     Publish(coordinator);
                 if (left > 0)

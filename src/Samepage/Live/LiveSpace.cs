@@ -5,6 +5,7 @@ using Samepage.Linux;
 using Samepage.Linux.Frames;
 using Samepage.Linux.Processes;
 using Samepage.Linux.ProcFs;
+using Samepage.Metrics;
 
 namespace Samepage.Live;
 
@@ -164,6 +165,7 @@ internal sealed class LiveSpace : IDisposable
             Stops++;
             StallNsMax = Math.Max(StallNsMax, held);
             Unanswered = alive ? 0 : Unanswered + 1;
+            HoldMeter.Seconds.Record(held / 1e9);
             if (!alive)
             {
                 Obstacle = Session.IsStuck ? "the agent in the process does not answer" : "";

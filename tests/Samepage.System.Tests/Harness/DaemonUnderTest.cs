@@ -47,18 +47,23 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
     /// <param name="keep">The folder outlives this daemon.</param>
     /// <param name="rules">Its file of rules; without one it takes in nobody but by hand, whatever else runs on this machine.</param>
     /// <param name="launcher">A program, and its arguments, that becomes the daemon.</param>
-    public static async Task<DaemonUnderTest> Start(string? runFolder = null, bool keep = false, string? rules = null, string[]? launcher = null)
+    /// <param name="arguments">What else it is told.</param>
+    public static async Task<DaemonUnderTest> Start(string? runFolder = null, bool keep = false, string? rules = null, string[]? launcher = null, string[]? arguments = null)
     {
         Needs.Root();
         runFolder ??= Directory.CreateTempSubdirectory("samepage-test-").FullName;
         var environment = new Dictionary<string, string> { ["SAMEPAGE_RUN_DIR"] = runFolder };
-        string[] command = [.. launcher ?? [], "dotnet", Repository.Program, "daemon", .. rules is null ? (string[])["--no-rules"] : ["--config", rules]];
+        string[] command =
+            [.. launcher ?? [], "dotnet", Repository.Program, "daemon", .. rules is null ? (string[])["--no-rules"] : ["--config", rules], .. arguments ?? []];
         LiveProgram process = LiveProgram.StartIn("/", environment, command[0], command[1..]);
         await process.Ready(60);
         return new DaemonUnderTest(runFolder, process, keep);
     }
 
     public async Task<WireStatus> Status() => WireStatus.Parse(await _http.GetStringAsync("/v1/status"));
+
+    /// <summary>What it answers on its socket.</summary>
+    public Task<string> Get(string path) => _http.GetStringAsync(path);
 
     public Task<Called> Cli(params IEnumerable<string> arguments) => Harness.Cli.Run(RunFolder, arguments);
 
