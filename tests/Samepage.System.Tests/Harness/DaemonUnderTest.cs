@@ -47,12 +47,15 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
     /// <param name="keep">The folder outlives this daemon.</param>
     /// <param name="rules">Its file of rules; without one it takes in nobody but by hand, whatever else runs on this machine.</param>
     /// <param name="arguments">What else it is told.</param>
-    public static async Task<DaemonUnderTest> Start(string? runFolder = null, bool keep = false, string? rules = null, string[]? arguments = null)
+    /// <param name="environment">What else is in its environment.</param>
+    /// <param name="through">A command that becomes the daemon.</param>
+    public static async Task<DaemonUnderTest> Start(string? runFolder = null, bool keep = false, string? rules = null, string[]? arguments = null,
+        Dictionary<string, string>? environment = null, string[]? through = null)
     {
         Needs.Root();
         runFolder ??= Directory.CreateTempSubdirectory("samepage-test-").FullName;
-        var environment = new Dictionary<string, string> { ["SAMEPAGE_RUN_DIR"] = runFolder };
-        LiveProgram process = LiveProgram.StartIn("/", environment, "dotnet", [Repository.Program, "daemon", .. rules is null ? (string[])["--no-rules"] : ["--config", rules], .. arguments ?? []]);
+        environment = new Dictionary<string, string>(environment ?? []) { ["SAMEPAGE_RUN_DIR"] = runFolder };
+        LiveProgram process = LiveProgram.StartIn("/", environment, through?[0] ?? "dotnet", [.. through is null ? [] : (string[])[.. through[1..], "dotnet"], Repository.Program, "daemon", .. rules is null ? (string[])["--no-rules"] : ["--config", rules], .. arguments ?? []]);
         await process.Ready(60);
         return new DaemonUnderTest(runFolder, process, keep);
     }
