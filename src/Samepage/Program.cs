@@ -17,4 +17,6 @@ return await CommandLine.RunAsync(args,
     DaemonCommand.Create(),
     ReloadCommand.Create(),
     RecoverCommand.Create(),
+    CompletionCommand.Create(),
+    ManualCommand.Create(CommandLine.More),
 ]);

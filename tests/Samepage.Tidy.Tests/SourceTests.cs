@@ -54,6 +54,8 @@ public sealed partial class SourceTests
     [InlineData("top")]
     [InlineData("pages")]
     [InlineData("frames")]
+    [InlineData("completion")]
+    [InlineData("manual")]
     [InlineData("control")]
     [InlineData("reload")]
     [InlineData("doctor")]

@@ -6,7 +6,8 @@ namespace Samepage.Cli;
 /// <summary>Reads the arguments, runs the command that they name, and turns every ending into an exit code.</summary>
 internal static class CommandLine
 {
-    private const string More = """
+    /// <summary>What the program is, for its help and its manual.</summary>
+    public const string More = """
         Samepage finds identical pages in the memory of running, unmodified programs and lets
         them share one copy. A page that is written to becomes its program's own again.
 

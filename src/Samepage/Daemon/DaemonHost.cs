@@ -67,6 +67,7 @@ internal static class DaemonHost
         }
 
         using FileStream mine = held;
+        using ServiceManager? manager = ServiceManager.Find();
         await using WebApplication application = Build(rules, rulesPath, metricsPort);
         ILogger logger = application.Services.GetRequiredService<ILogger<ScannerService>>();
         if (await Recovery.RunAsync(RunDirectory, RecoveryBound, logger, cancellation) is > 0 and int left)
@@ -85,7 +86,9 @@ internal static class DaemonHost
         File.SetUnixFileMode(SocketPath, UnixFileMode.UserRead | UnixFileMode.UserWrite);
         Console.Out.WriteLine("ready");
         await Console.Out.FlushAsync(cancellation);
+        manager?.Ready(scanner);
         await application.WaitForShutdownAsync(cancellation);
+        manager?.Stopping();
         if (await scanner.StopAsync())
             guardian.AllIsWell();
         controlFiles.Dispose();

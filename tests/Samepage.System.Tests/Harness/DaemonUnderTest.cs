@@ -48,11 +48,13 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
     /// <param name="rules">Its file of rules; without one it takes in nobody but by hand, whatever else runs on this machine.</param>
     /// <param name="launcher">A program, and its arguments, that becomes the daemon.</param>
     /// <param name="arguments">What else it is told.</param>
-    public static async Task<DaemonUnderTest> Start(string? runFolder = null, bool keep = false, string? rules = null, string[]? launcher = null, string[]? arguments = null)
+    /// <param name="environment">What else is in its environment.</param>
+    public static async Task<DaemonUnderTest> Start(string? runFolder = null, bool keep = false, string? rules = null, string[]? launcher = null, string[]? arguments = null,
+        Dictionary<string, string>? environment = null)
     {
         Needs.Root();
         runFolder ??= Directory.CreateTempSubdirectory("samepage-test-").FullName;
-        var environment = new Dictionary<string, string> { ["SAMEPAGE_RUN_DIR"] = runFolder };
+        environment = new Dictionary<string, string>(environment ?? []) { ["SAMEPAGE_RUN_DIR"] = runFolder };
         string[] command =
             [.. launcher ?? [], "dotnet", Repository.Program, "daemon", .. rules is null ? (string[])["--no-rules"] : ["--config", rules], .. arguments ?? []];
         LiveProgram process = LiveProgram.StartIn("/", environment, command[0], command[1..]);
