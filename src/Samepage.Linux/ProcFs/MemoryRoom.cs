@@ -27,7 +27,7 @@ public static class MemoryRoom
         foreach (string line in groups.Split('\n', StringSplitOptions.RemoveEmptyEntries))
         {
             string[] fields = line.Split(':', 3);
-            bool unified = fields[1].Length == 0;
+            bool unified = fields.Length == 3 && fields[1].Length == 0;
             if (fields.Length != 3 || (!unified && !fields[1].Split(',').Contains("memory")))
                 continue;
             foreach (string root in unified ? s_unified : ["/sys/fs/cgroup/memory"])

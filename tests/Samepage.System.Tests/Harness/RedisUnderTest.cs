@@ -21,7 +21,7 @@ internal sealed class RedisUnderTest : IAsyncDisposable
     {
         string folder = Directory.CreateTempSubdirectory("samepage-redis-").FullName;
         var redis = new RedisUnderTest(folder, LiveProgram.Start(program,
-            "--port", "0", "--unixsocket", Path.Combine(folder, "redis.sock"), "--dir", folder, "--save", "", "--appendonly", "no", "--daemonize", "no"));
+            "--port", "0", "--unixsocket", Path.Combine(folder, "redis.sock"), "--dir", folder, "--save", "", "--appendonly", "no", "--daemonize", "no", "--enable-debug-command", "local"));
         await Until.True(() => File.Exists(redis.SocketPath) || redis.Server.HasExited, 20, () => "redis opens its socket");
         return redis;
     }
@@ -61,6 +61,19 @@ internal sealed class RedisUnderTest : IAsyncDisposable
         await using Connection connection = await Connect();
         for (int key = 0; key < Keys; key++)
             await connection.Check(key, _generation[key]);
+    }
+
+    /// <summary>Loads it with other keys by redis's own benchmark, for as many commands of each kind.</summary>
+    public Task Benchmark(string program, int commands) =>
+        Outside.Must(60, program, "-s", SocketPath, "-n", $"{commands}", "-r", "20000", "-d", "600", "-c", "8", "-q", "-t", "set,get,incr,lpush,lpop,sadd,hset,mset");
+
+    /// <summary>What redis says of all that it holds.</summary>
+    public async Task<string> Digest()
+    {
+        await using Connection connection = await Connect();
+        string digest = Encoding.ASCII.GetString(await connection.Call("DEBUG", "DIGEST"));
+        Assert.Matches("^[0-9a-f]{40}$", digest);
+        return digest;
     }
 
     public async ValueTask DisposeAsync()
