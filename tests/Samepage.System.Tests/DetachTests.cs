@@ -54,6 +54,25 @@ public sealed class DetachTests(SharedDaemon shared) : OnOneDaemon(shared)
         Assert.True(Opened().Length <= descriptors.Length + 2, $"the daemon's descriptors pile up: {string.Join(", ", Opened())}; were {string.Join(", ", descriptors)}");
     }
 
+    /// <summary>Nothing is left to give back in it, but its one thread cannot be held, so nobody can see to it that nothing is; the daemon tries, tells, and goes on.</summary>
+    [Fact]
+    public async Task AProgramWhoseThreadsCannotBeHeldKeepsItsAgentAndTheDaemonGoesOn()
+    {
+        // Of a daemon of its own: it has nothing in common with anybody but itself.
+        await using LiveProgram program = await LiveProgram.Target("common", "1", "same=1024");
+        await using DaemonUnderTest daemon = await DaemonUnderTest.Start();
+        await daemon.TakeInAndWait(program);
+        await daemon.Merged(program, 1000);
+        await program.Tell("stall");
+        await Until.True(async () => ProcessView.Of(program.Pid).Standing.Contains("pipe_write", StringComparison.Ordinal) && (await daemon.Status()).Of(program.Pid).PagesMerged == 0, 20,
+            () => Task.FromResult($"it waits, and nothing in it is merged: {ProcessView.Of(program.Pid).Standing}"));
+        Called called = await daemon.Cli("detach", $"{program.Pid}");
+        Assert.True(called.ExitCode == 1 && called.Errors.Contains("waits in write", StringComparison.Ordinal), $"{called}\n{daemon.Tail}");
+        Assert.False(daemon.HasExited, daemon.Tail);
+        Assert.Equal("merging", (await daemon.Status()).Of(program.Pid).State);
+        program.Kill(); // or the daemon would try for as long once more before it ends
+    }
+
     /// <summary>What the daemon has open, but for the libraries that it loads when it first needs them.</summary>
     private string[] Opened() => [.. ProcessView.Of(Daemon.Pid).Descriptors.Where(descriptor => !descriptor.EndsWith(".dll", StringComparison.Ordinal))];
 

@@ -7,7 +7,8 @@
  * `guest` advises as virtual machine monitors do for the memory of their guests: huge, mergeable, not copied by fork, not dumped;
  * `advise` advises its first half to be mergeable, `merge` asks for merging of the whole process.
  * Commands: `verify` (every byte), `write` (new content into every page, read back), `poke` (one word of each page),
- * `again` (back to the first content), `pageout` (into swap), `address`, `unadvise` (the advice is taken back), `quit`.
+ * `again` (back to the first content), `pageout` (into swap), `address`, `unadvise` (the advice is taken back), `quit`;
+ * `stall` unmaps all of it, and waits for ever in a write that is half done.
  */
 #include "target.h"
 
@@ -52,6 +53,16 @@ static void fill(void)
     poked = 0;
     for (uint64_t page = 0; page < pages; page++)
         page_fill(memory + page * PAGE, seed_of(page));
+}
+
+static void stall(void)
+{
+    static char much[200000]; /* more than a pipe takes */
+    int full[2];
+    if (munmap(memory, pages * PAGE) || pipe(full))
+        fail("stall");
+    if (write(full[1], much, sizeof much) >= 0)
+        fail("a write that nobody reads");
 }
 
 static void answer(uint64_t bad)
@@ -115,6 +126,8 @@ int main(int argc, char **argv)
             answer((uint64_t)-madvise(memory, bytes, MADV_PAGEOUT));
         } else if (!strcmp(line, "unadvise")) {
             answer(madvise(memory, bytes, MADV_UNMERGEABLE) != 0);
+        } else if (!strcmp(line, "stall")) {
+            stall();
         } else if (!strcmp(line, "address")) {
             say("%lx %lx", (unsigned long)memory, (unsigned long)(memory + bytes));
         } else {

@@ -184,16 +184,18 @@ internal sealed class LiveSpace : IDisposable
 
     /// <summary>Sends the warden away at a moment at which nothing needs it: every thread is held, so that no mapping can move past the one who reads the list, and no fork
     /// can be under way.</summary>
+    /// <remarks>A list that cannot be read says nothing. It is read by way of the executor, which is there also when the program's first thread has ended. An executor that is gone (exec, or
+    /// somebody ended it) has nobody to be sent away by.</remarks>
     /// <returns>Not <see cref="Parting.Done"/>: it is as it was.</returns>
     public Parting Part()
     {
-        if (!Session.HasExchanged)
+        string executor = $"/proc/{Pid}/task/{Session.ExecutorThread}";
+        if (!Session.HasExchanged || !Directory.Exists(executor))
             return Parting.Done;
         HoldOutcome outcome = HoldOutcome.Busy;
         for (int attempt = 0; attempt < 200 && outcome == HoldOutcome.Busy; attempt++)
         {
-            if (attempt > 0)
-                Thread.Sleep(Math.Min(25, 1 << attempt));
+            Thread.Sleep(Math.Min(25, attempt));
             outcome = _world.TryHold(Session, out string why);
             Obstacle = why;
         }
@@ -204,7 +206,7 @@ internal sealed class LiveSpace : IDisposable
         {
             Offspring.Look(this);
             List<Mapping> mappings = [];
-            if (Inherited.Count > 0 || (Mapping.TryReadAll($"/proc/{Pid}/maps", mappings) && mappings.Exists(mapping => Pool.Has(mapping))))
+            if (Inherited.Count > 0 || !Mapping.TryReadAll($"{executor}/maps", mappings) || mappings.Exists(mapping => Pool.Has(mapping)))
                 return Parting.NotYet;
             _ = Session.DismissWarden(_world.Suspended);
             return Parting.Done;

@@ -19,7 +19,7 @@ internal readonly record struct Child(int Pid, int Slot, FileDescriptor M);
 /// own, until they die, call exec, or are taken in themselves.</summary>
 internal static class Offspring
 {
-    private static readonly TimeSpan Settled = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan Settled = TimeSpan.FromSeconds(2), ForkBound = TimeSpan.FromSeconds(1);
 
     /// <summary>Takes note of new children, and closes the descriptors of dead ones: nobody announces that a child has ended or called exec.</summary>
     public static void Look(LiveSpace space)
@@ -129,11 +129,13 @@ internal static class Offspring
     }
 
     /// <remarks>A child that forks waits until that is read over its descriptor, and until then nothing can be protected over it. Its parent's warden reads it, if there still is
-    /// one: between the warden's leave and the end of the space there is none, so it is read here, and the grandchild is watched by the daemon.</remarks>
+    /// one: between the warden's leave and the end of the space there is none, so it is read here, and the grandchild is watched by the daemon.
+    /// Where it cannot be read (no descriptor is left for the grandchild's) this gives up: who watches the child ends a protection that is left on when somebody writes there.</remarks>
     private static bool Protect(FileDescriptor m, ulong address, bool protect, Action<FileDescriptor> orphan)
     {
         Errno errno;
-        while ((errno = Userfaultfd.TryProtect(m, address, 4096, protect)) == Errno.EAGAIN)
+        long since = Stopwatch.GetTimestamp();
+        while ((errno = Userfaultfd.TryProtect(m, address, 4096, protect)) == Errno.EAGAIN && Stopwatch.GetElapsedTime(since) < ForkBound)
         {
             Userfaultfd.AnswerDiscards(m, isUnfilled: null).ForEach(orphan);
             Thread.Yield();
