@@ -36,11 +36,7 @@ public sealed class DaemonDeathTests
         await two[0].Does("again");
 
         await using DaemonUnderTest next = await DaemonUnderTest.Start();
-        await next.TakeInAndWait(two);
-        await next.Merged(two[0], 64 * 256 / 2);
-        await next.GiveBack(two);
-        foreach (LiveProgram program in two)
-            await program.Does("verify");
+        await next.Serves(two, 64 * 256 / 2);
     }
 
     /// <summary>The kernel frees the threads that a dead tracer held: they must wait until the exchange under way has ended (see Gate).</summary>

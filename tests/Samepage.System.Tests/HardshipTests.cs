@@ -155,11 +155,7 @@ public sealed class HardshipTests
 
         TestContext.Current.SendDiagnosticMessage("{0} programs killed while they were merged", killed);
         Assert.False(daemon.HasExited, daemon.Tail);
-        await daemon.TakeInAndWait(partners);
-        await daemon.Merged(partners[0], 24 * 256 / 2);
-        await daemon.GiveBack(partners);
-        foreach (LiveProgram program in partners)
-            await program.Does("verify");
+        await daemon.Serves(partners, 24 * 256 / 2);
     }
 
     /// <summary>Most runs lie near each other with single pages between them, and are moved out in one stretch: what another process writes there meanwhile is not lost.</summary>

@@ -14,29 +14,15 @@ internal static class Cli
     public static Task<Called> Run(string runFolder, params IEnumerable<string> arguments) => RunAs(null, runFolder, arguments);
 
     /// <param name="user">A user id to run as, without any privilege; null: as we are.</param>
-    public static async Task<Called> RunAs(int? user, string runFolder, IEnumerable<string> arguments, int seconds = 120)
+    public static Task<Called> RunAs(int? user, string runFolder, IEnumerable<string> arguments, int seconds = 120)
     {
         string dotnet = Environment.ProcessPath is { } path && Path.GetFileName(path) == "dotnet" ? path : "dotnet";
         string[] command = user is { } id
             ? ["setpriv", $"--reuid={id}", $"--regid={id}", "--clear-groups", dotnet, Repository.Program, .. arguments]
             : [dotnet, Repository.Program, .. arguments];
-        var start = new ProcessStartInfo(command[0], command[1..]) { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true };
+        var start = new ProcessStartInfo(command[0], command[1..]);
         start.Environment["SAMEPAGE_RUN_DIR"] = runFolder;
         start.Environment["DOTNET_CLI_HOME"] = runFolder;
-        using Process process = Process.Start(start) ?? throw new InvalidOperationException("dotnet did not start");
-        process.StandardInput.Close();
-        Task<string> output = process.StandardOutput.ReadToEndAsync(), errors = process.StandardError.ReadToEndAsync();
-        using var bound = new CancellationTokenSource(TimeSpan.FromSeconds(seconds));
-        try
-        {
-            await process.WaitForExitAsync(bound.Token);
-        }
-        catch (OperationCanceledException)
-        {
-            process.Kill();
-            Assert.Fail($"samepage {string.Join(' ', arguments)} did not return within {seconds} s: {await output}{await errors}");
-        }
-
-        return new Called(process.ExitCode, await output, await errors);
+        return Outside.Run(seconds, start);
     }
 }

@@ -83,6 +83,18 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
         Assert.True(called.ExitCode == 0, $"attach --wait: {called}\n{Tail}");
     }
 
+    /// <summary>Takes programs in that were there before it, merges them, and gives them back whole.</summary>
+    /// <param name="programs">The programs, which can <c>verify</c>.</param>
+    /// <param name="pages">Pages that are merged in the first of them, at least.</param>
+    public async Task Serves(LiveProgram[] programs, long pages)
+    {
+        await TakeInAndWait(programs);
+        await Merged(programs[0], pages);
+        await GiveBack(programs);
+        foreach (LiveProgram program in programs)
+            await program.Does("verify");
+    }
+
     public async Task GiveBack(params IEnumerable<LiveProgram> programs)
     {
         Called called = await Cli(["detach", .. programs.Select(program => $"{program.Pid}")]);

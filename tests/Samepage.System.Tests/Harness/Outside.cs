@@ -6,10 +6,13 @@ namespace Samepage.SystemTests.Harness;
 internal static class Outside
 {
     /// <summary>Runs one to its end.</summary>
-    public static async Task<Called> Run(int seconds, string program, params IEnumerable<string> arguments)
+    public static Task<Called> Run(int seconds, string program, params IEnumerable<string> arguments) => Run(seconds, new ProcessStartInfo(program, arguments) { WorkingDirectory = "/" });
+
+    /// <summary>Runs one to its end, with nothing to read.</summary>
+    public static async Task<Called> Run(int seconds, ProcessStartInfo start)
     {
-        using Process process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true, WorkingDirectory = "/" })
-            ?? throw new InvalidOperationException($"{program} did not start");
+        (start.RedirectStandardOutput, start.RedirectStandardError, start.RedirectStandardInput) = (true, true, true);
+        using Process process = Process.Start(start) ?? throw new InvalidOperationException($"{start.FileName} did not start");
         process.StandardInput.Close();
         Task<string> output = process.StandardOutput.ReadToEndAsync(), errors = process.StandardError.ReadToEndAsync();
         using var bound = new CancellationTokenSource(TimeSpan.FromSeconds(seconds));
@@ -20,7 +23,7 @@ internal static class Outside
         catch (OperationCanceledException)
         {
             process.Kill(entireProcessTree: true);
-            Assert.Fail($"{program} {string.Join(' ', arguments)} did not end within {seconds} s: {await output}{await errors}");
+            Assert.Fail($"{start.FileName} {string.Join(' ', start.ArgumentList)} did not end within {seconds} s: {await output}{await errors}");
         }
 
         return new Called(process.ExitCode, await output, await errors);

@@ -21,7 +21,7 @@ internal sealed class PostgresUnderTest : IAsyncDisposable
         var postgres = new PostgresUnderTest(programs, folder);
         try
         {
-            await Run("chown", $"{User}:{User}", folder);
+            await Outside.Must(60, "chown", $"{User}:{User}", folder);
             await postgres.As("initdb", "-D", postgres.Data, "-U", "tester", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8");
             postgres._server = LiveProgram.Start("setpriv", [.. Identity, Path.Combine(programs, "postgres"),
                 "-D", postgres.Data, "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "shared_buffers=32MB"]);
@@ -78,30 +78,5 @@ internal sealed class PostgresUnderTest : IAsyncDisposable
         return called.Output;
     }
 
-    private Task<Called> Try(string program, string[] arguments) => Start("setpriv", [.. Identity, Path.Combine(_programs, program), .. arguments]);
-
-    private static async Task Run(string program, params string[] arguments)
-    {
-        Called called = await Start(program, arguments);
-        Assert.True(called.ExitCode == 0, $"{program}: {called}");
-    }
-
-    private static async Task<Called> Start(string program, string[] arguments)
-    {
-        using Process process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true, WorkingDirectory = "/" })
-            ?? throw new InvalidOperationException($"{program} did not start");
-        Task<string> output = process.StandardOutput.ReadToEndAsync(), errors = process.StandardError.ReadToEndAsync();
-        using var bound = new CancellationTokenSource(TimeSpan.FromSeconds(60));
-        try
-        {
-            await process.WaitForExitAsync(bound.Token);
-        }
-        catch (OperationCanceledException)
-        {
-            process.Kill(entireProcessTree: true);
-            Assert.Fail($"{program} did not end within 60 s");
-        }
-
-        return new Called(process.ExitCode, await output, await errors);
-    }
+    private Task<Called> Try(string program, string[] arguments) => Outside.Run(60, "setpriv", [.. Identity, Path.Combine(_programs, program), .. arguments]);
 }
