@@ -73,16 +73,12 @@ public sealed record DaemonReport(int Pid, long RssBytes, long MetadataBytes, lo
 /// <param name="ProfitBytes">Bytes saved in it less the cost of its records and agents; may be negative.</param>
 public sealed record DomainReport(string Name, long Frames, long PagesSharing, long PagesTracked, long PagesMerged, long ZeroPages, long CowBreaks, long ProfitBytes)
 {
-    /// <summary>A domain, of which most figures are the sums of its processes'.</summary>
-    internal static DomainReport Of(string name, long frames, long sharing, long breaks, IReadOnlyList<ProcessReport> processes)
+    /// <summary>A domain, of which most figures are the sums of its processes', which are looked up by its name.</summary>
+    internal static DomainReport Of(string name, long frames, long sharing, long breaks, ILookup<string, ProcessReport> processes)
     {
         long tracked = 0, merged = 0, zero = 0, profit = 0;
-        foreach (ProcessReport process in processes)
-        {
-            if (process.Domain == name)
-                (tracked, merged, zero, profit) = (tracked + process.PagesTracked, merged + process.PagesMerged, zero + process.ZeroPages, profit + process.ProfitBytes);
-        }
-
+        foreach (ProcessReport process in processes[name])
+            (tracked, merged, zero, profit) = (tracked + process.PagesTracked, merged + process.PagesMerged, zero + process.ZeroPages, profit + process.ProfitBytes);
         return new DomainReport(name, frames, sharing, tracked, merged, zero, breaks, profit);
     }
 }

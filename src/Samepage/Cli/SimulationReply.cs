@@ -15,11 +15,12 @@ internal sealed record SimulationReply(
     {
         var figures = report.Figures;
         ProcessReport[] processes = [.. report.Processes.Select(process => Describe(process, report))];
+        ILookup<string, ProcessReport> byDomain = processes.ToLookup(process => process.Domain);
         return new SimulationReply(
             true, report.Scenario.Name, report.Seed, report.Broken is null, report.Broken?.Invariant.ToString() ?? "", report.Broken?.Message ?? "", report.Steps, report.StepsWithin,
             figures.FullScans, figures.PagesScanned, figures.PagesShared, figures.PagesSharing, figures.PagesUnshared, figures.PagesVolatile, report.ZeroPages, report.PageSize, report.ProfitBytes,
             new SimulatedDaemon(report.MetadataBytes, report.PoolBytes),
-            [.. report.Domains.Select(domain => DomainReport.Of($"user {domain.Domain + 1}", domain.Frames, domain.PagesSharing, domain.Breaks, processes))],
+            [.. report.Domains.Select(domain => DomainReport.Of($"user {domain.Domain + 1}", domain.Frames, domain.PagesSharing, domain.Breaks, byDomain))],
             processes,
             report.Host is { } host ? HostReply.Of(host) : null);
     }

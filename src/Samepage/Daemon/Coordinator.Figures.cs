@@ -34,12 +34,13 @@ internal sealed partial class Coordinator
         control = Engine.ControlFigures;
         long page = _machine.PageSize, metadata = Engine.MetadataBytes;
         ProcessReport[] processes = DescribeAll(metadata);
+        ILookup<string, ProcessReport> byDomain = processes.ToLookup(process => process.Domain);
         List<DomainReport> domains = [];
         long held = 0, idle = 0;
         foreach ((string name, DomainId domain) in _domains)
         {
             DomainFigures figures = Engine.FiguresOf(domain);
-            domains.Add(DomainReport.Of(name, figures.Frames, figures.Users - figures.Frames, Engine.BreaksIn(domain), processes));
+            domains.Add(DomainReport.Of(name, figures.Frames, figures.Users - figures.Frames, Engine.BreaksIn(domain), byDomain));
             held += figures.FramesHeld;
             idle += figures.FramesHeld - figures.Frames;
         }
