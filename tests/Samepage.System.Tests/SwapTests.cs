@@ -35,4 +35,30 @@ public sealed class SwapTests(SharedDaemon shared) : OnOneDaemon(shared)
         await two[1].Does("verify");
         await two[0].Does("write");
     }
+
+    /// <summary>
+    /// What a control group leaves its members decides whether they can be given back. One without a limit leaves what the machine has, with swap as well as without
+    /// (version 1 says "no limit" by a number so large that nothing can be added to it); swap that a group may not use is no room.
+    /// </summary>
+    [Fact]
+    public async Task SwapIsRoomInAGroupOnlyAsFarAsTheGroupMayUseIt()
+    {
+        using MemoryGroup group = MemoryGroup.Make();
+        await using SwapFile swap = await SwapFile.On(256 << 20);
+        await using LiveProgram inside = LiveProgram.Start(group.Launcher[0], [.. group.Launcher[1..], Repository.Target("common"), "64"]);
+        await inside.Ready();
+        await using LiveProgram outside = await LiveProgram.Target("common", "64");
+        await Daemon.TakeInAndWait(inside, outside);
+        await Daemon.Merged(inside, 12_000);
+        group.Limit(group.Usage + (8 << 20));
+        group.LimitSwap(0);
+        Called called = await Daemon.Cli("detach", $"{inside.Pid}");
+        Assert.True(called.ExitCode == 1 && called.ToString().Contains("control group", StringComparison.Ordinal), $"{called}");
+        await inside.Does("verify");
+
+        group.Limit(null);
+        await Daemon.GiveBack(inside, outside);
+        await inside.Does("verify");
+        Assert.Equal(0, group.Killed);
+    }
 }

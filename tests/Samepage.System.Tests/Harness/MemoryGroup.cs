@@ -41,9 +41,25 @@ internal sealed class MemoryGroup : IDisposable
         throw new InvalidOperationException();
     }
 
-    /// <summary>Sets the limit; null for none.</summary>
-    public void Limit(long? bytes) =>
+    /// <summary>Sets the limit, and lifts the one of swap; null for none.</summary>
+    public void Limit(long? bytes)
+    {
+        if (!_second && File.Exists(MemoryAndSwap))
+            File.WriteAllText(MemoryAndSwap, "-1"); // never below the other
         File.WriteAllText(Path.Combine(_folder, _second ? "memory.max" : "memory.limit_in_bytes"), bytes?.ToString(CultureInfo.InvariantCulture) ?? (_second ? "max" : "-1"));
+    }
+
+    /// <summary>Sets how much of the machine's swap it may use in addition; a kernel that does not count swap skips the test.</summary>
+    public void LimitSwap(long bytes)
+    {
+        string file = _second ? Path.Combine(_folder, "memory.swap.max") : MemoryAndSwap;
+        Assert.SkipUnless(File.Exists(file), "needs control groups that count swap (swapaccount=1)");
+        if (!_second)
+            bytes += long.Parse(File.ReadAllText(Path.Combine(_folder, "memory.limit_in_bytes")), CultureInfo.InvariantCulture);
+        File.WriteAllText(file, bytes.ToString(CultureInfo.InvariantCulture));
+    }
+
+    private string MemoryAndSwap => Path.Combine(_folder, "memory.memsw.limit_in_bytes");
 
     /// <summary>Processes that the kernel has killed in it for its limit.</summary>
     public long Killed => File.ReadLines(Path.Combine(_folder, _second ? "memory.events" : "memory.oom_control"))
