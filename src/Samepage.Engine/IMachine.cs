@@ -162,8 +162,11 @@ public interface IMachine
             Execute(plan.Space, plan.Runs, plan.Outcomes);
     }
 
-    /// <summary>Whether nobody at all maps a frame, known or unknown to the engine. May err towards no.</summary>
-    bool IsUnmapped(DomainId domain, FrameId frame);
+    /// <summary>Says of neighbouring frames whether nobody at all maps them, known or unknown to the engine. May err towards no.</summary>
+    /// <param name="domain">Whose.</param>
+    /// <param name="first">The first.</param>
+    /// <param name="unmapped">Receives one for each.</param>
+    void FindUnmapped(DomainId domain, FrameId first, Span<bool> unmapped);
 
     /// <summary>Gives the memory of neighbouring frames back.</summary>
     void FreeFrames(DomainId domain, FrameId first, int count);

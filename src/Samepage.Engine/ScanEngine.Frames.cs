@@ -13,7 +13,7 @@ public sealed partial class ScanEngine
 {
     /// <summary>Every page that the records know to be mapped to a frame, by space in the order of slots and by rising address (F3).</summary>
     /// <remarks>Walks the records of the domain on demand, 4 bytes a page: chains that were kept would cost each page as much at rest.
-    /// Pages of children that the scanner has not reached yet are not known; the machine says whether there are any (<see cref="IMachine.IsUnmapped"/>).</remarks>
+    /// Pages of children that the scanner has not reached yet are not known; the machine says whether there are any (<see cref="IMachine.FindUnmapped"/>).</remarks>
     public IReadOnlyList<FrameUser> UsersOf(DomainId domain, FrameId frame)
     {
         List<FrameUser> users = [];

@@ -96,21 +96,19 @@ public sealed partial class ScanEngine
     /// <summary>Records pages as merged that have no such record. Where a chunk has as many records as pages in frames, all of them have one.</summary>
     private void NoteJoined(Space space)
     {
-        int run = 0;
-        while (run < _merged.Count)
+        ulong chunk = 0;
+        for (int run = 0; run < _merged.Count; chunk++)
         {
-            ulong chunk = _merged[run].Range.Start.Value / PageRecords.PagesPerSlab;
-            for (; run < _merged.Count && chunk * PageRecords.PagesPerSlab < _merged[run].Range.End; chunk++)
-            {
-                ulong first = chunk * PageRecords.PagesPerSlab, end = first + PageRecords.PagesPerSlab;
-                long still = 0;
-                int behind = run;
-                for (; behind < _merged.Count && _merged[behind].Range.Start.Value < end; behind++)
-                    still += (long)(Math.Min(end, _merged[behind].Range.End) - Math.Max(first, _merged[behind].Range.Start.Value));
-                if (!space.Slabs.TryFind(chunk, out int slab) || _records.Owner(slab).Merged != still)
-                    NoteJoined(space, run, behind, first, end);
-                run = behind > run && _merged[behind - 1].Range.End > end ? behind - 1 : behind;
-            }
+            // From one mapping to the next it may be millions of chunks.
+            chunk = Math.Max(chunk, _merged[run].Range.Start.Value / PageRecords.PagesPerSlab);
+            ulong first = chunk * PageRecords.PagesPerSlab, end = first + PageRecords.PagesPerSlab;
+            long still = 0;
+            int behind = run;
+            for (; behind < _merged.Count && _merged[behind].Range.Start.Value < end; behind++)
+                still += (long)(Math.Min(end, _merged[behind].Range.End) - Math.Max(first, _merged[behind].Range.Start.Value));
+            if (!space.Slabs.TryFind(chunk, out int slab) || _records.Owner(slab).Merged != still)
+                NoteJoined(space, run, behind, first, end);
+            run = _merged[behind - 1].Range.End > end ? behind - 1 : behind;
         }
     }
 

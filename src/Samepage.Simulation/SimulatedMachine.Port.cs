@@ -151,7 +151,11 @@ internal sealed partial class SimulatedMachine
     }
 
     /// <inheritdoc/>
-    public bool IsUnmapped(DomainId domain, FrameId frame) => Fails(MachineFaults.UnmappedAlways) || IsNowhereMapped(domain.Value, frame.Value);
+    public void FindUnmapped(DomainId domain, FrameId first, Span<bool> unmapped)
+    {
+        for (int i = 0; i < unmapped.Length; i++)
+            unmapped[i] = Fails(MachineFaults.UnmappedAlways) || IsNowhereMapped(domain.Value, first.Value + (uint)i);
+    }
 
     /// <inheritdoc/>
     public void FreeFrames(DomainId domain, FrameId first, int count)

@@ -71,7 +71,7 @@ public sealed class RecordsTests
 
         public void Execute(SpaceId space, List<PlannedRun> plan, Span<PageOutcome> outcomes) => throw new InvalidOperationException("nothing is equal here");
 
-        public bool IsUnmapped(DomainId domain, FrameId frame) => true;
+        public void FindUnmapped(DomainId domain, FrameId first, Span<bool> unmapped) => unmapped.Fill(true);
 
         public void FreeFrames(DomainId domain, FrameId first, int count) => throw new InvalidOperationException("nothing is equal here");
     }

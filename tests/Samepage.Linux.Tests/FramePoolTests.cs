@@ -36,16 +36,47 @@ public sealed unsafe class FramePoolTests
     {
         using FramePool pool = Create();
         Assert.True(pool.TryWrite(5, Filled(7, Page)));
-        Assert.True(pool.IsUnmapped(5));
+        Assert.True(IsUnmapped(pool, 5));
         byte* mapped = Map(pool.Readable, 5, 1);
         Assert.Equal(7, Volatile.Read(ref *mapped));
-        Assert.False(pool.IsUnmapped(5));
+        Assert.False(IsUnmapped(pool, 5));
         List<Mapping> mappings = [];
         Assert.True(Mapping.TryReadAll("/proc/self/maps", mappings));
         Mapping own = mappings.Single(mapping => mapping.Start <= (ulong)mapped && (ulong)mapped < mapping.End);
         Assert.Equal((pool.Device, pool.Inode, 5ul * Page), (own.Device, own.Inode, own.Offset));
         Assert.Equal(0, LibC.munmap(mapped, Page));
-        Assert.True(pool.IsUnmapped(5));
+        Assert.True(IsUnmapped(pool, 5));
+    }
+
+    [Fact]
+    public void C11_OfNeighbouringFramesThoseThatSomebodyMapsAreTold()
+    {
+        const int Frames = 40;
+        using FramePool pool = Create();
+        Assert.True(pool.TryWrite(100, Filled(7, Frames * Page)));
+        int[] mapped = [0, 3, 4, 17, 39];
+        List<nint> mappings = [];
+        foreach (int frame in mapped)
+        {
+            byte* page = Map(pool.Readable, (uint)(100 + frame), 1);
+            Assert.Equal(7, Volatile.Read(ref *page));
+            mappings.Add((nint)page);
+        }
+
+        bool[] unmapped = new bool[Frames];
+        pool.FindUnmapped(100, unmapped);
+        Assert.Equal([.. Enumerable.Range(0, Frames).Select(frame => !mapped.Contains(frame))], unmapped);
+        foreach (nint page in mappings)
+            Assert.Equal(0, LibC.munmap((void*)page, Page));
+        pool.FindUnmapped(100, unmapped);
+        Assert.DoesNotContain(false, unmapped);
+    }
+
+    private static bool IsUnmapped(FramePool pool, uint frame)
+    {
+        Span<bool> unmapped = stackalloc bool[1];
+        pool.FindUnmapped(frame, unmapped);
+        return unmapped[0];
     }
 
     [Fact]

@@ -79,13 +79,12 @@ internal sealed partial class FrameTable
     /// <summary>Frees the frames of a closed range that nobody uses and nobody maps, at once.</summary>
     public void FreeUnused(FrameId first, int count, IMachine machine)
     {
-        List<uint> free = [];
-        foreach (FrameId frame in HeldIn(first, count))
+        List<uint> free = [], unused = [.. HeldIn(first, count).Where(frame => UsersOf(frame) == 0).Select(frame => frame.Value)];
+        EachWhetherUnmapped(unused, machine, (frame, isUnmapped) =>
         {
-            if (UsersOf(frame) == 0 && machine.IsUnmapped(domain, frame))
-                free.Add(frame.Value);
-        }
-
+            if (isUnmapped)
+                free.Add(frame);
+        });
         Free(free, machine);
     }
 

@@ -15,7 +15,7 @@ namespace Samepage.Engine.Frames;
 /// another frame of it. So a content may have a chain of frames.</para></remarks>
 internal sealed partial class FrameTable(DomainId domain, EngineOptions options, MemoryBudget budget) : IDisposable
 {
-    private const int PassesBeforeFree = 3;
+    private const int PassesBeforeFree = 3, FramesPerQuestion = 512;
     private const uint Held = 1U << 31, Hidden = 1U << 30, Full = 1U << 29, UsersMask = Full - 1;
     private readonly NativeColumn<ulong> _digests = new(budget);
     private readonly NativeColumn<uint> _users = new(budget);
@@ -142,17 +142,17 @@ internal sealed partial class FrameTable(DomainId domain, EngineOptions options,
     {
         if (_unused.Count == 0)
             return;
-        List<uint> free = [];
-        foreach ((uint frame, int passes) in _unused.ToArray())
+        List<uint> free = [], unused = [.. _unused.Keys];
+        EachWhetherUnmapped(unused, machine, (frame, isUnmapped) =>
         {
-            if (!machine.IsUnmapped(domain, new FrameId(frame)) && (options.Faults & EngineFaults.FreeMappedFrames) == 0)
+            int passes = _unused[frame] + 1;
+            if (!isUnmapped && (options.Faults & EngineFaults.FreeMappedFrames) == 0)
                 _unused[frame] = 0;
-            else if (passes + 1 < PassesBeforeFree)
-                _unused[frame] = passes + 1;
+            else if (passes < PassesBeforeFree)
+                _unused[frame] = passes;
             else
                 free.Add(frame);
-        }
-
+        });
         Free(free, machine);
     }
 
@@ -195,6 +195,22 @@ internal sealed partial class FrameTable(DomainId domain, EngineOptions options,
         _digests.Dispose();
         _users.Dispose();
         _index?.Dispose();
+    }
+
+    /// <summary>Asks the machine of frames without a user, neighbours in one call.</summary>
+    private void EachWhetherUnmapped(List<uint> frames, IMachine machine, Action<uint, bool> found)
+    {
+        frames.Sort();
+        Span<bool> unmapped = stackalloc bool[FramesPerQuestion];
+        for (int i = 0; i < frames.Count;)
+        {
+            int count = 1;
+            while (count < FramesPerQuestion && i + count < frames.Count && frames[i + count] == frames[i] + (uint)count)
+                count++;
+            machine.FindUnmapped(domain, new FrameId(frames[i]), unmapped[..count]);
+            for (int k = 0; k < count; k++)
+                found(frames[i++], unmapped[k]);
+        }
     }
 
     /// <summary>Gives frames back, runs of neighbours in one call each; they are handed out again by rising number, as far as they go.</summary>

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Runtime.InteropServices;
 using Samepage.Linux.Interop;
 using Samepage.Linux.ProcFs;
@@ -23,6 +24,7 @@ public sealed unsafe class FramePool : IDisposable
     private const long MaxBytes = 1L << 42;
     private readonly FileDescriptor? _writable;
     private readonly FrameGuards? _guards;
+    private const int PageSize = 4096;
     private readonly FileDescriptor _kpagecount;
 
     private FramePool(FileDescriptor? writable, FileDescriptor readable, FileDescriptor? guard)
@@ -82,8 +84,8 @@ public sealed unsafe class FramePool : IDisposable
     {
         fixed (byte* bytes = content)
         {
-            return _writable is not null && LibC.pwrite(_writable.Number, bytes, (nuint)content.Length, (long)firstFrame * 4096) == content.Length &&
-                _guards!.TryGuard(firstFrame, content.Length / 4096);
+            return _writable is not null && LibC.pwrite(_writable.Number, bytes, (nuint)content.Length, (long)firstFrame * PageSize) == content.Length &&
+                _guards!.TryGuard(firstFrame, content.Length / PageSize);
         }
     }
 
@@ -92,36 +94,57 @@ public sealed unsafe class FramePool : IDisposable
     public bool TryRead(uint frame, Span<byte> content)
     {
         fixed (byte* bytes = content)
-            return LibC.pread(Readable.Number, bytes, (nuint)content.Length, (long)frame * 4096) == content.Length;
+            return LibC.pread(Readable.Number, bytes, (nuint)content.Length, (long)frame * PageSize) == content.Length;
     }
 
     /// <summary>Gives the memory of neighbouring frames back. They read as zeros from now on.</summary>
     public void Punch(uint firstFrame, int count)
     {
         _guards?.Release(firstFrame, count);
-        if (_writable is not null && LibC.fallocate(_writable.Number, LibC.FALLOC_FL_PUNCH_HOLE | LibC.FALLOC_FL_KEEP_SIZE, (long)firstFrame * 4096, (long)count * 4096) != 0)
+        if (_writable is not null && LibC.fallocate(_writable.Number, LibC.FALLOC_FL_PUNCH_HOLE | LibC.FALLOC_FL_KEEP_SIZE, (long)firstFrame * PageSize, (long)count * PageSize) != 0)
             throw Failed("fallocate", $"frames {firstFrame}+{count}");
     }
 
-    /// <summary>Whether no process at all maps the frame: not a target, not a child that one forked unseen.</summary>
-    /// <remarks>Maps it for a moment, finds its page frame number, and asks <c>/proc/kpagecount</c> how many mappings there are besides.
+    /// <summary>Says of neighbouring frames whether no process at all maps them: not a target, not a child that one forked unseen.</summary>
+    /// <remarks>Maps them for a moment, finds their page frame numbers, and asks <c>/proc/kpagecount</c> how many mappings there are besides.
     /// A page under migration reads as unmapped for an instant, so callers ask in several passes before they believe it.</remarks>
-    public bool IsUnmapped(uint frame)
+    /// <param name="first">The first. One that holds nothing is given memory by being asked about, until it is freed.</param>
+    /// <param name="unmapped">Receives one for each; false also where it cannot be told.</param>
+    public void FindUnmapped(uint first, Span<bool> unmapped)
     {
-        byte* page = (byte*)LibC.mmap(null, 4096, LibC.PROT_READ, LibC.MAP_SHARED, Readable.Number, (long)frame * 4096);
-        if ((nint)page == -1)
-            return false;
+        unmapped.Clear();
+        nuint length = (nuint)unmapped.Length * PageSize;
+        byte* mapped = (byte*)LibC.mmap(null, length, LibC.PROT_READ, LibC.MAP_SHARED, Readable.Number, (long)first * PageSize);
+        if ((nint)mapped == -1)
+            return;
         try
         {
-            _ = Volatile.Read(ref *page);
-            using FileDescriptor pagemap = FileDescriptor.Open("/proc/self/pagemap");
-            ulong word, count;
-            return LibC.pread(pagemap.Number, &word, 8, (long)((ulong)page / 4096 * 8)) == 8 && (word & Pagemap.FrameMask) != 0 &&
-                LibC.pread(_kpagecount.Number, &count, 8, (long)((word & Pagemap.FrameMask) * 8)) == 8 && count == 1;
+            ulong[] words = ArrayPool<ulong>.Shared.Rent(unmapped.Length * 2);
+            Span<ulong> entries = words.AsSpan(0, unmapped.Length), counts = words.AsSpan(unmapped.Length, unmapped.Length);
+            for (int i = 0; i < unmapped.Length; i++)
+                _ = Volatile.Read(ref mapped[i * PageSize]);
+            using (FileDescriptor pagemap = FileDescriptor.Open("/proc/self/pagemap"))
+            {
+                if (!TryReadWords(pagemap, (ulong)mapped / PageSize, entries))
+                    entries.Clear();
+            }
+
+            for (int i = 0, count; i < unmapped.Length; i += count)
+            {
+                ulong number = entries[i] & Pagemap.FrameMask;
+                for (count = 1; i + count < unmapped.Length && (entries[i + count] & Pagemap.FrameMask) == number + (ulong)count;)
+                    count++;
+                if (number == 0 || !TryReadWords(_kpagecount, number, counts.Slice(i, count)))
+                    continue;
+                for (int k = i; k < i + count; k++)
+                    unmapped[k] = counts[k] == 1;
+            }
+
+            ArrayPool<ulong>.Shared.Return(words);
         }
         finally
         {
-            _ = LibC.munmap(page, 4096);
+            _ = LibC.munmap(mapped, length);
         }
     }
 
@@ -135,10 +158,16 @@ public sealed unsafe class FramePool : IDisposable
         _kpagecount.Dispose();
     }
 
+    private static bool TryReadWords(FileDescriptor file, ulong first, Span<ulong> words)
+    {
+        fixed (ulong* into = words)
+            return LibC.pread(file.Number, into, (nuint)words.Length * 8, (long)first * 8) == words.Length * 8;
+    }
+
     /// <summary>Device and inode as the kernel shows them in maps, which is how mappings are told from others: stat(2) may show others.</summary>
     private static (ulong Device, ulong Inode) Identify(FileDescriptor readable)
     {
-        void* probe = LibC.mmap(null, 4096, LibC.PROT_READ, LibC.MAP_SHARED, readable.Number, 0);
+        void* probe = LibC.mmap(null, PageSize, LibC.PROT_READ, LibC.MAP_SHARED, readable.Number, 0);
         if ((nint)probe == -1)
             throw Failed("mmap", "the frame pool");
         try
@@ -150,7 +179,7 @@ public sealed unsafe class FramePool : IDisposable
         }
         finally
         {
-            _ = LibC.munmap(probe, 4096);
+            _ = LibC.munmap(probe, PageSize);
         }
     }
 

@@ -202,7 +202,7 @@ internal sealed class LiveMachine : IMachine, IDisposable
     public bool TryReadFrame(DomainId domain, FrameId frame, Span<byte> content) => _pools[domain.Value].TryRead(frame.Value, content);
 
     /// <inheritdoc/>
-    public bool IsUnmapped(DomainId domain, FrameId frame) => _pools[domain.Value].IsUnmapped(frame.Value);
+    public void FindUnmapped(DomainId domain, FrameId first, Span<bool> unmapped) => _pools[domain.Value].FindUnmapped(first.Value, unmapped);
 
     /// <inheritdoc/>
     public void FreeFrames(DomainId domain, FrameId first, int count) => _pools[domain.Value].Punch(first.Value, count);

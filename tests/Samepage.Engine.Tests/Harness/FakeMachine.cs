@@ -293,7 +293,13 @@ internal sealed class FakeMachine : IMachine
             throw new InvalidOperationException($"a plan of {at} pages has room for {outcomes.Length} outcomes");
     }
 
-    public bool IsUnmapped(DomainId domain, FrameId frame) =>
+    public void FindUnmapped(DomainId domain, FrameId first, Span<bool> unmapped)
+    {
+        for (int i = 0; i < unmapped.Length; i++)
+            unmapped[i] = IsUnmapped(domain, new FrameId(first.Value + (uint)i));
+    }
+
+    private bool IsUnmapped(DomainId domain, FrameId frame) =>
         UsersOf(domain.Value, frame.Value) == 0 && !MappedUnseen.Contains((domain.Value, frame.Value));
 
     public void FreeFrames(DomainId domain, FrameId first, int count)
