@@ -50,7 +50,7 @@ internal sealed class PagesMachine(long pagesPerSpace, Func<long, long, ulong> c
 
     public void Execute(SpaceId space, List<PlannedRun> plan, Span<PageOutcome> outcomes) => outcomes.Clear();
 
-    public bool IsUnmapped(DomainId domain, FrameId frame) => true;
+    public void FindUnmapped(DomainId domain, FrameId first, Span<bool> unmapped) => unmapped.Fill(true);
 
     public void FreeFrames(DomainId domain, FrameId first, int count)
     {

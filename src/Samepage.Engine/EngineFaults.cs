@@ -53,4 +53,7 @@ internal enum EngineFaults
 
     /// <summary>B2: begins a space anew with each batch.</summary>
     ForgetPlace = 1 << 15,
+
+    /// <summary>G9: never looks at a page again that rests.</summary>
+    RestForEver = 1 << 16,
 }

@@ -91,6 +91,8 @@ public sealed partial class ScanEngine
             PageOutcome.Gone => Gone,
             _ => PageState.Retry,
         }, space.Counts);
+        if (_machine.TracksWrites)
+            _records.Digest(entry.Record) = entry.History.Bits;
     }
 
     private void SettleDone(Space space, Plans.Entry entry)
@@ -100,9 +102,11 @@ public sealed partial class ScanEngine
             case PlanKind.Merge:
                 space.Domain.Frames.AddUser(entry.Frame);
                 _records.SetState(entry.Record, PageState.InFrame(entry.Frame), space.Counts);
+                NoteMergedNow(entry.Record, entry.History);
                 break;
             case PlanKind.MakeZero:
                 _records.SetState(entry.Record, PageState.Zeroed, space.Counts);
+                NoteMergedNow(entry.Record, entry.History);
                 break;
             default:
                 if (entry.Record == PageRef.None)
@@ -111,6 +115,12 @@ public sealed partial class ScanEngine
                 _records.SetState(entry.Record, PageState.WrittenNow, space.Counts);
                 break;
         }
+    }
+
+    private void NoteMergedNow(PageRef record, PageHistory history)
+    {
+        if (_machine.TracksWrites)
+            _records.Digest(record) = (history with { Since = Tick }).Bits;
     }
 
     /// <summary>A content that was not what it was thought to be was written meanwhile, or has another content's digest: it is looked at

@@ -23,7 +23,8 @@ public readonly record struct DomainFigures(long Frames, long Users, long Frames
 /// <param name="PagesVolatile">All records less those three: pages that change too fast, and such as wait or cannot be merged.</param>
 /// <param name="FullScans">Full scans completed.</param>
 /// <param name="PagesScanned">Pages read and looked up.</param>
-public readonly record struct EngineFigures(long PagesShared, long PagesSharing, long PagesUnshared, long PagesVolatile, long FullScans, long PagesScanned);
+/// <param name="PagesSkipped">Pages that were left alone because they were merged and written again and again; each time one was.</param>
+public readonly record struct EngineFigures(long PagesShared, long PagesSharing, long PagesUnshared, long PagesVolatile, long FullScans, long PagesScanned, long PagesSkipped);
 
 /// <summary>What the files of a control directory say of an engine at one moment (G4 to G9).</summary>
 /// <param name="Engine">Figures of the whole.</param>
@@ -45,7 +46,7 @@ public sealed partial class ScanEngine
         {
             long frames = _domains.Values.Sum(domain => domain.Frames.InUse), users = _domains.Values.Sum(domain => domain.Frames.Users);
             long unique = _spaces.Values.Sum(space => space.Counts.Unique), tracked = _spaces.Values.Sum(space => space.Counts.Tracked);
-            return new EngineFigures(frames, users - frames, unique, Math.Max(0, tracked - users - unique), FullScans, PagesScanned);
+            return new EngineFigures(frames, users - frames, unique, Math.Max(0, tracked - users - unique), FullScans, PagesScanned, PagesSkipped);
         }
     }
 

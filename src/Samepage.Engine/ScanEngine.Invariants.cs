@@ -63,6 +63,10 @@ public sealed partial class ScanEngine
             uint state = _records.State(record);
             counted.Count(state, +1);
             recounted.Count(state, +1);
+            Require(state == PageState.None || PageState.HasDigest(state) || !_machine.TracksWrites || _records.History(record).Level is >= 0 and <= PageHistory.LevelMax,
+                "histories", $"page {place} of slab {slab}, in state {state}, has been broken {_records.History(record).Level} times");
+            Require(state != PageState.Resting || unchecked((int)(_records.History(record).Since + _records.History(record).Rest - space.RestsUntil)) >= 0,
+                "histories", $"page {place} of slab {slab} rests until before the first one of its space");
             Require(state != PageState.Planned, "rest", $"page {place} of slab {slab} is in a plan that nobody carries out");
             if (PageState.IsMerged(state))
             {
@@ -76,7 +80,7 @@ public sealed partial class ScanEngine
             }
         }
 
-        Require((counted.Tracked, counted.Merged, counted.Pending) == (owner.Tracked, owner.Merged, owner.Pending), "G10 counters", $"slab {slab} is miscounted");
+        Require((counted.Tracked, counted.Merged, counted.Pending, counted.Resting) == (owner.Tracked, owner.Merged, owner.Pending, owner.Resting), "G10 counters", $"slab {slab} is miscounted");
     }
 
     private void CheckUnique(Space space, PageRef record, uint state, Dictionary<int, long> inUnstable)

@@ -39,6 +39,8 @@ public sealed partial class ScanEngine
                 if (!run.IsZeroPage && state == PageState.Retry)
                     continue;
                 Leave(space, record);
+                if (state == PageState.Zeroed)
+                    NoteBreak(space, record);
                 _records.SetState(record, run.IsZeroPage ? PageState.None : PageState.WrittenNow, space.Counts);
             }
         }
@@ -86,9 +88,19 @@ public sealed partial class ScanEngine
             // Where there is no mapping of frames any more, what is there now is reported as written, if anything is.
             bool inMapping = space.TryFindArea(page, out Area area) && area.Kind == AreaKind.Merged;
             if (inMapping)
+            {
                 (space.Breaks, space.Domain.Breaks) = (space.Breaks + 1, space.Domain.Breaks + 1);
+                NoteBreak(space, record);
+            }
+
             _records.SetState(record, inMapping ? PageState.Broken : PageState.None, space.Counts);
         }
+    }
+
+    private void NoteBreak(Space space, PageRef record)
+    {
+        if (_machine.TracksWrites)
+            _records.Digest(record) = _records.History(record).Broken(space.SeenAt, Tick).Bits;
     }
 
     private static FrameId FrameAt(in MergedRun run, ulong page) => new(run.FirstFrame.Value + (uint)(page - run.Range.Start.Value));
@@ -131,6 +143,7 @@ public sealed partial class ScanEngine
                 Leave(space, record);
                 space.Domain.Frames.AddUser(frame);
                 _records.SetState(record, PageState.InFrame(frame), space.Counts);
+                NoteMergedNow(record, default);
             }
         }
     }

@@ -153,6 +153,7 @@ public sealed partial class ScanEngine
     {
         uint before = _records.State(record);
         Leave(space, record);
+        PageHistory history = _machine.TracksWrites ? _records.History(record) : default;
         ulong digest = DigestOf(content);
         bool unchanged = _machine.TracksWrites || (PageState.HasChecksum(before) && _records.Digest(record) == digest) || Has(EngineFaults.IgnoreChecksum);
         _records.Digest(record) = digest;
@@ -160,25 +161,27 @@ public sealed partial class ScanEngine
         // Every present page is read anyway, or a digest has been found to lie: then bytes are compared before anything is planned.
         bool compares = !_machine.TracksWrites || _suspects.Contains(digest);
         if (UsesZeroPage && digest == _zeroDigest && !content.ContainsAnyExcept((byte)0))
-            after = Plan(space, page, record, PlanKind.MakeZero, default, compared: true);
+            after = Plan(space, page, record, PlanKind.MakeZero, default, compared: true, history);
         else if (TryFindFrame(space.Domain, digest, content, compares, out FrameId frame))
-            after = Plan(space, page, record, PlanKind.Merge, frame, compares);
+            after = Plan(space, page, record, PlanKind.Merge, frame, compares, history);
         else if (!unchanged)
             after = PageState.Written;
         else if (TryFindTwin(space.Domain, digest, content, compares, out PageRef twin))
-            after = PlanTwins(space, page, record, twin, content, compares);
+            after = PlanTwins(space, page, record, twin, content, compares, history);
         else
             after = TryMakeUnique(space, record, digest, compares) ? PageState.UniqueSince(FullScans) : PageState.Retry;
         _records.SetState(record, after, space.Counts);
+        if (_machine.TracksWrites && !PageState.HasDigest(after))
+            _records.Digest(record) = history.Bits;
         if (_machine.TracksWrites || !PageState.IsUnique(after) || !PageState.IsUnique(before))
             space.News++;
     }
 
-    private uint Plan(Space space, ulong page, PageRef record, PlanKind kind, FrameId frame, bool compared)
+    private uint Plan(Space space, ulong page, PageRef record, PlanKind kind, FrameId frame, bool compared, PageHistory history)
     {
         if (kind == PlanKind.Merge)
             space.Domain.Frames.Promise(frame);
-        _plans.Add(space.Id, page, record, kind, frame, compared);
+        _plans.Add(space.Id, page, record, kind, frame, compared, history);
         return PageState.Planned;
     }
 
@@ -241,7 +244,7 @@ public sealed partial class ScanEngine
     }
 
     /// <summary>C8: both pages leave the unstable side for a new frame in one step. C9: where there is no memory for its node there is no frame.</summary>
-    private uint PlanTwins(Space space, ulong page, PageRef record, PageRef twin, ReadOnlySpan<byte> content, bool compared)
+    private uint PlanTwins(Space space, ulong page, PageRef record, PageRef twin, ReadOnlySpan<byte> content, bool compared, PageHistory history)
     {
         Domain domain = space.Domain;
         ulong digest = _records.Digest(record);
@@ -249,10 +252,11 @@ public sealed partial class ScanEngine
             return PageState.Retry;
         Space other = SpaceOf(twin, out ulong otherPage);
         Leave(other, twin);
+        _records.Digest(twin) = digest;
         Buffer(domain, frame, content);
         _newFrames.Add(new NewFrame(domain, frame, space.Id, page, other.Id, otherPage, long.MinValue / 2));
-        _records.SetState(twin, Plan(other, otherPage, twin, PlanKind.Merge, frame, compared), other.Counts);
-        return Plan(space, page, record, PlanKind.Merge, frame, compared);
+        _records.SetState(twin, Plan(other, otherPage, twin, PlanKind.Merge, frame, compared, default), other.Counts);
+        return Plan(space, page, record, PlanKind.Merge, frame, compared, history);
     }
 
     private bool TryMakeUnique(Space space, PageRef record, ulong digest, bool compared)

@@ -23,6 +23,8 @@ public sealed partial class ScanEngine
     private const int DeferredVisitsToSettle = 20;
     private const int VisitsBetweenSecondLooks = 16;
 
+    private const uint LongestRest = (uint)PageHistory.TicksPerSecond << (PageHistory.LevelMax - 1);
+
     private readonly List<Area> _before = [];
     private readonly List<WrittenRun> _written = [];
     private readonly List<MergedRun> _merged = [];
@@ -104,6 +106,8 @@ public sealed partial class ScanEngine
         space.QuietVisits++;
         if (space.Counts.SharedAlready + space.Counts.Absent > 0 && _machine.TracksWrites && space.Visits % VisitsBetweenSecondLooks == 0)
             LookAgain(space);
+        if (space.Counts.Resting > 0 && (!SmartScan || unchecked((int)(Tick - space.RestsUntil)) >= 0) && !Has(EngineFaults.RestForEver))
+            EndRests(space);
         if (!TryListAreas(space) || space.IsLeaving)
             return false;
         bool changed = space.AreasChanged, everything = space.ListsEverything;
@@ -126,7 +130,7 @@ public sealed partial class ScanEngine
         // Last, for it plans: a visit that is given up leaves no plan behind.
         if (!unchanged)
             GiveBackBroken(space);
-        (space.InVisit, space.NextPage, space.News) = (true, 0, 0);
+        (space.InVisit, space.NextPage, space.News, space.SeenAt) = (true, 0, 0, Tick);
         return true;
     }
 
@@ -186,7 +190,30 @@ public sealed partial class ScanEngine
         }
     }
 
-    /// <summary>What was written in this visit is looked at in the next, and slabs without a record go.</summary>
+    /// <summary>Pages whose rest is over are looked at again, unless they are found to be written.</summary>
+    private void EndRests(Space space)
+    {
+        uint now = Tick, next = now + LongestRest;
+        for (int i = 0; i < space.Slabs.Count; i++)
+        {
+            int slab = space.Slabs.Slab(i);
+            for (int place = 0; _records.Owner(slab).Resting > 0 && place < PageRecords.PagesPerSlab; place++)
+            {
+                PageRef record = PageRef.At(slab, place);
+                if (_records.State(record) != PageState.Resting)
+                    continue;
+                PageHistory history = _records.History(record);
+                if (!SmartScan || history.HasRested(now))
+                    _records.SetState(record, PageState.Written, space.Counts);
+                else if (unchecked((int)(history.Since + history.Rest - next)) < 0)
+                    next = history.Since + history.Rest;
+            }
+        }
+
+        space.RestsUntil = next;
+    }
+
+    /// <summary>What was written in this visit is looked at in the next, or rests first, and slabs without a record go.</summary>
     private void AgeWritten(Space space)
     {
         bool empty = false;
@@ -200,12 +227,23 @@ public sealed partial class ScanEngine
             {
                 PageRef record = PageRef.At(slab, place);
                 if (_records.State(record) == PageState.WrittenNow)
-                    _records.SetState(record, PageState.Written, space.Counts);
+                    _records.SetState(record, SmartScan && _records.History(record).Level > 0 ? BeginRest(space, record) : PageState.Written, space.Counts);
             }
         }
 
         if (empty)
             ReturnEmptySlabs(space);
+    }
+
+    private uint BeginRest(Space space, PageRef record)
+    {
+        PageHistory history = _records.History(record) with { Since = Tick };
+        _records.Digest(record) = history.Bits;
+        uint end = history.Since + history.Rest;
+        if (space.Counts.Resting == 0 || unchecked((int)(end - space.RestsUntil)) < 0)
+            space.RestsUntil = end;
+        PagesSkipped++;
+        return PageState.Resting;
     }
 
     private void ReturnEmptySlabs(Space space)

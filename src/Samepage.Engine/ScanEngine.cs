@@ -85,6 +85,18 @@ public sealed partial class ScanEngine : IDisposable
     /// <summary>Pages of zeros are left to the kernel's zero page; otherwise zeros are a content like any other. Those left to it already stay so.</summary>
     public bool UsesZeroPage { get; set; } = true;
 
+    /// <summary>What was merged and written again and again is left alone for a while. Without, every written page is looked up as soon as it has not been
+    /// written for a pass. It takes write tracking, and a caller who keeps <see cref="Now"/>.</summary>
+    public bool SmartScan { get; set; }
+
+    /// <summary>The time, counted from whenever the caller likes; it never goes back. Rests are measured by it, to a sixteenth of a second.</summary>
+    public TimeSpan Now { get; set; }
+
+    /// <summary>Pages that were left alone, each time one was (G9).</summary>
+    public long PagesSkipped { get; private set; }
+
+    private uint Tick => PageHistory.TickOf(Now);
+
     /// <summary>What the engine's native memory is counted against.</summary>
     internal MemoryBudget Budget { get; }
 
@@ -168,7 +180,9 @@ public sealed partial class ScanEngine : IDisposable
         uint state = _records.State(record);
         if (PageState.IsUnique(state))
             LeaveUnstable(space, record, state);
-        else if (PageState.IsMerged(state))
+        if (_machine.TracksWrites && (state == PageState.None || PageState.HasDigest(state)))
+            _records.Digest(record) = default(PageHistory).Bits;
+        if (PageState.IsMerged(state))
             space.Domain.Frames.RemoveUser(PageState.FrameOf(state));
     }
 

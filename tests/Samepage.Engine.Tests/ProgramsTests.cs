@@ -37,6 +37,7 @@ public sealed class ProgramsTests
             new MergingTests().C6_PagesSharedByForkAreLeftUntilTheyAreWritten,
             new MergingTests().DomainsNeverShare,
             new BreakingTests().E1_AMappingOfWhichAFewPagesAreBrokenIsKeptAndOneOfWhichHalfAreIsGivenBack,
+            new RestTests().G9_APageThatIsMergedAndWrittenRestsTwiceAsLongEachTime,
         ];
         Assert.DoesNotContain(directed, test => Scanned.Fails(EngineFaults.None, test));
         if (directed.Any(test => Scanned.Fails((EngineFaults)fault, test)))

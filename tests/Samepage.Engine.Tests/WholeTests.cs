@@ -13,11 +13,11 @@ public sealed class WholeTests
         FakeSpace space = scanned.Space(1, 1, 1, 1, 2, 3);
         scanned.Space(2, 1, 1);
         scanned.Pass();
-        Assert.Equal(new EngineFigures(0, 0, 0, PagesVolatile: 7, FullScans: 1, PagesScanned: 0), scanned.Engine.Figures);
+        Assert.Equal(new EngineFigures(0, 0, 0, PagesVolatile: 7, FullScans: 1, PagesScanned: 0, PagesSkipped: 0), scanned.Engine.Figures);
         scanned.Pass();
         scanned.Machine.Write(space, space.First + 4, 4);
         scanned.Pass();
-        Assert.Equal(new EngineFigures(PagesShared: 2, PagesSharing: 3, PagesUnshared: 1, PagesVolatile: 1, FullScans: 3, PagesScanned: 7), scanned.Engine.Figures);
+        Assert.Equal(new EngineFigures(PagesShared: 2, PagesSharing: 3, PagesUnshared: 1, PagesVolatile: 1, FullScans: 3, PagesScanned: 7, PagesSkipped: 0), scanned.Engine.Figures);
     }
 
     [Theory]

@@ -50,6 +50,7 @@ public sealed class FaultTests
     [InlineData(nameof(EngineFaults.SkipStableSearch), Invariant.NothingEqualIsApart)]
     [InlineData(nameof(EngineFaults.SlotBeforeCursor), Invariant.TheCursorKeepsItsOrder)]
     [InlineData(nameof(EngineFaults.MissBreaks), Invariant.CountersEqualARecount)]
+    [InlineData(nameof(EngineFaults.RestForEver), Invariant.NothingEqualIsApart)]
     public void Fault_OfTheEngineIsNoticed(string fault, Invariant by) =>
         IsNoticed(by, seed => Suite.Options(seed, engine: Enum.Parse<EngineFaults>(fault)));
 

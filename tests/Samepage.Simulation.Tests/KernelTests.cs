@@ -117,7 +117,7 @@ public sealed class KernelTests
         using Scene scene = new();
         SimulatedProcess process = scene.Process(0, 7, 7, 7, 8, 8, 1, 2, 3);
         scene.World.Pass(4);
-        Assert.Equal(new EngineFigures(2, 3, 3, 0, 4, 8), scene.Figures);
+        Assert.Equal(new EngineFigures(2, 3, 3, 0, 4, 8, 0), scene.Figures);
         scene.Write(process, 0, 50);
         scene.Write(process, 5, 51);
         scene.World.Pass();

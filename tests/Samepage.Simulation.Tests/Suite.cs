@@ -7,7 +7,7 @@ namespace Samepage.SimulationTests;
 /// <summary>The random worlds that everything is proved on: a seed decides what kind of a world it is, and what happens in it.</summary>
 internal static class Suite
 {
-    /// <summary>How a world of a seed is made: with and without tracking of writes, with threads held and not, hash index and tree, few processes and hundreds.</summary>
+    /// <summary>How a world of a seed is made: with and without tracking of writes, with threads held and not, hash index and tree, rests and none, few processes and hundreds.</summary>
     public static WorldOptions Options(ulong seed, MachineFaults machine = MachineFaults.None, EngineFaults engine = EngineFaults.None) => new()
     {
         Machine = new MachineOptions
@@ -21,6 +21,7 @@ internal static class Suite
             Faults = machine,
         },
         Engine = new EngineOptions { Index = seed % 5 == 0 ? IndexKind.Tree : IndexKind.Hash, Faults = engine },
+        SmartScan = seed / 4 % 2 == 0,
         Domains = IsCrowded(seed) ? 4 : 2,
         CallsPerCheck = IsCrowded(seed) ? 32 : 4,
         StepsPerRecount = IsCrowded(seed) ? 2000 : 500,

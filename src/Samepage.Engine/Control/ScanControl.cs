@@ -36,7 +36,7 @@ public sealed class ScanControl
     private readonly ScanEngine _engine;
     private readonly ScanDefaults _defaults;
     private readonly Func<BreakOutcome> _unmergeAll;
-    private bool _smartScan = true, _acrossNodes = true;
+    private bool _acrossNodes = true;
     private uint _pruneMilliseconds = 2000;
 
     /// <param name="engine">The engine to drive, with the kernel's values to begin with.</param>
@@ -52,7 +52,7 @@ public sealed class ScanControl
     {
         (_engine, _defaults, _unmergeAll) = (engine, defaults, unmergeAll);
         (Run, PagesToScan, SleepMilliseconds) = (defaults.Run, defaults.PagesToScan, defaults.SleepMilliseconds);
-        engine.UsesZeroPage = defaults.UsesZeroPage;
+        (engine.UsesZeroPage, engine.SmartScan) = (defaults.UsesZeroPage, true);
         engine.MaxPageSharing = 256;
     }
 
@@ -128,7 +128,7 @@ public sealed class ScanControl
         "max_page_sharing" => _engine.MaxPageSharing,
         "merge_across_nodes" => _acrossNodes ? 1 : 0,
         "use_zero_pages" => _engine.UsesZeroPage ? 1 : 0,
-        "smart_scan" => _smartScan ? 1 : 0,
+        "smart_scan" => _engine.SmartScan ? 1 : 0,
         "stable_node_chains_prune_millisecs" => _pruneMilliseconds,
         "advisor_mode" => Advisor.IsOn ? $"{NoAdvisor} [{ScanTimeAdvisor}]" : $"[{NoAdvisor}] {ScanTimeAdvisor}",
         "advisor_max_cpu" => Advisor.ProcessorPercentMax,
@@ -140,7 +140,7 @@ public sealed class ScanControl
         "pages_unshared" => figures.Engine.PagesUnshared,
         "pages_volatile" => figures.Engine.PagesVolatile,
         "pages_scanned" => figures.Engine.PagesScanned,
-        "pages_skipped" => 0,
+        "pages_skipped" => figures.Engine.PagesSkipped,
         "full_scans" => figures.Engine.FullScans,
         "ksm_zero_pages" => figures.ZeroPages,
         "stable_node_chains" => figures.Chains,
@@ -155,7 +155,7 @@ public sealed class ScanControl
         if (!ControlText.TryReadTruth(text, out bool truth))
             return ControlOutcome.Invalid;
         if (file == "smart_scan")
-            _smartScan = truth;
+            _engine.SmartScan = truth;
         else
             _engine.UsesZeroPage = truth;
         return ControlOutcome.Done;

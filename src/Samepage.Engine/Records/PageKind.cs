@@ -15,7 +15,7 @@ public enum PageKind : byte
     /// <summary>Unchanged for a while, and like no other.</summary>
     Unique,
 
-    /// <summary>Written lately.</summary>
+    /// <summary>Written lately, or merged and written again and again so that it is left alone for a while.</summary>
     Volatile,
 
     /// <summary>Waits to be looked at again: it could not be merged at once.</summary>

@@ -15,7 +15,8 @@ internal readonly record struct PageRef(uint Value)
 
 /// <summary>The records of all pages: columns in native memory, handed out in slabs of 512 neighbouring pages (2 MiB).</summary>
 /// <remarks><code>
-///   digest  u64   XxHash3 of the content; valid while unique, planned or merged, and, on a machine without write tracking, as the checksum of the last scan
+///   digest  u64   XxHash3 of the content while unique or planned, and, on a machine without write tracking, always, as the checksum of the last scan;
+///                 otherwise a PageHistory
 ///   state   u32   a PageState, or the frame plus FirstFrame
 ///   owner   32 bytes a slab
 /// </code>12 bytes a page; an entry of the unstable index costs 5.8 to 10 bytes, a frame with its entry at most 22, and has two pages at least:
@@ -43,6 +44,9 @@ internal sealed class PageRecords(MemoryBudget budget) : IDisposable
     public bool DropsWithoutCounting { get; init; }
 
     public ref ulong Digest(PageRef page) => ref _digests[page.Value];
+
+    /// <summary>On a machine that tracks writes, while the state has no digest.</summary>
+    public PageHistory History(PageRef page) => PageHistory.Of(_digests[page.Value]);
 
     public uint State(PageRef page) => _states[page.Value];
 
@@ -117,11 +121,11 @@ internal sealed class PageRecords(MemoryBudget budget) : IDisposable
     internal struct SlabOwner
     {
         public SpaceId Space;
-        public ulong Chunk;
-        public int Tracked, Merged, Pending;
 
         /// <summary>While it is free.</summary>
         public int NextFree;
+        public ulong Chunk;
+        public int Tracked, Merged, Pending, Resting;
 
         public void Count(uint state, int by)
         {
@@ -132,6 +136,8 @@ internal sealed class PageRecords(MemoryBudget budget) : IDisposable
                 Merged += by;
             else if (PageState.IsPending(state))
                 Pending += by;
+            else if (state == PageState.Resting)
+                Resting += by;
         }
     }
 }

@@ -35,6 +35,9 @@ internal static class PageState
     /// <summary>Was not there when it was looked at: swapped out, or discarded. What comes back from the swap is not written, and nothing announces it.</summary>
     public const uint Absent = 10;
 
+    /// <summary>Was merged and written again and again: left alone until its rest is over, see <see cref="PageHistory"/>.</summary>
+    public const uint Resting = 11;
+
     /// <summary>Unchanged for a while and like no other: in the unstable index, put there in the scan of these low eight bits.</summary>
     public const uint FirstUnique = 0x100;
 
@@ -60,13 +63,16 @@ internal static class PageState
         >= FirstUnique => PageKind.Unique,
         None => PageKind.Untracked,
         Zeroed => PageKind.Zero,
-        Written or WrittenNow => PageKind.Volatile,
+        Written or WrittenNow or Resting => PageKind.Volatile,
         SharedAlready => PageKind.SharedAlready,
         Broken => PageKind.Broken,
         Absent => PageKind.Absent,
         Odd => PageKind.Odd,
         _ => PageKind.Waiting,
     };
+
+    /// <summary>Has a digest, on a machine that tracks writes; at all other times a <see cref="PageHistory"/> lies in its place.</summary>
+    public static bool HasDigest(uint state) => state == Planned || IsUnique(state);
 
     /// <summary>Looked at again in the next pass.</summary>
     public static bool IsPending(uint state) => state is Written or WrittenNow or Retry or Differed;

@@ -12,8 +12,11 @@ public sealed class SpaceCounts
     /// <summary>Pages to be looked at in the next pass.</summary>
     public long Pending { get; internal set; }
 
-    /// <summary>Of those, pages that were written lately.</summary>
+    /// <summary>Pages that were written lately: those of the pending ones that were, and those at rest.</summary>
     public long Volatile { get; internal set; }
+
+    /// <summary>Pages that were merged and written again and again, and are left alone for a while.</summary>
+    public long Resting { get; internal set; }
 
     /// <summary>Pages given back to the kernel's zero page.</summary>
     public long Zeroed { get; internal set; }
@@ -50,6 +53,11 @@ public sealed class SpaceCounts
             if (state is PageState.Written or PageState.WrittenNow)
                 Volatile += by;
         }
+        else if (state == PageState.Resting)
+        {
+            Volatile += by;
+            Resting += by;
+        }
         else if (state == PageState.SharedAlready)
         {
             SharedAlready += by;
@@ -69,10 +77,10 @@ public sealed class SpaceCounts
     }
 
     internal bool Equals(SpaceCounts other) =>
-        (Tracked, Merged, Pending, Volatile, Zeroed, SharedAlready, Unique, Broken, Absent) ==
-        (other.Tracked, other.Merged, other.Pending, other.Volatile, other.Zeroed, other.SharedAlready, other.Unique, other.Broken, other.Absent);
+        (Tracked, Merged, Pending, Volatile, Resting, Zeroed, SharedAlready, Unique, Broken, Absent) ==
+        (other.Tracked, other.Merged, other.Pending, other.Volatile, other.Resting, other.Zeroed, other.SharedAlready, other.Unique, other.Broken, other.Absent);
 
     /// <inheritdoc/>
     public override string ToString() =>
-        $"{Tracked} tracked, {Merged} merged, {Pending} pending, {Volatile} volatile, {Zeroed} zeroed, {SharedAlready} shared already, {Unique} unique, {Broken} broken, {Absent} absent";
+        $"{Tracked} tracked, {Merged} merged, {Pending} pending, {Volatile} volatile, {Resting} resting, {Zeroed} zeroed, {SharedAlready} shared already, {Unique} unique, {Broken} broken, {Absent} absent";
 }

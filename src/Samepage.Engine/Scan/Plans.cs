@@ -10,11 +10,11 @@ internal sealed class Plans
     /// <summary>Pages that wait to be carried out.</summary>
     public int Count { get; private set; }
 
-    public void Add(SpaceId space, ulong page, PageRef record, PlanKind kind, FrameId frame, bool compared = false)
+    public void Add(SpaceId space, ulong page, PageRef record, PlanKind kind, FrameId frame, bool compared = false, PageHistory history = default)
     {
         if (!_entries.TryGetValue(space.Value, out List<Entry>? entries))
             _entries.Add(space.Value, entries = []);
-        entries.Add(new Entry(page, record, kind, frame, compared));
+        entries.Add(new Entry(page, record, kind, frame, compared, history));
         Count++;
     }
 
@@ -66,5 +66,6 @@ internal sealed class Plans
     /// <param name="Kind">What to do.</param>
     /// <param name="Frame">The frame to map it to.</param>
     /// <param name="Compared">Its bytes were found to be the frame's when this was decided.</param>
-    internal readonly record struct Entry(ulong Page, PageRef Record, PlanKind Kind, FrameId Frame, bool Compared);
+    /// <param name="History">What was known of it, while its digest lies in that place.</param>
+    internal readonly record struct Entry(ulong Page, PageRef Record, PlanKind Kind, FrameId Frame, bool Compared, PageHistory History);
 }

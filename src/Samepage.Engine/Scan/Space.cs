@@ -46,6 +46,12 @@ internal sealed class Space(SpaceId id, Domain domain)
     /// <summary>Visits since it was taken in.</summary>
     public long Visits { get; set; }
 
+    /// <summary>When the visit before this one began, and when the first page at rest may be looked at again; ticks of <see cref="PageHistory"/>.</summary>
+    public uint SeenAt { get; set; }
+
+    /// <inheritdoc cref="SeenAt"/>
+    public uint RestsUntil { get; set; }
+
     /// <summary>Merged pages that a write, or a discard, has taken from their frames, noticed since it was taken in.</summary>
     public long Breaks { get; set; }
 

@@ -20,6 +20,9 @@ internal sealed record WorldOptions
 
     /// <summary>The engine.</summary>
     public EngineOptions Engine { get; init; } = new();
+
+    /// <summary>It leaves alone for a while what was merged and written again and again.</summary>
+    public bool SmartScan { get; init; }
 }
 
 /// <summary>A machine, its programs, the engine and its keeper, driven by a list of steps. The same options and the same list give the same run.</summary>
@@ -47,7 +50,7 @@ internal sealed partial class World : IDisposable
         Machine = new SimulatedMachine(options.Machine);
         Programs = new Programs(Machine);
         _checker = new Checker(Machine, Programs);
-        Engine = new ScanEngine(Machine, options.Engine);
+        Engine = new ScanEngine(Machine, options.Engine) { SmartScan = options.SmartScan };
         Machine.Between = Between;
         Machine.Listed = NoteListed;
     }
@@ -139,6 +142,8 @@ internal sealed partial class World : IDisposable
     private void EngineCall(Action call)
     {
         _engineWorks = true;
+        // At rest time passes faster, so that every page has rested.
+        Engine.Now += _calm ? TimeSpan.FromMinutes(1) : TimeSpan.FromMilliseconds(500);
         call();
         _engineWorks = false;
         Machine.Working = null;

@@ -13,18 +13,6 @@ internal sealed partial class Coordinator
     /// <summary>What frames and records cost each space, as of the last report.</summary>
     private readonly Dictionary<SpaceId, (long Frames, long Records)> _costs = [];
 
-    /// <summary>Time that visits have taken.</summary>
-    public TimeSpan VisitTime { get; private set; }
-
-    /// <summary>As <see cref="Visit"/>, and counts the time that it takes.</summary>
-    public VisitProgress VisitTimed(int pid, ref long pages)
-    {
-        long since = Stopwatch.GetTimestamp();
-        VisitProgress progress = Visit(pid, ref pages);
-        VisitTime += Stopwatch.GetElapsedTime(since);
-        return progress;
-    }
-
     /// <summary>The figures as they are now.</summary>
     /// <param name="run">What the scanner is told to do.</param>
     /// <param name="controlDirectory">Where the control files are; empty where they are not served.</param>

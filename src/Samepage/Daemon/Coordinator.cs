@@ -246,6 +246,7 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
     {
         bool counts = Engine.HasWork;
         WorldStop.LookAfterLingering();
+        SumUpWaste();
         if (counts)
             Engine.EndPass();
         else

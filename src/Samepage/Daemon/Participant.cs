@@ -1,4 +1,5 @@
 using Samepage.Engine;
+using Samepage.Engine.Control;
 
 namespace Samepage.Daemon;
 
@@ -25,6 +26,18 @@ internal sealed class Participant(int pid)
 
     /// <summary>A visit to it has begun and not ended.</summary>
     public bool InVisit { get; set; }
+
+    /// <summary>How long it is let alone between visits.</summary>
+    public VisitPacing Pacing { get; } = new();
+
+    /// <summary>What the parts of its visit have cost so far.</summary>
+    public TimeSpan VisitTook { get; set; }
+
+    /// <summary>When its last visit ended, and when it was looked after last, as timestamps.</summary>
+    public long VisitedAt { get; set; }
+
+    /// <inheritdoc cref="VisitedAt"/>
+    public long KeptAt { get; set; }
 
     /// <summary>It is being given back.</summary>
     public bool Detaching { get; set; }

@@ -152,7 +152,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
                 Serve(coordinator, TimeSpan.Zero);
                 if (_stopping || !Scans)
                     return;
-                progress = coordinator.VisitTimed(pid, ref left);
+                progress = coordinator.VisitInTurn(pid, ref left);
                 if (progress != VisitProgress.Nothing)
                     Publish(coordinator);
                 if (left > 0)
