@@ -24,6 +24,7 @@ public sealed partial class StormTests(SharedDaemon shared) : OnOneDaemon(shared
     [InlineData("fork")]
     public async Task D4_MemoryThatChangesWhileItIsMergedIsAlwaysRight(string operation)
     {
+        await Daemon.MergesWithoutRest();
         LiveProgram[] two = await Storms(operation, StormSeconds);
         await using var together = new Together(two);
         await Daemon.TakeIn(two);
@@ -37,6 +38,7 @@ public sealed partial class StormTests(SharedDaemon shared) : OnOneDaemon(shared
     [InlineData("siege")]
     public async Task A5_GivingBackAndTakingInAgainInTheMiddleOfAStormHarmsNothing(string operation)
     {
+        await Daemon.MergesWithoutRest();
         LiveProgram[] two = await Storms(operation, 0);
         await using var together = new Together(two);
         for (int round = 0; round < 2; round++)

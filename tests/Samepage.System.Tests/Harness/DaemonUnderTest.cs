@@ -124,14 +124,34 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
     }
 
     /// <summary>Takes programs in, and stops the daemon at a moment at which it holds all threads of one of them.</summary>
-    /// <returns>Ends when its command line does.</returns>
+    /// <returns>Ends when its command line does, and nothing is asked of it any more.</returns>
     public async Task<Task> StopWhileItHolds(params LiveProgram[] programs)
     {
         int[] threads = [.. programs.Select(program => ProcessView.Of(program.Pid).Threads)];
-        Task taken = TakeIn(programs);
+        using var caught = new CancellationTokenSource();
+        Task asked = MergeOverAndOver(TakeIn(programs), caught.Token);
         await Until.True(() => IsCaught(programs, threads), 60, () => $"the daemon was never seen to hold the threads of a program\n{Tail}");
-        return taken;
+        await caught.CancelAsync();
+        return asked;
     }
+
+    /// <summary>A hold takes milliseconds, and who looks may be late: everything is given back and merged again until one was seen.</summary>
+    private async Task MergeOverAndOver(Task taken, CancellationToken caught)
+    {
+        await taken;
+        while (!caught.IsCancellationRequested)
+        {
+            await Task.Delay(1000, CancellationToken.None);
+            await Control("run", "2");
+            await Control("run", "1");
+        }
+    }
+
+    /// <summary>Writes one of its control files.</summary>
+    public Task Control(string file, string value) => File.WriteAllTextAsync(Path.Combine(RunFolder, "control", "ksm", file), value);
+
+    /// <summary>Has it merge all that can be merged, also what was written soon after it was merged: an attack wants as many merges as there can be.</summary>
+    public Task MergesWithoutRest() => Control("smart_scan", "0");
 
     /// <summary>Looks for a while; when all threads of a program but the agent's are held, and still are once the daemon is stopped, it is left like that.</summary>
     private bool IsCaught(LiveProgram[] programs, int[] threads)

@@ -12,11 +12,11 @@ internal sealed record WireStatus(
     public static WireStatus Parse(string json) => JsonSerializer.Deserialize<WireStatus>(json, SnakeCase) ?? throw new InvalidDataException(json);
 
     public WireProcess Of(int pid) => Processes.FirstOrDefault(process => process.Pid == pid)
-        ?? new WireProcess(pid, "", "", "absent", "", false, 0, 0, 0, 0);
+        ?? new WireProcess(pid, "", "", "absent", "", false, 0, 0, 0, 0, 0);
 }
 
 internal sealed record WireDaemon(int Pid, long RssBytes, long MetadataBytes, long PoolBytes);
 
 internal sealed record WireDomain(string Name, long Frames, long PagesSharing);
 
-internal sealed record WireProcess(int Pid, string Name, string Domain, string State, string Reason, bool Settled, long PagesTracked, long PagesMerged, long ZeroPages, long ProfitBytes);
+internal sealed record WireProcess(int Pid, string Name, string Domain, string State, string Reason, bool Settled, long PagesTracked, long PagesMerged, long ZeroPages, long CowBreaks, long ProfitBytes);
