@@ -250,7 +250,12 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
     public void KeepAll()
     {
         foreach (int pid in Pids())
+        {
             Keep(pid);
+            if (_participants.TryGetValue(pid, out Participant? participant) && participant.Space is SpaceId id)
+                HonourAdviceNow(participant, _machine[id]);
+        }
+
         WorldStop.LookAfterLingering();
         Engine.SweepFrames();
         ForgetEmptyDomains();

@@ -16,8 +16,11 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     /// <summary>A daemon is started to scan, and tracks writes: its batches are larger than the kernel's by default, for a page costs it much less.</summary>
     private static readonly ScanDefaults Defaults = new(RunState.Running, PagesToScan: 262_144, SleepMilliseconds: 20, UsesZeroPage: true);
 
-    /// <summary>With nothing left to do a pass a second is enough; and as often processes are looked after while nothing is scanned.</summary>
+    /// <summary>With nothing left to do a pass a second is enough.</summary>
     private static readonly TimeSpan IdlePause = TimeSpan.FromSeconds(1);
+
+    /// <summary>How often everybody is looked after at least while a pass lasts, or none is made; longer than the pause between two, in which nobody need be.</summary>
+    private static readonly TimeSpan KeepInterval = TimeSpan.FromSeconds(1.1);
 
     private readonly Throttle _throttle = new();
     private readonly ConcurrentQueue<Action<Coordinator>> _requests = [];
@@ -27,6 +30,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     private volatile Published? _published;
     private volatile ScanControl? _control;
     private Discovery? _discovery;
+    private long _keptAt;
     private volatile bool _stopping;
     private volatile string _controlDirectory = "";
 
@@ -175,6 +179,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
         if (coordinator.EndPass())
             control.PassEnded(Stopwatch.GetElapsedTime(start), Environment.CpuUsage.TotalTime - processor);
         Publish(coordinator);
+        _keptAt = Stopwatch.GetTimestamp();
         Pause(coordinator, _ => coordinator.IsBusy || Sleep > IdlePause || !Scans ? Sleep : IdlePause);
     }
 
@@ -183,17 +188,17 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     /// <param name="length">How long in all, of how long it has been; asked again after each request.</param>
     private void Pause(Coordinator coordinator, Func<TimeSpan, TimeSpan> length)
     {
-        long start = Stopwatch.GetTimestamp(), kept = start;
+        long start = Stopwatch.GetTimestamp();
         while (!_stopping && Stopwatch.GetElapsedTime(start) is var since && length(since) - since is var left && left > TimeSpan.Zero)
         {
             _throttle.LookNowAndThen();
-            TimeSpan untilKept = IdlePause - Stopwatch.GetElapsedTime(kept);
+            TimeSpan untilKept = KeepInterval - Stopwatch.GetElapsedTime(_keptAt);
             if (untilKept <= TimeSpan.Zero)
             {
                 coordinator.KeepAll();
                 _discovery!.LookNowAndThen();
                 Publish(coordinator);
-                kept = Stopwatch.GetTimestamp();
+                _keptAt = Stopwatch.GetTimestamp();
                 continue;
             }
 

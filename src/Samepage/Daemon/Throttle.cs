@@ -43,7 +43,7 @@ internal sealed class Throttle
     }
 
     /// <summary>How long to rest before the next piece of work.</summary>
-    public TimeSpan Rest => _budget.Rest(Stopwatch.GetElapsedTime(0), Environment.CpuUsage.TotalTime + HoldMeter.Total);
+    public TimeSpan Rest => _budget.Percent == 0 ? TimeSpan.Zero : _budget.Rest(Stopwatch.GetElapsedTime(0), Environment.CpuUsage.TotalTime + HoldMeter.Total);
 
     /// <summary>Puts other rules in force.</summary>
     public void Use(RuleSet rules)

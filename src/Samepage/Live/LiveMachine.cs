@@ -409,7 +409,9 @@ internal sealed class LiveMachine : IMachine, IDisposable
         }
     }
 
-    private static bool Refresh(LiveSpace space) => space.Map.TryRefresh(space.Session.BaseAddress, space.Session.EndAddress);
+    /// <summary>Reads the mappings of a process anew.</summary>
+    /// <returns>False when it is gone.</returns>
+    public static bool Refresh(LiveSpace space) => space.Map.TryRefresh(space.Session.BaseAddress, space.Session.EndAddress);
 
     /// <summary>One system call serves a span with many areas: mappings of other kinds in between are passed over by the kernel.</summary>
     private static IEnumerable<(ulong Start, ulong End)> Spans(List<Area> areas, AreaKind kind)
