@@ -110,6 +110,22 @@ public sealed partial class ScanEngine
         return true;
     }
 
+    /// <summary>Forgets a domain, with all that was counted in it, if nobody is in it and none of its frames holds memory. Its number may be used again.</summary>
+    /// <returns>False when somebody is, or one does: it stays as it is.</returns>
+    public bool TryForget(DomainId domain)
+    {
+        if (_isBusy)
+            throw new InvalidOperationException("domains are forgotten between two calls");
+        if (!_domains.TryGetValue(domain, out Domain? known))
+            return true;
+        if (known.Frames.HeldCount > 0 || _spaces.Values.Any(space => space.Domain == known))
+            return false;
+        _newFrames.RemoveAll(made => made.Domain == known);
+        _domains.Remove(domain);
+        known.Dispose();
+        return true;
+    }
+
     /// <summary>Pages that were found to be unique while a frame of their digest was not to be joined.</summary>
     private void LookAgain(Domain domain, ulong digest)
     {

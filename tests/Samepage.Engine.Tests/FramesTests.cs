@@ -41,6 +41,32 @@ public sealed class FramesTests
     }
 
     [Fact]
+    public void ADomainIsForgottenWhenNobodyIsInItAndNoneOfItsFramesIsHeld()
+    {
+        using Scanned scanned = new();
+        FakeSpace one = scanned.Space(1, 1), two = scanned.Space(1, 1);
+        scanned.Space(2, 5);
+        scanned.Pass(3);
+        Assert.Equal(new DomainFigures(1, 2, 1), scanned.Domain(1));
+        Assert.False(scanned.Engine.TryForget(One));
+        foreach (FakeSpace space in (FakeSpace[])[one, two])
+        {
+            scanned.Machine.End(space);
+            scanned.Remove(space);
+        }
+
+        Assert.False(scanned.Engine.TryForget(One), "its frame holds memory still");
+        scanned.Pass(8);
+        Assert.True(scanned.Engine.TryForget(One));
+        Assert.False(scanned.Engine.TryForget(new DomainId(2)), "somebody is in it");
+        Assert.True(scanned.Engine.TryForget(new DomainId(77)), "it was never known");
+        scanned.Space(1, 1);
+        scanned.Space(1, 1);
+        scanned.Pass(3);
+        Assert.Equal(new DomainFigures(1, 2, 1), scanned.Domain(1));
+    }
+
+    [Fact]
     public void F2_APageThatWasSwappedOutWhenItWasLookedAtIsLookedAtAgain()
     {
         using Scanned scanned = new();

@@ -1,3 +1,4 @@
+using Samepage.Engine.Control;
 using Samepage.Linux.ProcFs;
 using Samepage.Rules;
 
@@ -37,6 +38,53 @@ public sealed class RulesTests
         Assert.Equal([new Rule(null, null, "/usr/bin/python3.??", null)], rules.Exclude);
     }
 
+    [Fact]
+    public void DomainsABudgetAndPressureAreRead()
+    {
+        Assert.SkipUnless(ProcessFacts.HasCgroups && PressureReader.SaysStalls, "needs the unified hierarchy of control groups and /proc/pressure/memory");
+        RuleSet rules = RuleFile.Parse("f", """
+            cpu_percent = 25
+            domain = "cgroup"
+
+            [[group]]
+            domain = "web.1"
+            user = 7
+            name = "redis*"
+
+            [pressure]
+            start_below_available_percent = 20
+            start_above_some_avg10 = 7.5
+            stop_below_some_avg10 = 1
+
+            [[group]]
+            cgroup = "*"
+            domain = "rest"
+            """);
+        Assert.Equal((25u, true), (rules.ProcessorPercent, rules.Domains.ByCgroup));
+        Assert.Equal([new DomainGroup("web.1", new Rule(7, null, null, "redis*")), new DomainGroup("rest", new Rule(null, "*", null, null))], rules.Domains.Groups);
+        Assert.Equal((new PressureLimits(20, 25), new PressureLimits(7.5, 1)), (rules.Available, rules.Some));
+        rules = RuleFile.Parse("f", "domain = \"user\"\npressure.start_above_some_avg10 = 3");
+        Assert.Equal((DomainRules.ByUser, null, new PressureLimits(3, 1.5)), (rules.Domains, rules.Available, rules.Some));
+        RuleFileException refused = Assert.Throws<RuleFileException>(() => RuleFile.Parse("f", "[pressure]\nstart_above_some_avg10 = 5\nstop_below_some_avg10 = 5.0"));
+        Assert.Contains("f:3:25: stop_below_some_avg10 must be less", refused.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void AProcessIsInTheFirstGroupThatIsAboutItAndOtherwiseInItsUsersDomain()
+    {
+        DomainRules rules = new(true, [new DomainGroup("a", new Rule(7, null, null, "redis*")), new DomainGroup("b", new Rule(null, "/system.slice/*", null, null))]);
+        Facts redis = new(7, "redis-server", "/system.slice/r", "/r"), other = new(8, "redis-server", "/system.slice/r", "/r"), shell = new(7, "bash", "/user.slice", "/b");
+        Assert.Equal("group:a", rules.NameOf("uid:7", redis));
+        Assert.Equal("group:b", rules.NameOf("uid:8", other));
+        Assert.Equal("uid:7 cgroup:/user.slice", rules.NameOf("uid:7", shell));
+        Assert.Equal("uid:7", (rules with { ByCgroup = false }).NameOf("uid:7", shell));
+        Assert.Null(rules.NameOf("uid:7", new Facts(7, "bash", "", "/b")));
+        // A user namespace is a wall of its own.
+        Assert.Equal("group:a userns:42", rules.NameOf("uid:7 userns:42", redis));
+        Assert.Equal("uid:7 userns:42 cgroup:/user.slice", rules.NameOf("uid:7 userns:42", shell));
+        Assert.Equal("uid:7 userns:42", DomainRules.ByUser.NameOf("uid:7 userns:42", redis));
+    }
+
     [Theory]
     [InlineData("a = 1", "f:1:", "'a' is not known here")]
     [InlineData("advised = true\n\nsettle_seconds = -1", "f:3:18:", "0 to 86400")]
@@ -57,6 +105,25 @@ public sealed class RulesTests
     [InlineData("advised = true\n[[include]]\n", "f:2:", "every process")]
     [InlineData("advised = true\nsettle_seconds = = 3", "f:2:", "")]
     [InlineData("name = \"unclosed", "f:1:", "")]
+    [InlineData("cpu_percent = -1", "f:1:15:", "0 to 10000")]
+    [InlineData("cpu_percent = 12.5", "f:1:15:", "whole number")]
+    [InlineData("domain = \"web\"", "f:1:10:", "[[group]]")]
+    [InlineData("domain = 3", "f:1:10:", "\"cgroup\"")]
+    [InlineData("[[include]]\ndomain = \"web\"\nname = \"a\"", "f:2:1:", "'domain' is not known in a rule")]
+    [InlineData("[group]\ndomain = \"a\"", "f:1:", "[[group]]")]
+    [InlineData("[[group]]\nuser = 7", "f:1:", "wants a name")]
+    [InlineData("[[group]]\ndomain = \"a\"", "f:1:", "every process")]
+    [InlineData("[[group]]\ndomain = \"a\"\nname = \"python3\"", "f:1:", "wants user or cgroup")]
+    [InlineData("[[group]]\ndomain = \"a b\"\nuser = 7", "f:2:10:", "letters, digits")]
+    [InlineData("[[group]]\ndomain = \"\"\nuser = 7", "f:2:10:", "letters, digits")]
+    [InlineData("pressure = 3", "f:1:12:", "[pressure]")]
+    [InlineData("[pressure]", "f:1:", "nothing would ever be merged")]
+    [InlineData("[pressure]\ncolour = 1", "f:2:1:", "'colour' is not known in [pressure]")]
+    [InlineData("[pressure]\nstart_below_available_percent = 101", "f:2:33:", "0 to 100")]
+    [InlineData("[pressure]\nstart_below_available_percent = nan", "f:2:33:", "0 to 100")]
+    [InlineData("[pressure]\nstart_below_available_percent = \"a\"", "f:2:33:", "0 to 100")]
+    [InlineData("[pressure]\nstart_below_available_percent = 20\nstop_above_available_percent = 20", "f:3:32:", "must be more")]
+    [InlineData("[pressure]\nstop_above_available_percent = 20", "f:2:", "wants start_below_available_percent besides")]
     public void ABadFileIsRefusedWithItsLineAndColumn(string text, string place, string why)
     {
         RuleFileException refused = Assert.Throws<RuleFileException>(() => RuleFile.Parse("f", text));
@@ -85,6 +152,16 @@ public sealed class RulesTests
     {
         Assert.Equal(says, MergeAdvice.TryParse(text, out bool found));
         Assert.Equal(given, found);
+    }
+
+    [Fact]
+    public void PressureIsReadFromWhatTheKernelSays()
+    {
+        Assert.Equal(25, PressureReader.ParseAvailable("MemTotal:       4000 kB\nMemFree:  10 kB\nMemAvailable:    1000 kB\n"));
+        Assert.Null(PressureReader.ParseAvailable("MemTotal:       4000 kB\n"));
+        Assert.Equal(1.25, PressureReader.ParseStalls("some avg10=1.25 avg60=2.00 avg300=3.00 total=4\nfull avg10=5.00 avg60=0.00 avg300=0.00 total=0\n"));
+        Assert.Null(PressureReader.ParseStalls(""));
+        Assert.InRange(PressureReader.Read().AvailablePercent, 0.1, 100);
     }
 
     private sealed class Facts(int user, string name, string cgroup, string executable) : ProcessFacts(0)

@@ -83,6 +83,40 @@ public sealed partial class OptInTests
         File.Delete(rules);
     }
 
+    /// <summary>Merging waits until memory is short, and what is merged then stays so.</summary>
+    [Fact]
+    public async Task MergingWaitsForPressureAndStopsWithoutIt()
+    {
+        Needs.Root();
+        const string Waits = "advised = false\n[pressure]\nstart_below_available_percent = 0\nstop_above_available_percent = 1\n";
+        string rules = Rules(Waits);
+        LiveProgram[] two = await LiveProgram.Targets(2, "common", "8");
+        await using var together = new Together(two);
+        await using DaemonUnderTest daemon = await DaemonUnderTest.Start(rules: rules);
+        Called waits = await daemon.Cli("attach", "--wait", $"{two[0].Pid}", $"{two[1].Pid}");
+        Assert.True(waits.ExitCode == 1 && waits.Errors.Contains("merging waits for memory pressure (less than 0 % of memory available", StringComparison.Ordinal), $"{waits}");
+        Assert.Contains("waiting for memory pressure", (await daemon.Cli("status")).Output, StringComparison.Ordinal);
+        WireStatus status = await daemon.Status();
+        Assert.Equal((1, 0, 0), (status.Run, status.FullScans, status.PagesShared));
+
+        await File.WriteAllTextAsync(rules, Waits.Replace("= 0", "= 99.9", StringComparison.Ordinal).Replace("= 1\n", "= 100\n", StringComparison.Ordinal));
+        Called reloaded = await daemon.Cli("reload");
+        Assert.True(reloaded.ExitCode == 0, $"{reloaded}");
+        await daemon.Merged(two[0], 1500);
+        Assert.Equal("", (await daemon.Status()).WaitsFor);
+
+        await File.WriteAllTextAsync(rules, Waits);
+        Assert.Equal(0, Kill(daemon.Pid, SIGHUP));
+        await Until.True(async () => (await daemon.Status()).WaitsFor.Length > 0, 20, "it waits again");
+        long scans = (await daemon.Status()).FullScans;
+        foreach (LiveProgram program in two)
+            await program.Does("verify");
+        status = await daemon.Status();
+        Assert.True(status.FullScans == scans && status.Of(two[0].Pid).PagesMerged >= 1500, $"{status}");
+        await daemon.GiveBack(two);
+        File.Delete(rules);
+    }
+
     private static string Rules(string text)
     {
         string path = Path.GetTempFileName();

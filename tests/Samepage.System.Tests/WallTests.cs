@@ -166,7 +166,7 @@ public sealed partial class WallTests
 
     /// <summary>Programs of different owners have no page frame in common; children are their parents' owners'.</summary>
     /// <returns>Page frames, of all together.</returns>
-    private static async Task<int> Apart(uint[] owners, LiveProgram[] programs, params (LiveProgram Parent, int Pid)[] children)
+    internal static async Task<int> Apart(uint[] owners, LiveProgram[] programs, params (LiveProgram Parent, int Pid)[] children)
     {
         Dictionary<ulong, (uint Owner, int Pid, ulong Page)> owner = [];
         foreach ((LiveProgram parent, int pid) in programs.Select(program => (program, program.Pid)).Concat(children))
@@ -186,7 +186,7 @@ public sealed partial class WallTests
         return owner.Count;
     }
 
-    private static Task<int> Apart(uint[] owners, params LiveProgram[] programs) => Apart(owners, programs, []);
+    internal static Task<int> Apart(uint[] owners, params LiveProgram[] programs) => Apart(owners, programs, []);
 
     /// <summary>Page frames wander while pages are merged: one that was given up here may be there a moment later. What is shared stays so.</summary>
     private static bool AreOne((uint Owner, int Pid, ulong Page) here, (uint Owner, int Pid, ulong Page) there)

@@ -22,7 +22,11 @@ namespace Samepage.Api;
 /// <paramref name="ProfitBytes"/> is the profit of all domains less <see cref="DaemonReport.OverheadBytes"/>.</remarks>
 public sealed record StatusReport(
     int Run, long FullScans, long PagesScanned, long PagesShared, long PagesSharing, long PagesUnshared, long PagesVolatile,
-    long ZeroPages, int PageSize, long ProfitBytes, long GeneralProfitBytes, string ControlDirectory, DaemonReport Daemon, DomainReport[] Domains, ProcessReport[] Processes) : IScanFigures;
+    long ZeroPages, int PageSize, long ProfitBytes, long GeneralProfitBytes, string ControlDirectory, DaemonReport Daemon, DomainReport[] Domains, ProcessReport[] Processes) : IScanFigures
+{
+    /// <summary>What merging waits for although <see cref="Run"/> is 1: memory pressure, as the rules have it, and how things are; empty while it waits for nothing.</summary>
+    public string WaitsFor { get; init; } = "";
+}
 
 /// <summary>What a scanner has done, a daemon's or a simulated one: as in <see cref="StatusReport"/>.</summary>
 public interface IScanFigures

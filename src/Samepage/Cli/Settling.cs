@@ -28,6 +28,12 @@ internal static class Settling
                     $"let it scan with: echo 1 > {look.Status.ControlDirectory}/{Daemon.ControlTree.KsmName}/{ScanControl.RunFile}");
             }
 
+            if (look.Status.WaitsFor.Length > 0)
+            {
+                throw new CommandException(ExitCode.Failed, $"merging waits for memory pressure ({look.Status.WaitsFor}); the processes stay attached, and are merged when it comes",
+                    "see [pressure] in the daemon's rules, samepage.toml(5)");
+            }
+
             await Task.Delay(s_interval, cancellation);
         }
     }

@@ -95,7 +95,9 @@ internal static class StatusCommand
         totals.Add("memory of the frame pools", Quantity.Bytes(status.Daemon.PoolBytes));
         totals.Add("memory of the daemon", Quantity.Bytes(status.Daemon.RssBytes));
         totals.Add("of that, records", Quantity.Bytes(status.Daemon.MetadataBytes));
-        totals.Add("daemon", $"pid {status.Daemon.Pid}, {(status.Run == 1 ? "scanning" : "not scanning")}");
+        totals.Add("daemon", $"pid {status.Daemon.Pid}, {(status.Run != 1 ? "not scanning" : status.WaitsFor.Length > 0 ? "waiting for memory pressure" : "scanning")}");
+        if (status.WaitsFor.Length > 0)
+            totals.Add("merging waits for", status.WaitsFor);
         totals.Write();
         Console.WriteLine();
 

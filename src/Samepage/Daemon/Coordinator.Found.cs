@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Samepage.Agent;
 using Samepage.Api;
 using Samepage.Engine;
@@ -55,6 +56,19 @@ internal sealed partial class Coordinator
 
         if (space.Map.Segments.Count == 0)
             _ = Detach(participant.Pid);
+    }
+
+    /// <summary>The same for a process that is not visited now. Its mappings are read for that, so only where anything is merged.</summary>
+    private void HonourAdviceNow(Participant participant, LiveSpace space)
+    {
+        if (participant.Origin != Origin.Advice || space.MustLeave || Engine.FiguresOf(space.Id).Counts.Merged == 0 ||
+            Stopwatch.GetElapsedTime(participant.AdviceReadAt) < AdviceInterval || !LiveMachine.Refresh(space))
+        {
+            return;
+        }
+
+        (space.MustList, participant.AdviceReadAt) = (true, Stopwatch.GetTimestamp());
+        HonourAdvice(participant, space);
     }
 
     private static void TakeAdvice(Participant participant, LiveSpace space)

@@ -20,7 +20,6 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
     private static readonly TimeSpan AdviceInterval = TimeSpan.FromSeconds(1);
     private readonly LiveMachine _machine = new();
     private readonly Dictionary<int, Participant> _participants = [];
-    private readonly Dictionary<string, DomainId> _domains = [];
     private ScanEngine? _engine;
     private int _nextSpace;
 
@@ -34,7 +33,7 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
     public ScanEngine Engine => _engine ??= new ScanEngine(_machine);
 
     /// <summary>A process is not settled: the next pass is worth making soon.</summary>
-    public bool IsBusy => _participants.Values.Any(p => p.Space is SpaceId space && !Engine.FiguresOf(space).Settled);
+    public bool IsBusy => _participants.Values.Any(p => p.Space is SpaceId space && !Engine.FiguresOf(space).Settled && !_machine[space].MustLeave);
 
     /// <summary>Takes a process in. One that was taken in for its advice is taken in whole when it is asked for by hand.</summary>
     /// <param name="pid">The process.</param>
@@ -55,8 +54,9 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
 
         if (_participants.Count >= MaxParticipants)
             return new ProcessOutcome(pid, false, "skipped", $"the daemon serves {MaxParticipants} processes already");
-        string? reason = Eligibility.Refuse(pid, out string name, out string domain, out _);
-        Participant participant = new(pid) { Name = name, Domain = domain, Origin = origin };
+        string? reason = Eligibility.Refuse(pid, out string name, out string user, out _);
+        string domain = reason is null ? DomainNameOf(pid, user, ref reason) : "";
+        Participant participant = new(pid) { Name = name, User = user, Domain = domain, Origin = origin };
         try
         {
             if (reason is null)
@@ -104,7 +104,8 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
             pool!.Dispose();
         else
             _machine.Adopt(domain, pool!);
-        Participant participant = new(pid) { Name = ProcessStatus.TryRead($"/proc/{pid}/status")?.Name ?? "", Domain = record.Domain };
+        ProcessStatus? status = ProcessStatus.TryRead($"/proc/{pid}/status");
+        Participant participant = new(pid) { Name = status?.Name ?? "", User = status is null ? "" : TrustDomain.Of(pid, status), Domain = record.Domain };
         _participants[pid] = participant;
         Enter(participant, new LiveSpace(new SpaceId(_nextSpace++), pid, pidfd!, domain, _machine.PoolOf(domain), session!, pagemap, Waiting));
         return outcome;
@@ -187,7 +188,7 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
             ForgetGone(participant, space);
     }
 
-    /// <returns>False when it was left, or is about to end.</returns>
+    /// <returns>False when it was left, is to be, or is about to end: nothing may be merged in it.</returns>
     private bool LookAfter(Participant participant, LiveSpace space)
     {
         int pid = participant.Pid;
@@ -199,19 +200,9 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
         }
 
         participant.Name = status.Name;
-        string? reason = Eligibility.Changed(pid, status, space.IsIdle) ??
-            (participant.Domain != TrustDomain.Of(pid, status) ? "its user changed, or its user namespace" : space.LocksWhatItMaps ? "it locks all memory that it maps from now on (mlockall with MCL_FUTURE)" : null);
-        if (reason is not null)
-        {
-            if (GiveBack(space).Length == 0)
-            {
-                participant.Reason = reason;
-                Forget(participant, reason);
-                return false;
-            }
-
-            space.ForgetLook(); // tried again at the next visit
-        }
+        bool leaves = !TryKeep(participant, space, status);
+        if (participant.Space is null)
+            return false;
 
         if (status.State == 'Z' && OnlyAgentsLeft(space))
         {
@@ -220,7 +211,7 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
             return false;
         }
 
-        return true;
+        return !leaves;
     }
 
     private void LookAfterChildren(LiveSpace space)
@@ -251,6 +242,7 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
             Engine.EndPass();
         else
             Engine.SweepFrames();
+        ForgetEmptyDomains();
         return counts;
     }
 
@@ -258,9 +250,15 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
     public void KeepAll()
     {
         foreach (int pid in Pids())
+        {
             Keep(pid);
+            if (_participants.TryGetValue(pid, out Participant? participant) && participant.Space is SpaceId id)
+                HonourAdviceNow(participant, _machine[id]);
+        }
+
         WorldStop.LookAfterLingering();
         Engine.SweepFrames();
+        ForgetEmptyDomains();
     }
 
     /// <summary>Gives every page its own copy, and forgets all records; everybody stays taken in (E3).</summary>
@@ -335,13 +333,6 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
         participant.Space = space.Id;
     }
 
-    private DomainId DomainOf(string name)
-    {
-        if (!_domains.TryGetValue(name, out DomainId domain))
-            _domains.Add(name, domain = new DomainId(_domains.Count));
-        return domain;
-    }
-
     /// <summary>Takes children in that have settled, with the descriptor that they inherited: from then on they have a warden of their own.</summary>
     private List<int> AdoptChildren(LiveSpace space, bool all)
     {
@@ -352,11 +343,16 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
         {
             if (_participants.TryGetValue(child.Pid, out Participant? known) && known.Space is not null)
                 continue;
-            string? reason = Eligibility.Refuse(child.Pid, out string name, out string domain, out _);
-            Participant participant = new(child.Pid) { Name = name, Domain = domain, Origin = _participants[space.Pid].Origin };
+            Participant parent = _participants[space.Pid];
+            string? reason = Eligibility.Refuse(child.Pid, out string name, out string user, out _);
+            string domain = reason is null ? DomainNameOf(child.Pid, user, ref reason) : "";
+            // Of its parent's user it is taken in where its frames are, and, where it belongs elsewhere by now, moved before anything else is done with it.
+            if (reason is null && user == parent.User)
+                domain = parent.Domain;
+            Participant participant = new(child.Pid) { Name = name, User = user, Domain = domain, Origin = parent.Origin };
             try
             {
-                if (reason is null && domain != NameOf(space.Domain))
+                if (reason is null && domain != parent.Domain)
                     reason = "a child of another user than its parent: it keeps its parent's warden";
                 if (reason is null)
                     TakeIn(participant, child.M);
@@ -380,10 +376,10 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
         return adopted;
     }
 
-    private string NameOf(DomainId id) => _domains.First(pair => pair.Value == id).Key;
-
+    /// <param name="space">The process.</param>
+    /// <param name="children">Receives those that it had forked and that were given back with it.</param>
     /// <returns>What stood in the way; empty when the process is as it was.</returns>
-    private string GiveBack(LiveSpace space)
+    private string GiveBack(LiveSpace space, List<int>? children = null)
     {
         space.Session.Shield();
         Parting parting = Parting.NotYet;
@@ -396,6 +392,7 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
             {
                 if (Detach(child) is { Done: false } left)
                     return $"process {child}, which it forked, could not be given back: {left.Reason}";
+                children?.Add(child);
             }
 
             if (space.Inherited.Count > 0 && !PidFd.HasEnded(space.PidFd))

@@ -33,7 +33,7 @@ internal sealed class Discovery(Coordinator coordinator, RuleSet rules)
     /// <summary>The rules in force.</summary>
     public RuleSet Rules { get; private set; } = rules;
 
-    /// <summary>Puts other rules in force. Processes that they would not have taken in are given back; those attached by hand stay.</summary>
+    /// <summary>Puts other rules in force. Processes that they would not have taken in are given back; those attached by hand stay. Whoever shares with others by them is moved.</summary>
     public void Use(RuleSet rules)
     {
         Rules = rules;
@@ -43,6 +43,7 @@ internal sealed class Discovery(Coordinator coordinator, RuleSet rules)
                 _ = coordinator.Detach(pid);
         }
 
+        coordinator.Use(rules.Domains);
         coordinator.ForgetReleased();
         Look();
     }

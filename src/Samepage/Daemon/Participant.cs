@@ -10,7 +10,11 @@ internal sealed class Participant(int pid)
 
     public string Name { get; set; } = "";
 
-    public string Domain { get; set; } = "";
+    /// <summary>Its user, as <see cref="Live.TrustDomain"/> has it, when it was taken in.</summary>
+    public string User { get; init; } = "";
+
+    /// <summary>The trust domain that its frames are of.</summary>
+    public string Domain { get; init; } = "";
 
     /// <summary>Why it is skipped; empty while it is taken in.</summary>
     public string Reason { get; set; } = "";
@@ -38,6 +42,9 @@ internal sealed class Participant(int pid)
 
     /// <inheritdoc cref="VisitedAt"/>
     public long KeptAt { get; set; }
+
+    /// <summary>When it was last tried to leave it, as a timestamp.</summary>
+    public long LeaveTriedAt { get; set; }
 
     /// <summary>It is being given back.</summary>
     public bool Detaching { get; set; }

@@ -16,9 +16,13 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     /// <summary>A daemon is started to scan, and tracks writes: its batches are larger than the kernel's by default, for a page costs it much less.</summary>
     private static readonly ScanDefaults Defaults = new(RunState.Running, PagesToScan: 262_144, SleepMilliseconds: 20, UsesZeroPage: true);
 
-    /// <summary>With nothing left to do a pass a second is enough; and as often processes are looked after while nothing is scanned.</summary>
+    /// <summary>With nothing left to do a pass a second is enough.</summary>
     private static readonly TimeSpan IdlePause = TimeSpan.FromSeconds(1);
 
+    /// <summary>How often everybody is looked after at least while a pass lasts, or none is made; longer than the pause between two, in which nobody need be.</summary>
+    private static readonly TimeSpan KeepInterval = TimeSpan.FromSeconds(1.1);
+
+    private readonly Throttle _throttle = new();
     private readonly ConcurrentQueue<Action<Coordinator>> _requests = [];
     private readonly EventSignal _asked = new();
     private readonly TaskCompletionSource<bool> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -26,6 +30,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     private volatile Published? _published;
     private volatile ScanControl? _control;
     private Discovery? _discovery;
+    private long _keptAt;
     private volatile bool _stopping;
     private volatile string _controlDirectory = "";
 
@@ -43,7 +48,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
 
     private TimeSpan Sleep => TimeSpan.FromMilliseconds(_control!.SleepMilliseconds);
 
-    private bool Scans => _control is { Run: RunState.Running, PagesToScan: > 0 };
+    private bool Scans => _control is { Run: RunState.Running, PagesToScan: > 0 } && _throttle.IsOpen;
 
     /// <summary>Starts the thread; when the task ends there are figures, and it takes requests.</summary>
     public Task Start()
@@ -58,9 +63,10 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     /// <summary>Writes a control file. When the task ends it is so.</summary>
     public Task<ControlOutcome> WriteAsync(string file, string text) => Ask(_ => _control!.Write(file, text));
 
-    /// <summary>Puts other rules in force. When the task ends, those that they would not have taken in are given back.</summary>
+    /// <summary>Puts other rules in force. When the task ends, those that they would not have taken in are given back, and those whose trust domain is another are there.</summary>
     public Task UseAsync(RuleSet changed) => Ask(_ =>
     {
+        _throttle.Use(changed);
         _discovery!.Use(changed);
         return true;
     });
@@ -106,6 +112,8 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
             Scheduling.BeNice(5);
             using Coordinator coordinator = new(logger, new AgentRecords(DaemonHost.RunDirectory)) { CompanionBytes = guardian.ResidentBytes, Waiting = waiting };
             _control = new ScanControl(coordinator.Engine, Defaults, coordinator.UnmergeAll);
+            _throttle.Use(rules);
+            coordinator.Use(rules.Domains);
             _discovery = new Discovery(coordinator, rules);
             Publish(coordinator);
             _ready.SetResult();
@@ -114,7 +122,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
                 if (Scans)
                     Pass(coordinator, _control);
                 else
-                    Pause(coordinator, () => Scans ? TimeSpan.Zero : TimeSpan.MaxValue);
+                    Pause(coordinator, _ => Scans ? TimeSpan.Zero : TimeSpan.MaxValue);
             }
 
             bool all = true;
@@ -150,14 +158,19 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
             for (VisitProgress progress = VisitProgress.Unfinished; progress == VisitProgress.Unfinished;)
             {
                 Serve(coordinator, TimeSpan.Zero);
+                _throttle.LookNowAndThen();
                 if (_stopping || !Scans)
                     return;
-                progress = coordinator.VisitInTurn(pid, ref left);
+                long pages = _throttle.Piece(left), rest = left - pages;
+                progress = coordinator.VisitInTurn(pid, ref pages);
+                left = pages + rest;
                 if (progress != VisitProgress.Nothing)
                     Publish(coordinator);
+                if (_throttle.Rest > TimeSpan.Zero)
+                    Pause(coordinator, since => since + (Scans ? _throttle.Rest : TimeSpan.Zero));
                 if (left > 0)
                     continue;
-                Pause(coordinator, () => Sleep);
+                Pause(coordinator, _ => Sleep);
                 left = control.PagesToScan;
             }
         }
@@ -166,24 +179,26 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
         if (coordinator.EndPass())
             control.PassEnded(Stopwatch.GetElapsedTime(start), Environment.CpuUsage.TotalTime - processor);
         Publish(coordinator);
-        Pause(coordinator, () => coordinator.IsBusy || Sleep > IdlePause || !Scans ? Sleep : IdlePause);
+        _keptAt = Stopwatch.GetTimestamp();
+        Pause(coordinator, _ => coordinator.IsBusy || Sleep > IdlePause || !Scans ? Sleep : IdlePause);
     }
 
     /// <summary>Waits, serves what comes meanwhile, and looks after the processes now and then.</summary>
     /// <param name="coordinator">Whose they are.</param>
-    /// <param name="length">How long; asked again after each request.</param>
-    private void Pause(Coordinator coordinator, Func<TimeSpan> length)
+    /// <param name="length">How long in all, of how long it has been; asked again after each request.</param>
+    private void Pause(Coordinator coordinator, Func<TimeSpan, TimeSpan> length)
     {
-        long start = Stopwatch.GetTimestamp(), kept = start;
-        while (!_stopping && length() - Stopwatch.GetElapsedTime(start) is var left && left > TimeSpan.Zero)
+        long start = Stopwatch.GetTimestamp();
+        while (!_stopping && Stopwatch.GetElapsedTime(start) is var since && length(since) - since is var left && left > TimeSpan.Zero)
         {
-            TimeSpan untilKept = IdlePause - Stopwatch.GetElapsedTime(kept);
+            _throttle.LookNowAndThen();
+            TimeSpan untilKept = KeepInterval - Stopwatch.GetElapsedTime(_keptAt);
             if (untilKept <= TimeSpan.Zero)
             {
                 coordinator.KeepAll();
                 _discovery!.LookNowAndThen();
                 Publish(coordinator);
-                kept = Stopwatch.GetTimestamp();
+                _keptAt = Stopwatch.GetTimestamp();
                 continue;
             }
 
@@ -205,7 +220,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
 
     private void Publish(Coordinator coordinator)
     {
-        StatusReport status = coordinator.Report(_control!.Run, _controlDirectory, out ControlFigures control);
+        StatusReport status = coordinator.Report(_control!.Run, _controlDirectory, out ControlFigures control) with { WaitsFor = _throttle.WaitsFor };
         _published = new Published(status, control);
     }
 

@@ -51,6 +51,13 @@ internal sealed class LiveMachine : IMachine, IDisposable
     /// <summary>Whether a domain has a pool.</summary>
     public bool HasPool(DomainId domain) => _pools.ContainsKey(domain.Value);
 
+    /// <summary>Gives the pool of a domain up in which nobody is.</summary>
+    public void Forget(DomainId domain)
+    {
+        if (_pools.Remove(domain.Value, out FramePool? pool))
+            pool.Dispose();
+    }
+
     /// <summary>True when a mapping is of one of our pools: in a process that was not taken in, it came by fork.</summary>
     public FramePool? PoolOf(in Mapping mapping)
     {
@@ -214,7 +221,9 @@ internal sealed class LiveMachine : IMachine, IDisposable
     public void Execute(SpaceId id, List<PlannedRun> plan, Span<PageOutcome> outcomes)
     {
         LiveSpace space = _spaces[id.Value];
-        outcomes.Fill(PageOutcome.Gone);
+        outcomes.Fill(space.MustLeave ? PageOutcome.Deferred : PageOutcome.Gone);
+        if (space.MustLeave)
+            return;
         // The advice of every mapping is looked at now, right before the threads are held: what is replaced must look the same. (Protection and
         // locks the move itself compares.) A look that is only just past serves again: one costs as much as a program has mappings.
         if (Stopwatch.GetElapsedTime(space.Map.ReadAt) > LookIsFresh && !Refresh(space))
@@ -400,7 +409,9 @@ internal sealed class LiveMachine : IMachine, IDisposable
         }
     }
 
-    private static bool Refresh(LiveSpace space) => space.Map.TryRefresh(space.Session.BaseAddress, space.Session.EndAddress);
+    /// <summary>Reads the mappings of a process anew.</summary>
+    /// <returns>False when it is gone.</returns>
+    public static bool Refresh(LiveSpace space) => space.Map.TryRefresh(space.Session.BaseAddress, space.Session.EndAddress);
 
     /// <summary>One system call serves a span with many areas: mappings of other kinds in between are passed over by the kernel.</summary>
     private static IEnumerable<(ulong Start, ulong End)> Spans(List<Area> areas, AreaKind kind)

@@ -80,6 +80,9 @@ internal sealed class LiveSpace : IDisposable
     /// <summary>What holds merging back at the moment; empty when nothing does.</summary>
     public string Obstacle { get; set; } = "";
 
+    /// <summary>It is to be given back as soon as it can be: nothing is merged in it any more, whoever's page has the same content.</summary>
+    public bool MustLeave { get; set; }
+
     /// <summary>The program has asked that all that is mapped from now on be locked: nothing can be merged in it.</summary>
     public bool LocksWhatItMaps { get; private set; }
 
@@ -165,7 +168,7 @@ internal sealed class LiveSpace : IDisposable
             Stops++;
             StallNsMax = Math.Max(StallNsMax, held);
             Unanswered = alive ? 0 : Unanswered + 1;
-            HoldMeter.Seconds.Record(held / 1e9);
+            HoldMeter.Record(held);
             if (!alive)
             {
                 Obstacle = Session.IsStuck ? "the agent in the process does not answer" : "";

@@ -12,7 +12,18 @@ internal static class HoldMeter
     public const string InstrumentName = "samepage.hold.duration";
 
     private static readonly Meter s_meter = new(Name);
+    private static long s_nanoseconds;
 
-    /// <summary>How long the threads of a program were held for one batch, seconds. Any thread records.</summary>
+    /// <summary>How long the threads of a program were held for one batch, seconds.</summary>
     public static readonly Histogram<double> Seconds = s_meter.CreateHistogram<double>(InstrumentName, "s", "How long the threads of a program were held for one batch.");
+
+    /// <summary>All holds together: the time in which agents worked. Any thread.</summary>
+    public static TimeSpan Total => TimeSpan.FromTicks(Interlocked.Read(ref s_nanoseconds) / TimeSpan.NanosecondsPerTick);
+
+    /// <summary>Notes how long the threads of a program were held for one batch. Any thread.</summary>
+    public static void Record(long nanoseconds)
+    {
+        Seconds.Record(nanoseconds / 1e9);
+        Interlocked.Add(ref s_nanoseconds, nanoseconds);
+    }
 }

@@ -3,10 +3,13 @@ using Samepage.Linux.ProcFs;
 namespace Samepage.Rules;
 
 /// <summary>What rules ask of a process; read when it is asked for.</summary>
-internal class ProcessFacts(int pid)
+/// <param name="pid">The process.</param>
+/// <param name="known">Its status, where it was read already.</param>
+internal class ProcessFacts(int pid, ProcessStatus? known = null)
 {
-    private readonly Lazy<ProcessStatus?> _status = new(() => ProcessStatus.TryRead($"/proc/{pid}/status"));
-    private readonly Lazy<string> _cgroup = new(() => CgroupOf(pid)), _executable = new(() => ExecutableOf(pid));
+    private readonly Lazy<ProcessStatus?> _status = new(() => known ?? ProcessStatus.TryRead($"/proc/{pid}/status"));
+    private readonly Lazy<string> _executable = new(() => ExecutableOf(pid));
+    private string? _cgroup;
 
     /// <summary>It has memory of its own, and has not ended.</summary>
     public bool IsProgram => _status.Value is { HasMemory: true, State: not ('Z' or 'X') };
@@ -17,15 +20,21 @@ internal class ProcessFacts(int pid)
     /// <summary>The command name.</summary>
     public virtual string Name => _status.Value?.Name ?? "";
 
-    /// <summary>The path in the unified hierarchy, cgroups(7).</summary>
-    public virtual string Cgroup => _cgroup.Value;
+    /// <summary>The path in the unified hierarchy, cgroups(7); empty when it is gone.</summary>
+    public virtual string Cgroup => _cgroup ??= CgroupOf(pid, _status.Value is { State: 'Z' });
 
     /// <summary>The path of the program; empty when it is gone.</summary>
     public virtual string Executable => _executable.Value;
 
-    private static string CgroupOf(int pid)
+    /// <summary>This machine has the unified hierarchy.</summary>
+    public static bool HasCgroups => CgroupOf(Environment.ProcessId, false).Length > 0;
+
+    /// <remarks>A first thread that has ended is not moved any more when its process is: then another one says.</remarks>
+    private static string CgroupOf(int pid, bool firstHasEnded)
     {
-        _ = ProcFile.TryRead($"/proc/{pid}/cgroup", out string text);
+        List<int> threads = [];
+        int thread = firstHasEnded && Threads.TryList(pid, threads) ? threads.Find(other => other != pid) : 0;
+        _ = ProcFile.TryRead($"/proc/{pid}/task/{(thread > 0 ? thread : pid)}/cgroup", out string text);
         return text.Split('\n').FirstOrDefault(line => line.StartsWith("0::", StringComparison.Ordinal))?[3..] ?? "";
     }
 

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Globalization;
 using Tomlyn;
 using Tomlyn.Parsing;
@@ -11,15 +12,21 @@ internal sealed class RuleFileException(string message) : Exception(message);
 /// <remarks><code>
 ///   settle_seconds = 5        how long a process is seen to be wanted before it is taken in, 0 to 86400
 ///   advised = true            take in what programs have advised to be mergeable
+///   cpu_percent = 0           processor time for the daemon, percent of one processor, 0 for no limit
+///   domain = "user"           who shares with whom: those of one user, or ("cgroup") of one user in one control group
 ///   [[include]]               processes to take in whole; [[exclude]]: processes to leave alone
+///   [[group]]                 processes that share pages whoever's they are; domain = "name", and lines as of the others
 ///   user = "name or id"   cgroup = "/path*"   executable = "/path*"   name = "command"
+///   [pressure]                when to scan; see the other part
 /// </code></remarks>
-internal sealed class RuleFile
+internal sealed partial class RuleFile
 {
     /// <summary>Where the rules are by default.</summary>
     public const string DefaultPath = "/etc/samepage/samepage.toml";
 
-    private const long SettleSecondsMax = 86_400;
+    private const long SettleSecondsMax = 86_400, ProcessorPercentMax = 10_000;
+    private const int DomainNameMax = 64;
+    private static readonly SearchValues<char> s_nameLetters = SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_");
     private readonly string _path;
     private readonly TomlParser _parser;
     private readonly HashSet<string> _given = [];
@@ -66,12 +73,14 @@ internal sealed class RuleFile
     {
         RuleSet rules = RuleSet.Default;
         List<Rule> include = [], exclude = [];
+        List<DomainGroup> groups = [];
+        bool byCgroup = false;
         while (TryNext())
         {
             if (_parser.Current.Kind is not TomlParseEventKind.PropertyName)
                 continue;
             string key = _parser.GetPropertyName();
-            if (key is not ("include" or "exclude"))
+            if (key is not ("include" or "exclude" or "group"))
                 ExpectFirst(_given, key);
             switch (key)
             {
@@ -82,42 +91,88 @@ internal sealed class RuleFile
                     Expect(TomlParseEventKind.Boolean, "true or false");
                     rules = rules with { TakesAdvised = _parser.Current.GetBoolean() };
                     break;
+                case "cpu_percent":
+                    rules = rules with { ProcessorPercent = (uint)ReadWhole(ProcessorPercentMax) };
+                    break;
+                case "domain":
+                    byCgroup = ReadByCgroup();
+                    break;
                 case "include":
-                    ReadRules(include);
+                    ReadRules(key, () => include.Add(ReadRule(null, out _)));
                     break;
                 case "exclude":
-                    ReadRules(exclude);
+                    ReadRules(key, () => exclude.Add(ReadRule(null, out _)));
+                    break;
+                case "group":
+                    ReadRules(key, () => groups.Add(ReadGroup()));
+                    break;
+                case "pressure":
+                    rules = ReadPressure(rules);
                     break;
                 case var unknown:
-                    throw Wrong($"'{unknown}' is not known here; known are settle_seconds, advised, [[include]] and [[exclude]]");
+                    throw Wrong($"'{unknown}' is not known here; known are settle_seconds, advised, cpu_percent, domain, [[include]], [[exclude]], [[group]] and [pressure]");
             }
         }
 
-        return rules with { Include = include, Exclude = exclude };
+        return rules with { Include = include, Exclude = exclude, Domains = byCgroup || groups.Count > 0 ? new DomainRules(byCgroup, groups) : DomainRules.ByUser };
     }
 
-    private void ReadRules(List<Rule> rules)
+    private bool ReadByCgroup()
     {
-        Expect(TomlParseEventKind.StartArray, "a list of tables: write [[include]] or [[exclude]]");
+        Expect(TomlParseEventKind.String, "\"user\" or \"cgroup\"");
+        bool byCgroup = _parser.GetString() switch
+        {
+            "user" => false,
+            "cgroup" => true,
+            var other => throw Wrong($"domain: '{other}' is not known here; \"user\" and \"cgroup\" are; a name of one's own is given in [[group]]"),
+        };
+        return byCgroup && !ProcessFacts.HasCgroups
+            ? throw Wrong("domain = \"cgroup\": this machine has no unified hierarchy of control groups (no line 0:: in /proc/self/cgroup); mount cgroup2, or leave it at \"user\"")
+            : byCgroup;
+    }
+
+    private void ReadRules(string list, Action one)
+    {
+        Expect(TomlParseEventKind.StartArray, $"a list of tables: write [[{list}]]");
         while (Next().Kind != TomlParseEventKind.EndArray)
         {
             if (_parser.Current.Kind != TomlParseEventKind.StartTable)
-                throw Wrong("a rule is a table: write [[include]] or [[exclude]], and its lines below");
-            rules.Add(ReadRule());
+                throw Wrong($"a rule is a table: write [[{list}]], and its lines below");
+            one();
         }
     }
 
-    private Rule ReadRule()
+    private DomainGroup ReadGroup()
+    {
+        RuleFileException nameless = Wrong("a [[group]] wants a name: domain = \"name\""),
+            open = Wrong("a [[group]] wants user or cgroup: what a program is called, and which program it is, everybody on this machine can choose, and would read the memory of the group by it");
+        Rule rule = ReadRule("domain", out string name);
+        return name.Length == 0 ? throw nameless : rule is { User: null, Cgroup: null } ? throw open : new DomainGroup(name, rule);
+    }
+
+    /// <param name="more">A key that this rule may have besides; null for none.</param>
+    /// <param name="given">The name that it gives.</param>
+    private Rule ReadRule(string? more, out string given)
     {
         RuleFileException empty = Wrong("a rule without user, cgroup, executable or name would be about every process");
-        HashSet<string> given = [];
+        HashSet<string> keys = [];
         Rule rule = new(null, null, null, null);
+        given = "";
         while (Next().Kind == TomlParseEventKind.PropertyName)
         {
             string key = _parser.GetPropertyName();
-            if (key is not ("user" or "cgroup" or "executable" or "name"))
-                throw Wrong($"'{key}' is not known in a rule; known are user, cgroup, executable and name");
-            ExpectFirst(given, key);
+            if (key is not ("user" or "cgroup" or "executable" or "name") && key != more)
+                throw Wrong($"'{key}' is not known in a rule; known are user, cgroup, executable{(more is null ? "" : $", {more}")} and name");
+            ExpectFirst(keys, key);
+            if (key == more)
+            {
+                Expect(TomlParseEventKind.String, "a name, in quotation marks,");
+                given = _parser.GetString();
+                if (given.Length is 0 or > DomainNameMax || given.AsSpan().ContainsAnyExcept(s_nameLetters))
+                    throw Wrong($"domain: a name has 1 to {DomainNameMax} letters, digits, dots, hyphens and underscores");
+                continue;
+            }
+
             if (key == "user" && Next().Kind == TomlParseEventKind.Integer)
             {
                 rule = rule with { User = (int)Whole(int.MaxValue) };

@@ -1,14 +1,27 @@
 using System.IO.Enumeration;
+using Samepage.Engine.Control;
 
 namespace Samepage.Rules;
 
-/// <summary>Which processes are taken in by themselves.</summary>
+/// <summary>Which processes are taken in by themselves, who shares with whom, and when and how fast.</summary>
 /// <param name="Settle">How long a process has to be seen to be wanted before it is taken in.</param>
 /// <param name="TakesAdvised">Memory that programs have advised to be mergeable is taken in.</param>
 /// <param name="Include">A process that one of these is about is taken in whole.</param>
 /// <param name="Exclude">A process that one of these is about is not taken in but by hand, whatever else speaks for it.</param>
 internal sealed record RuleSet(TimeSpan Settle, bool TakesAdvised, IReadOnlyList<Rule> Include, IReadOnlyList<Rule> Exclude)
 {
+    /// <summary>Who may have pages in common.</summary>
+    public DomainRules Domains { get; init; } = DomainRules.ByUser;
+
+    /// <summary>The processor time that the daemon may take, percent of one processor; 0 for no limit.</summary>
+    public uint ProcessorPercent { get; init; }
+
+    /// <summary>Scanning begins when less memory is available than this, percent, and ends when more is. Null: not by that.</summary>
+    public PressureLimits? Available { get; init; }
+
+    /// <summary>Scanning begins when more time is lost waiting for memory than this, percent, and ends when no more is. Null: not by that.</summary>
+    public PressureLimits? Some { get; init; }
+
     /// <summary>What holds where no file says otherwise.</summary>
     public static RuleSet Default { get; } = new(TimeSpan.FromSeconds(5), true, [], []);
 

@@ -5,7 +5,7 @@ namespace Samepage.SystemTests.Harness;
 /// <summary>The parts of the status that tests look at, as a program of somebody else would read them.</summary>
 internal sealed record WireStatus(
     int Run, long FullScans, long PagesScanned, long PagesShared, long PagesSharing, long PagesUnshared, long PagesVolatile, long ZeroPages,
-    int PageSize, long ProfitBytes, long GeneralProfitBytes, string ControlDirectory, WireDaemon Daemon, WireDomain[] Domains, WireProcess[] Processes)
+    int PageSize, long ProfitBytes, long GeneralProfitBytes, string ControlDirectory, WireDaemon Daemon, WireDomain[] Domains, WireProcess[] Processes, string WaitsFor)
 {
     private static readonly JsonSerializerOptions SnakeCase = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, RespectRequiredConstructorParameters = true };
 
