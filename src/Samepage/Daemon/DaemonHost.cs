@@ -238,7 +238,7 @@ internal static class DaemonHost
         ScannerService scanner = application.Services.GetRequiredService<ScannerService>();
         Map(application, scanner, rulesPath);
         ObservationApi.Map(application, scanner);
-        MetricsEndpoint.Map(application, scanner, application.Services.GetRequiredService<HoldHistogram>(), ports.Metrics);
+        MetricsEndpoint.Map(application, scanner, application.Services.GetRequiredService<HoldHistogram>(), guarded: ports.Web);
         WebEndpoint.Map(application, scanner, ports.Web);
         return application;
     }

@@ -15,13 +15,13 @@ internal static class MetricsEndpoint
     /// <param name="application">Where to.</param>
     /// <param name="scanner">Whose figures it shows.</param>
     /// <param name="holds">Holds so far.</param>
-    /// <param name="port">The port that is listened on; null for none.</param>
-    public static void Map(WebApplication application, ScannerService scanner, HoldHistogram holds, int? port)
+    /// <param name="guarded">A port whose requests are another's to judge; null for none. Those of all others are judged here.</param>
+    public static void Map(WebApplication application, ScannerService scanner, HoldHistogram holds, int? guarded)
     {
         application.Use((context, next) =>
         {
             // Connections of the Unix socket have no address. A name other than the loopback's is a browser that was led here.
-            if (context.Connection.LocalIpAddress is not null && context.Connection.LocalPort == port && (context.Request.Path != Path || context.Request.Host.Host is not ("localhost" or "127.0.0.1" or "[::1]")))
+            if (context.Connection.LocalIpAddress is not null && context.Connection.LocalPort != guarded && (context.Request.Path != Path || context.Request.Host.Host is not ("localhost" or "127.0.0.1" or "[::1]")))
             {
                 context.Response.StatusCode = StatusCodes.Status404NotFound;
                 return Task.CompletedTask;
