@@ -54,6 +54,7 @@ public sealed partial class SourceTests
     [InlineData("top")]
     [InlineData("pages")]
     [InlineData("frames")]
+    [InlineData("web")]
     [InlineData("completion")]
     [InlineData("manual")]
     [InlineData("control")]

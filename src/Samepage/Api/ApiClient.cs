@@ -47,6 +47,8 @@ internal sealed class ApiClient : IDisposable
 
     public Task<FramesReply> FramesAsync(int top, CancellationToken cancellation) => GetAsync($"v1/frames?top={top}", ApiJson.Default.FramesReply, cancellation);
 
+    public Task<WebReply> WebAsync(CancellationToken cancellation) => GetAsync("v1/web", ApiJson.Default.WebReply, cancellation);
+
     public Task<OutcomeReply> AttachAsync(int[] pids, CancellationToken cancellation) =>
         PostAsync("v1/attach", new AttachRequest(pids), ApiJson.Default.AttachRequest, cancellation);
 

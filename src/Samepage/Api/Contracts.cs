@@ -149,6 +149,8 @@ public sealed record ErrorReply(string Error);
 [JsonSerializable(typeof(ReloadReply))]
 [JsonSerializable(typeof(AreasReply))]
 [JsonSerializable(typeof(FramesReply))]
+[JsonSerializable(typeof(HistoryReply))]
+[JsonSerializable(typeof(WebReply))]
 [JsonSerializable(typeof(ErrorReply))]
 [JsonSerializable(typeof(DoctorReport))]
 internal sealed partial class ApiJson : JsonSerializerContext;

@@ -52,3 +52,15 @@ public sealed record FrameReport(string Domain, long Frame, long Users, long Sav
 /// <param name="Pages">How many of its pages are mapped to the frame.</param>
 /// <param name="FirstAddress">Where the first of them is, hexadecimal.</param>
 public sealed record FrameProcess(int Pid, string Name, long Pages, string FirstAddress);
+
+/// <summary>What <c>GET /v1/history</c> answers: savings over time, in columns of equal length, the oldest first. The last hour is kept at every five seconds, the last day by the minute.</summary>
+/// <param name="Now">When this was answered: seconds of a clock that never goes back, the same as <paramref name="At"/> is told by.</param>
+/// <param name="At">When each sample was taken.</param>
+/// <param name="ProfitBytes">Bytes saved less all that the daemon and its agents cost; may be negative.</param>
+/// <param name="SharedBytes">Bytes of pages that shared a frame, less the frames.</param>
+/// <param name="ZeroBytes">Bytes of pages left to the zero page.</param>
+public sealed record HistoryReply(long Now, long[] At, long[] ProfitBytes, long[] SharedBytes, long[] ZeroBytes);
+
+/// <summary>What <c>GET /v1/web</c> answers, on the socket only, and <c>samepage web --json</c> prints.</summary>
+/// <param name="Url">The address of the web page, with the token behind <c>#</c>.</param>
+public sealed record WebReply(string Url);

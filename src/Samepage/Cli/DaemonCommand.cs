@@ -1,6 +1,6 @@
 using System.CommandLine;
 using Samepage.Daemon;
-using Samepage.Metrics;
+using Samepage.Web;
 
 namespace Samepage.Cli;
 
@@ -19,11 +19,12 @@ internal static class DaemonCommand
         ('samepage recover').
 
         Metrics for Prometheus are at /metrics on its socket, and with --metrics-port on a port of
-        the loopback addresses, where nothing else is.
+        the loopback addresses, where nothing else is. With --web-port there is a web page on a
+        port of 127.0.0.1; 'samepage web' prints its address.
 
         Examples:
           samepage daemon
-          samepage daemon --metrics-port 9101
+          samepage daemon --metrics-port 9101 --web-port 9102
           SAMEPAGE_RUN_DIR=/tmp/mine samepage daemon --no-rules
         """;
 
@@ -35,14 +36,25 @@ internal static class DaemonCommand
         Option<string> rules = new("--config") { Description = "The file of rules; it need not exist.", HelpName = "FILE", DefaultValueFactory = _ => Rules.RuleFile.DefaultPath };
         Option<bool> none = new("--no-rules") { Description = "Take in nobody but by hand." };
         Option<int> port = Arguments.Number("--metrics-port", "PORT", "Serve /metrics on this port of the loopback addresses too; anybody on this machine can read them there.", 0, 1, 65535);
-        DocumentedCommand command = new(Name, "Serve in the foreground.", More) { rules, none, port };
+        Option<int> web = Arguments.Number("--web-port", "PORT", "Serve a web page on this port of 127.0.0.1, for who knows its token: samepage web.", 0, 1, 65535);
+        DocumentedCommand command = new(Name, "Serve in the foreground.", More) { rules, none, port, web };
+        command.Validators.Add(result =>
+        {
+            if (result.GetValue(port) is > 0 and int one && one == result.GetValue(web))
+                result.AddError($"--metrics-port and --web-port: two ports are wanted, not {one} twice");
+        });
         command.SetAction((parsed, cancellation) =>
         {
-            int? metrics = parsed.GetValue(port) is > 0 and int given ? given : null;
-            if (metrics is int wanted)
-                MetricsEndpoint.Check(wanted);
-            return DaemonHost.RunAsync(parsed.GetValue(none) ? null : Path.GetFullPath(parsed.GetValue(rules)!), metrics, cancellation);
+            DaemonPorts ports = new(Checked(parsed.GetValue(port), "metrics", port.Name), Checked(parsed.GetValue(web), "the web page", web.Name));
+            return DaemonHost.RunAsync(parsed.GetValue(none) ? null : Path.GetFullPath(parsed.GetValue(rules)!), ports, cancellation);
         });
         return command;
+    }
+    private static int? Checked(int port, string what, string option)
+    {
+        if (port <= 0)
+            return null;
+        LoopbackPort.Check(port, what, option);
+        return port;
     }
 }

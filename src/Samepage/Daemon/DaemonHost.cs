@@ -7,8 +7,14 @@ using Samepage.Linux.Fuse;
 using Samepage.Linux.Processes;
 using Samepage.Metrics;
 using Samepage.Rules;
+using Samepage.Web;
 
 namespace Samepage.Daemon;
+
+/// <summary>Ports of the loopback addresses on which a daemon serves besides its socket.</summary>
+/// <param name="Metrics">For metrics; null for none.</param>
+/// <param name="Web">For the web page; null for none.</param>
+internal readonly record struct DaemonPorts(int? Metrics, int? Web);
 
 /// <summary>The daemon in the foreground: the API on a Unix socket, and the scanner behind it.</summary>
 internal static class DaemonHost
@@ -26,9 +32,9 @@ internal static class DaemonHost
     /// <returns>0 when everybody was given back; 1 when the daemon could not serve; 3 when it is not permitted to.</returns>
     /// <exception cref="RuleFileException">The rules cannot be taken.</exception>
     /// <param name="rulesPath">The file of rules; null to take in nobody but by hand.</param>
-    /// <param name="metricsPort">A port of the loopback addresses on which metrics are served besides; null for none.</param>
+    /// <param name="ports">What it serves on besides its socket.</param>
     /// <param name="cancellation">Ends it.</param>
-    public static async Task<int> RunAsync(string? rulesPath, int? metricsPort, CancellationToken cancellation)
+    public static async Task<int> RunAsync(string? rulesPath, DaemonPorts ports, CancellationToken cancellation)
     {
         FileStream? held;
         RuleSet rules = rulesPath is null ? RuleSet.None : RuleFile.Read(rulesPath);
@@ -68,12 +74,13 @@ internal static class DaemonHost
 
         using FileStream mine = held;
         using ServiceManager? manager = ServiceManager.Find();
-        await using WebApplication application = Build(rules, rulesPath, metricsPort);
+        await using WebApplication application = Build(rules, rulesPath, ports);
         ILogger logger = application.Services.GetRequiredService<ILogger<ScannerService>>();
         if (await Recovery.RunAsync(RunDirectory, RecoveryBound, logger, cancellation) is > 0 and int left)
             logger.LogError("{Count} processes of a daemon that died could not be given back: they stay merged, and right; see samepage recover --help", left);
         Guardian guardian = application.Services.GetRequiredService<Guardian>();
         ScannerService scanner = application.Services.GetRequiredService<ScannerService>();
+        scanner.History = ports.Web is null ? null : new SavingsHistory();
         await scanner.Start();
         FuseSession controlFiles = application.Services.GetRequiredService<FuseSession>();
         ServeControlFiles(controlFiles, scanner, logger);
@@ -148,7 +155,11 @@ internal static class DaemonHost
     {
         try
         {
-            return new FileStream(Path.Combine(RunDirectory, "lock"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1, FileOptions.None);
+            // Nobody else may open it: flock(2) wants no more than that.
+            const UnixFileMode Ours = UnixFileMode.UserRead | UnixFileMode.UserWrite;
+            FileStream held = new(Path.Combine(RunDirectory, "lock"), new FileStreamOptions { Mode = FileMode.OpenOrCreate, Access = FileAccess.ReadWrite, Share = FileShare.None, BufferSize = 1, UnixCreateMode = Ours });
+            File.SetUnixFileMode(held.SafeFileHandle, Ours);
+            return held;
         }
         catch (IOException busy) when (busy.GetType() == typeof(IOException))
         {
@@ -165,6 +176,8 @@ internal static class DaemonHost
             options.TimestampFormat = "HH:mm:ss.fff ";
         });
         logging.AddFilter("Microsoft", LogLevel.Warning);
+        // A line for each connection that is one too many would let anybody fill the log.
+        logging.AddFilter("Microsoft.AspNetCore.Server.Kestrel.Connections", LogLevel.Error);
         logging.Services.Configure<Microsoft.Extensions.Logging.Console.ConsoleLoggerOptions>(options => options.LogToStandardErrorThreshold = LogLevel.Trace);
     }
 
@@ -199,7 +212,7 @@ internal static class DaemonHost
         }
     }
 
-    private static WebApplication Build(RuleSet rules, string? rulesPath, int? metricsPort)
+    private static WebApplication Build(RuleSet rules, string? rulesPath, DaemonPorts ports)
     {
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
         Log(builder.Logging);
@@ -213,14 +226,20 @@ internal static class DaemonHost
         builder.Services.AddSingleton<HoldHistogram>();
         builder.WebHost.ConfigureKestrel(options =>
         {
+            options.AddServerHeader = false;
+            LoopbackPort.Limit(options.Limits);
             options.ListenUnixSocket(SocketPath);
-            if (metricsPort is int port)
-                MetricsEndpoint.Listen(options, port);
+            if (ports.Metrics is int metrics)
+                MetricsEndpoint.Listen(options, metrics);
+            if (ports.Web is int web)
+                WebEndpoint.Listen(options, web);
         });
         WebApplication application = builder.Build();
-        Map(application, application.Services.GetRequiredService<ScannerService>(), rulesPath);
-        ObservationApi.Map(application, application.Services.GetRequiredService<ScannerService>());
-        MetricsEndpoint.Map(application, application.Services.GetRequiredService<ScannerService>(), application.Services.GetRequiredService<HoldHistogram>());
+        ScannerService scanner = application.Services.GetRequiredService<ScannerService>();
+        Map(application, scanner, rulesPath);
+        ObservationApi.Map(application, scanner);
+        MetricsEndpoint.Map(application, scanner, application.Services.GetRequiredService<HoldHistogram>(), guarded: ports.Web);
+        WebEndpoint.Map(application, scanner, ports.Web);
         return application;
     }
 
@@ -232,7 +251,7 @@ internal static class DaemonHost
             : Json(new ReloadReply(rulesPath ?? ""), ApiJson.Default.ReloadReply));
         application.MapGet("/v1/status", () => scanner.Status is { } status
             ? Json(status, ApiJson.Default.StatusReport)
-            : Refused("the daemon is starting; try again", 503));
+            : Refused("the daemon is starting; try again", 503)).WithMetadata(WebEndpoint.Shown);
         application.MapPost("/v1/attach", async (AttachRequest request) => Check(request.Pids) is { } wrong
             ? Refused(wrong, 400)
             : Json(await scanner.Ask(c => new OutcomeReply([.. request.Pids.Select(pid => c.Attach(pid))])), ApiJson.Default.OutcomeReply));

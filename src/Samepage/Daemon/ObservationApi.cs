@@ -1,6 +1,7 @@
 using System.Globalization;
 using Samepage.Api;
 using Samepage.Engine;
+using Samepage.Web;
 
 namespace Samepage.Daemon;
 
@@ -13,8 +14,8 @@ internal static class ObservationApi
     public static void Map(WebApplication application, ScannerService scanner)
     {
         application.MapGet("/v1/processes/{pid}/areas", (int pid, int? cells, string? start, string? end, CancellationToken cancellation) =>
-            AreasAsync(scanner, pid, cells ?? 0, start ?? "0", end ?? "ffffffffffffffff", cancellation));
-        application.MapGet("/v1/frames", (int? top, CancellationToken cancellation) => FramesAsync(scanner, top ?? 20, cancellation));
+            AreasAsync(scanner, pid, cells ?? 0, start ?? "0", end ?? "ffffffffffffffff", cancellation)).WithMetadata(WebEndpoint.Shown);
+        application.MapGet("/v1/frames", (int? top, CancellationToken cancellation) => FramesAsync(scanner, top ?? 20, cancellation)).WithMetadata(WebEndpoint.Shown);
     }
 
     private static async Task<IResult> AreasAsync(ScannerService scanner, int pid, int cells, string start, string end, CancellationToken cancellation)

@@ -6,6 +6,7 @@ using Samepage.Engine.Control;
 using Samepage.Linux;
 using Samepage.Linux.Processes;
 using Samepage.Rules;
+using Samepage.Web;
 
 namespace Samepage.Daemon;
 
@@ -45,6 +46,12 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
         get => _controlDirectory;
         set => _controlDirectory = value;
     }
+
+    /// <summary>Where savings over time are kept; null where nobody wants to see them. Set before the thread is started.</summary>
+    public SavingsHistory? History { get; set; }
+
+    /// <summary>The clock of the history, which never goes back: time since the machine was started.</summary>
+    public static TimeSpan Now => Stopwatch.GetElapsedTime(0);
 
     private TimeSpan Sleep => TimeSpan.FromMilliseconds(_control!.SleepMilliseconds);
 
@@ -222,6 +229,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     {
         StatusReport status = coordinator.Report(_control!.Run, _controlDirectory, out ControlFigures control) with { WaitsFor = _throttle.WaitsFor };
         _published = new Published(status, control);
+        History?.Note(Now, status);
     }
 
     /// <summary>What any thread may see.</summary>

@@ -1,7 +1,4 @@
-using System.Net;
-using System.Net.Sockets;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
-using Samepage.Cli;
 using Samepage.Daemon;
 
 namespace Samepage.Metrics;
@@ -11,35 +8,20 @@ internal static class MetricsEndpoint
 {
     private const string Path = "/metrics";
 
-    /// <summary>Sees to it, before anything is begun, that a port can be had.</summary>
-    /// <exception cref="CommandException">It cannot.</exception>
-    public static void Check(int port)
-    {
-        try
-        {
-            using Socket probe = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-            // As the server does: connections of a server before us that are not quite closed are no hindrance.
-            probe.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.ReuseAddress, true);
-            probe.Bind(new IPEndPoint(IPAddress.Loopback, port));
-            probe.Listen();
-        }
-        catch (SocketException refused)
-        {
-            int exit = refused.SocketErrorCode == SocketError.AccessDenied ? ExitCode.NotPermitted : ExitCode.Failed;
-            throw new CommandException(exit, $"cannot serve metrics on 127.0.0.1:{port} (bind: {refused.SocketErrorCode}, {refused.Message})", "choose another --metrics-port");
-        }
-    }
-
     /// <summary>Listens on a port of the loopback addresses besides.</summary>
     public static void Listen(KestrelServerOptions options, int port) => options.ListenLocalhost(port);
 
     /// <summary>Adds the page.</summary>
-    public static void Map(WebApplication application, ScannerService scanner, HoldHistogram holds)
+    /// <param name="application">Where to.</param>
+    /// <param name="scanner">Whose figures it shows.</param>
+    /// <param name="holds">Holds so far.</param>
+    /// <param name="guarded">A port whose requests are another's to judge; null for none. Those of all others are judged here.</param>
+    public static void Map(WebApplication application, ScannerService scanner, HoldHistogram holds, int? guarded)
     {
         application.Use((context, next) =>
         {
             // Connections of the Unix socket have no address. A name other than the loopback's is a browser that was led here.
-            if (context.Connection.LocalIpAddress is not null && (context.Request.Path != Path || context.Request.Host.Host is not ("localhost" or "127.0.0.1" or "[::1]")))
+            if (context.Connection.LocalIpAddress is not null && context.Connection.LocalPort != guarded && (context.Request.Path != Path || context.Request.Host.Host is not ("localhost" or "127.0.0.1" or "[::1]")))
             {
                 context.Response.StatusCode = StatusCodes.Status404NotFound;
                 return Task.CompletedTask;
