@@ -79,9 +79,11 @@ internal sealed partial class World
 
     /// <summary>A frame that nobody maps is gone. One that a single page maps was joined by two, of which one was written since, or its second page was put
     /// off when it was to join: it is kept for the one, and found by every equal page that comes.</summary>
+    /// <remarks>Not asked where a device holds a broken page: the rest of that mapping is given back and merged again by turns, and a page of it may just have left
+    /// the frame that it is to join again.</remarks>
     private void CheckFrames()
     {
-        foreach (int domain in Machine.Tables.Pools.Domains)
+        foreach (int domain in Machine.Tables.Pools.Domains.Where(domain => !_taken.Exists(process => process.Domain == domain && HoldsBrokenPages(process))))
         {
             for (uint number = 0; number < Machine.Tables.Pools.LimitOf(domain); number++)
             {

@@ -111,6 +111,8 @@ internal sealed partial class World : IDisposable
         foreach (SimulatedProcess process in Machine.Living)
             process.Stopped = false;
         _calm = true;
+        // Every page has rested when the first of the passes begins: they are counted for what is to be done then.
+        Engine.Now += TimeSpan.FromMinutes(10);
         CancelRetired();
         Pass(CalmPasses);
         _calm = false;
@@ -142,8 +144,7 @@ internal sealed partial class World : IDisposable
     private void EngineCall(Action call)
     {
         _engineWorks = true;
-        // At rest time passes faster, so that every page has rested.
-        Engine.Now += _calm ? TimeSpan.FromMinutes(1) : TimeSpan.FromMilliseconds(500);
+        Engine.Now += TimeSpan.FromMilliseconds(500);
         call();
         _engineWorks = false;
         Machine.Working = null;
