@@ -67,7 +67,10 @@ internal sealed partial class Coordinator
         if (Stopwatch.GetElapsedTime(participant.LeaveTriedAt) < s_leaveInterval && participant.LeaveTriedAt != 0)
             return false;
         List<int> children = [];
-        string failure = GiveBack(space, children);
+        string failure = GiveBack(space, children), program = new ProcessFacts(participant.Pid).Executable;
+        // Children that were given back with it are as wanted as they were, but such as have become other programs since.
+        foreach (int child in moves is null ? [] : children.Where(child => new ProcessFacts(child).Executable == program))
+            _ = Attach(child, participant.Origin);
         if (failure.Length > 0)
         {
             participant.LeaveTriedAt = Stopwatch.GetTimestamp();
@@ -78,12 +81,10 @@ internal sealed partial class Coordinator
 
         participant.Reason = reason ?? "";
         Forget(participant, reason ?? $"it belongs to {moves} now");
-        if (moves is null)
-            return false;
-        foreach (int pid in (int[])[participant.Pid, .. children])
+        if (moves is not null)
         {
-            _participants.Remove(pid);
-            _ = Attach(pid, participant.Origin);
+            _participants.Remove(participant.Pid);
+            _ = Attach(participant.Pid, participant.Origin);
         }
 
         return false;
