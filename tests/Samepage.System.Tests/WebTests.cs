@@ -9,14 +9,14 @@ using Samepage.SystemTests.Harness;
 namespace Samepage.SystemTests;
 
 /// <summary>The web page: who gets to see it, and that it shows what the status says.</summary>
-public sealed class WebTests
+public sealed class WebTests(SharedBrowser shared) : IClassFixture<SharedBrowser>
 {
     private const string Hostile = "<img src=x>&\"'";
 
     [Fact]
     public async Task ItShowsTheFiguresOfTheStatusAndPicturesOfMemory()
     {
-        await using Browser browser = await Browser.Start();
+        Browser browser = await shared.Get();
         (DaemonUnderTest daemon, int port) = await Serve();
         await using DaemonUnderTest served = daemon;
         LiveProgram[] two = await LiveProgram.Targets(2, "common", "4", "run=64", "zeros=32");
@@ -34,12 +34,12 @@ public sealed class WebTests
         IPage page = open.Page;
         await page.Locator("#processes tbody tr").Nth(2).WaitForAsync();
         Assert.Equal($"http://127.0.0.1:{port}/", page.Url); // the token is gone from it
-        JsonElement[] processes = [];
+        JsonElement status = await Status(daemon);
+        JsonElement[] processes = [.. status.GetProperty("processes").EnumerateArray()];
         string[][] shown = [];
         await Until.True(
             async () =>
             {
-                processes = [.. (await Status(daemon)).GetProperty("processes").EnumerateArray()];
                 shown = await Rows(page);
                 return shown.All(row => processes.Any(process => row.SequenceEqual(Row(process)))) && shown.Length == processes.Length;
             },
@@ -47,11 +47,10 @@ public sealed class WebTests
             () => Task.FromResult($"the page's rows {string.Join("; ", shown.Select(row => string.Join('|', row)))} are those of the status: {string.Join("; ", processes.Select(process => string.Join('|', Row(process))))}"));
         Assert.Equal(processes.Select(process => process.GetProperty("profit_bytes").GetInt64()).OrderDescending(),
             shown.Select(row => processes.Single(process => $"{Number(process, "pid")}" == row[0]).GetProperty("profit_bytes").GetInt64()));
-        JsonElement status = await Status(daemon);
         Assert.Equal((Count(Number(status, "pages_shared")), Bytes(Number(status, "pages_sharing") * 4096), Bytes(Number(status, "zero_pages") * 4096)),
             (await page.InnerTextAsync("#total-pages_shared"), await page.InnerTextAsync("#total-pages_sharing"), await page.InnerTextAsync("#total-zero_pages")));
 
-        // By the keyboard alone: sorted by name, and back; then filtered; then a picture.
+        // By the keyboard alone: sorted by pid, and the other way round; then filtered; then a picture.
         await page.Locator("#processes th button").Nth(0).FocusAsync();
         await page.Keyboard.PressAsync("Enter");
         Assert.Equal(((int[])[two[0].Pid, two[1].Pid, third.Pid]).OrderDescending().Select(pid => $"{pid}"), (await Rows(page)).Select(row => row[0]));
@@ -107,7 +106,7 @@ public sealed class WebTests
     [Fact]
     public async Task WithoutTheTokenThereIsNothingToSee()
     {
-        await using Browser browser = await Browser.Start();
+        Browser browser = await shared.Get();
         (DaemonUnderTest daemon, int port) = await Serve();
         await using DaemonUnderTest served = daemon;
         string token = (await Address(daemon)).Split('#')[1], wrong = (token[0] == '0' ? '1' : '0') + token[1..];
@@ -211,7 +210,7 @@ public sealed class WebTests
         Assert.True(nobody.ExitCode == 1 && nobody.Errors.Contains("samepage daemon", StringComparison.Ordinal), $"{nobody}");
         Called other = await Cli.RunAs(54323, daemon.RunFolder, ["web"]);
         Assert.True(other.ExitCode == 3 && other.Output.Length == 0, $"{other}");
-        foreach (string[] bad in (string[][])[["--web-port", "0"], ["--web-port", "65536"], ["--web-port", "http"], ["--web-port", "4711", "--metrics-port", "4711"]])
+        foreach (string[] bad in (string[][])[["--web-port", "0"], ["--web-port", "65536"], ["--web-port", "http"], ["--web-port", "4711", "--metrics-port", "http"], ["--web-port", "4711", "--metrics-port", "4711"]])
         {
             Called refused = await daemon.Cli(["daemon", "--no-rules", .. bad]);
             Assert.True(refused.ExitCode == 2 && refused.Errors.Length > 0, $"{refused}");

@@ -40,8 +40,9 @@ internal static class DaemonCommand
         DocumentedCommand command = new(Name, "Serve in the foreground.", More) { rules, none, port, web };
         command.Validators.Add(result =>
         {
-            if (result.GetValue(port) is > 0 and int one && one == result.GetValue(web))
-                result.AddError($"--metrics-port and --web-port: two ports are wanted, not {one} twice");
+            // By what was typed: a value that is no number has none, and is complained of elsewhere.
+            if (result.GetResult(port) is { Tokens: [var one] } && result.GetResult(web) is { Tokens: [var other] } && one.Value.TrimStart('0') == other.Value.TrimStart('0'))
+                result.AddError($"--metrics-port and --web-port: two ports are wanted, not {one.Value} twice");
         });
         command.SetAction((parsed, cancellation) =>
         {

@@ -346,7 +346,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
 // The most shared contents: asked for only while somebody looks, for the daemon goes through its frames for it.
 const Frames = [
   { title: "pages", number: true, show: f => count(f.users) }, { title: "saved", number: true, show: f => bytes(f.saved_bytes) }, { title: "domain", style: "text", show: f => f.domain },
-  { title: "mapped by (pages)", style: "text", show: f => f.processes.slice(0, 4).map(p => `${p.name} ${p.pid} (${count(p.pages)})`).join(", ") + (f.processes.length > 4 ? `, and ${count(f.processes.length - 4)} more` : "") },
+  { title: "mapped by (pages)", style: "text many", show: f => f.processes.slice(0, 4).map(p => `${p.name} ${p.pid} (${count(p.pages)})`).join(", ") + (f.processes.length > 4 ? `, and ${count(f.processes.length - 4)} more` : "") },
   { title: "looks like", style: "text", show: f => f.looks }, { title: "as text", style: "text bytes", show: f => f.text }, { title: "first bytes", style: "bytes", show: f => f.hex.slice(0, 32) },
 ];
 heads("frames", Frames);

@@ -37,6 +37,20 @@ internal sealed class Browser : IAsyncDisposable
     }
 }
 
+/// <summary>A browser for all tests of a class, started by the first that wants it.</summary>
+public sealed class SharedBrowser : IAsyncDisposable
+{
+    private Browser? _browser;
+
+    internal async Task<Browser> Get() => _browser ??= await Browser.Start();
+
+    public async ValueTask DisposeAsync()
+    {
+        if (_browser is not null)
+            await _browser.DisposeAsync();
+    }
+}
+
 /// <summary>A page, and what it has asked for and complained of.</summary>
 internal sealed class OpenPage
 {
