@@ -14,13 +14,8 @@ namespace Samepage.Daemon;
 internal static class DaemonHost
 {
     private const int MaxPids = 4096;
+    private static readonly string Folder = RunDirectory.Current, SocketPath = RunDirectory.SocketPath(Folder);
     private static readonly TimeSpan RecoveryBound = TimeSpan.FromSeconds(30), LockBound = TimeSpan.FromSeconds(60), LockPatience = TimeSpan.FromSeconds(2);
-
-    /// <summary>Where state and socket lie: <c>SAMEPAGE_RUN_DIR</c>, by default <c>/run/samepage</c>.</summary>
-    public static string RunDirectory => Environment.GetEnvironmentVariable("SAMEPAGE_RUN_DIR") is { Length: > 0 } given ? given : "/run/samepage";
-
-    /// <summary>The API's socket.</summary>
-    public static string SocketPath => Path.Combine(RunDirectory, "samepage.sock");
 
     /// <summary>Serves until SIGTERM or SIGINT; then gives everybody back.</summary>
     /// <returns>0 when everybody was given back; 1 when the daemon could not serve; 3 when it is not permitted to.</returns>
@@ -35,7 +30,7 @@ internal static class DaemonHost
         try
         {
             // Everybody may pass, to the control files; the socket and the agents' records are root's alone.
-            Directory.CreateDirectory(RunDirectory, (UnixFileMode)0b111_101_101);
+            Directory.CreateDirectory(Folder, (UnixFileMode)0b111_101_101);
             bool told = false;
             for (long since = Stopwatch.GetTimestamp(); (held = TryLock()) is null; await Task.Delay(20, cancellation))
             {
@@ -48,12 +43,12 @@ internal static class DaemonHost
                 if (!told && Stopwatch.GetElapsedTime(since) > LockPatience)
                 {
                     told = true;
-                    await Console.Error.WriteLineAsync($"samepage: waiting for another samepage process, which recovers what a daemon that died had left in {RunDirectory}");
+                    await Console.Error.WriteLineAsync($"samepage: waiting for another samepage process, which recovers what a daemon that died had left in {Folder}");
                 }
 
                 if (Stopwatch.GetElapsedTime(since) > LockBound)
                 {
-                    await Console.Error.WriteLineAsync($"samepage: {RunDirectory} is in use by another samepage process, which recovers what a daemon that died had left; try again later");
+                    await Console.Error.WriteLineAsync($"samepage: {Folder} is in use by another samepage process, which recovers what a daemon that died had left; try again later");
                     return 1;
                 }
             }
@@ -62,7 +57,7 @@ internal static class DaemonHost
         }
         catch (Exception refused) when (refused is UnauthorizedAccessException or IOException)
         {
-            await Console.Error.WriteLineAsync($"samepage: cannot prepare {RunDirectory}: {refused.Message} Run the daemon as root, or set SAMEPAGE_RUN_DIR.");
+            await Console.Error.WriteLineAsync($"samepage: cannot prepare {Folder}: {refused.Message} Run the daemon as root, or set SAMEPAGE_RUN_DIR.");
             return refused is UnauthorizedAccessException ? 3 : 1;
         }
 
@@ -70,7 +65,7 @@ internal static class DaemonHost
         using ServiceManager? manager = ServiceManager.Find();
         await using WebApplication application = Build(rules, rulesPath, metricsPort);
         ILogger logger = application.Services.GetRequiredService<ILogger<ScannerService>>();
-        if (await Recovery.RunAsync(RunDirectory, RecoveryBound, logger, cancellation) is > 0 and int left)
+        if (await Recovery.RunAsync(Folder, RecoveryBound, logger, cancellation) is > 0 and int left)
             logger.LogError("{Count} processes of a daemon that died could not be given back: they stay merged, and right; see samepage recover --help", left);
         Guardian guardian = application.Services.GetRequiredService<Guardian>();
         ScannerService scanner = application.Services.GetRequiredService<ScannerService>();
@@ -102,25 +97,25 @@ internal static class DaemonHost
     {
         try
         {
-            if (!Directory.Exists(RunDirectory))
+            if (!Directory.Exists(Folder))
                 return 0;
             using FileStream? held = TryLock();
             if (held is null)
             {
-                await Console.Error.WriteLineAsync($"samepage: a daemon serves in {RunDirectory}, or another recovery is under way; nothing was done");
+                await Console.Error.WriteLineAsync($"samepage: a daemon serves in {Folder}, or another recovery is under way; nothing was done");
                 return 1;
             }
 
-            FuseMount.Clear(Api.RunDirectory.ControlPath(RunDirectory));
+            FuseMount.Clear(RunDirectory.ControlPath(Folder));
             using ILoggerFactory loggers = LoggerFactory.Create(Log);
-            int left = await Recovery.RunAsync(RunDirectory, bound, loggers.CreateLogger("samepage.recover"), cancellation);
+            int left = await Recovery.RunAsync(Folder, bound, loggers.CreateLogger("samepage.recover"), cancellation);
             if (left > 0)
                 await Console.Error.WriteLineAsync($"samepage: {left} processes are not given back; they stay merged, and right; try again");
             return left == 0 ? 0 : 1;
         }
         catch (UnauthorizedAccessException refused)
         {
-            await Console.Error.WriteLineAsync($"samepage: cannot use {RunDirectory}: {refused.Message} Run it as root.");
+            await Console.Error.WriteLineAsync($"samepage: cannot use {Folder}: {refused.Message} Run it as root.");
             return 3;
         }
     }
@@ -131,7 +126,7 @@ internal static class DaemonHost
         string path = "";
         try
         {
-            path = Api.RunDirectory.ControlPath(RunDirectory);
+            path = RunDirectory.ControlPath(Folder);
             FuseMount.Clear(path);
             Directory.CreateDirectory(path);
             session.Serve(path, new ControlTree(scanner));
@@ -148,7 +143,7 @@ internal static class DaemonHost
     {
         try
         {
-            return new FileStream(Path.Combine(RunDirectory, "lock"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1, FileOptions.None);
+            return new FileStream(Path.Combine(Folder, "lock"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1, FileOptions.None);
         }
         catch (IOException busy) when (busy.GetType() == typeof(IOException))
         {
