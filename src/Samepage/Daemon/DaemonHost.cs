@@ -99,13 +99,18 @@ internal static class DaemonHost
         {
             if (!Directory.Exists(Folder))
                 return 0;
-            using FileStream? held = TryLock();
-            if (held is null)
+            FileStream? mine;
+            for (long since = Stopwatch.GetTimestamp(); (mine = TryLock()) is null; await Task.Delay(20, cancellation))
             {
-                await Console.Error.WriteLineAsync($"samepage: a daemon serves in {Folder}, or another recovery is under way; nothing was done");
+                // Another recovery: what it gives back need not be given back again, and once it has ended so has ours.
+                bool served = await IsServedAsync(cancellation);
+                if (!served && Stopwatch.GetElapsedTime(since) < bound)
+                    continue;
+                await Console.Error.WriteLineAsync($"samepage: {(served ? $"a daemon serves in {Folder}" : $"another recovery in {Folder} has not ended in {bound.TotalSeconds} s")}; nothing was done");
                 return 1;
             }
 
+            using FileStream held = mine;
             FuseMount.Clear(RunDirectory.ControlPath(Folder));
             using ILoggerFactory loggers = LoggerFactory.Create(Log);
             int left = await Recovery.RunAsync(Folder, bound, loggers.CreateLogger("samepage.recover"), cancellation);
@@ -154,11 +159,15 @@ internal static class DaemonHost
     private static void Log(ILoggingBuilder logging)
     {
         logging.ClearProviders();
-        logging.AddSimpleConsole(options =>
-        {
-            options.SingleLine = true;
-            options.TimestampFormat = "HH:mm:ss.fff ";
-        });
+        // The journal has the time by itself, and is told how grave it is.
+        if (ServiceManager.HasJournal)
+            logging.AddSystemdConsole();
+        else
+            logging.AddSimpleConsole(options =>
+            {
+                options.SingleLine = true;
+                options.TimestampFormat = "HH:mm:ss.fff ";
+            });
         logging.AddFilter("Microsoft", LogLevel.Warning);
         logging.Services.Configure<Microsoft.Extensions.Logging.Console.ConsoleLoggerOptions>(options => options.LogToStandardErrorThreshold = LogLevel.Trace);
     }
