@@ -141,8 +141,8 @@ public sealed partial class ControlDirectoryTests(SharedDaemon shared) : OnOneDa
         Assert.Equal("ok", Write("run", "0"));
         int port = Outside.FreePort();
         var environment = new Dictionary<string, string> { ["SAMEPAGE_RUN_DIR"] = Daemon.RunFolder };
-        await using (LiveProgram scraped = LiveProgram.StartIn("/", environment, "dotnet", Repository.Program, "control", "--bind", "--",
-            exporter, "--collector.disable-defaults", "--collector.ksmd", $"--web.listen-address=127.0.0.1:{port}"))
+        await using (LiveProgram scraped = LiveProgram.StartIn("/", environment, Repository.Program[0], [.. Repository.Program[1..], "control", "--bind", "--",
+            exporter, "--collector.disable-defaults", "--collector.ksmd", $"--web.listen-address=127.0.0.1:{port}"]))
         {
             string metrics = await Outside.Get($"http://127.0.0.1:{port}/metrics", scraped);
             WireStatus status = await Daemon.Status();

@@ -41,8 +41,8 @@ public sealed class MetricsTests
         Assert.True(metrics["samepage_hold_seconds_sum"] >= held.Max(process => process.GetProperty("stall_ns_max").GetInt64()) / 1e9 * 0.999, page);
 
         // The exporter's names and types, as Debian's exporter has them on the same files.
-        await using LiveProgram exporting = LiveProgram.StartIn("/", new Dictionary<string, string> { ["SAMEPAGE_RUN_DIR"] = daemon.RunFolder }, "dotnet", Repository.Program, "control", "--bind", "--",
-            exporter, "--collector.disable-defaults", "--collector.ksmd", $"--web.listen-address=127.0.0.1:{exporterPort}");
+        await using LiveProgram exporting = LiveProgram.StartIn("/", new Dictionary<string, string> { ["SAMEPAGE_RUN_DIR"] = daemon.RunFolder }, Repository.Program[0], [.. Repository.Program[1..], "control", "--bind", "--",
+            exporter, "--collector.disable-defaults", "--collector.ksmd", $"--web.listen-address=127.0.0.1:{exporterPort}"]);
         string exported = await Outside.Get($"http://127.0.0.1:{exporterPort}/metrics", exporting);
         Assert.Equal(Types(exported), Types(page).Where(type => type.Contains("node_ksmd", StringComparison.Ordinal)));
         foreach ((string name, double value) in Parse(exported).Where(metric => metric.Key.StartsWith("node_ksmd", StringComparison.Ordinal)))
