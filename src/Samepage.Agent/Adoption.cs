@@ -71,7 +71,8 @@ public static class Adoption
                 FileDescriptor tracking = Userfaultfd.Take(thread!, (int)data.Word(AgentLayout.T)), merged = Userfaultfd.Take(thread!, (int)data.Word(AgentLayout.M));
                 pool = FramePool.Adopt(PidFd.Take(thread!, (int)data.Word(AgentLayout.PoolFd)), PidFd.Take(thread!, (int)data.Word(AgentLayout.GuardFd)));
                 session = new AgentSession(place.Pid, place.BaseAddress, executor, tracking, merged, executorSocket, wardenSocket);
-                Awake(place.Pid, executor, data.Thread(AgentLayout.WardenTid), session.Begin);
+                using (AgentThreads.KeepAwake(place.Pid, executor, data.Thread(AgentLayout.WardenTid)))
+                    session.Begin();
                 return AdoptionOutcome.Adopted;
             }
         }
@@ -88,37 +89,14 @@ public static class Adoption
     /// <returns>Its state.</returns>
     private static long AwaitOrphan(AgentData data)
     {
-        long state = 0;
-        Awake(data.Pid, data.Thread(AgentLayout.ExecutorTid), data.Thread(AgentLayout.WardenTid), () =>
+        long state;
+        using var threads = AgentThreads.KeepAwake(data.Pid, data.Thread(AgentLayout.ExecutorTid), data.Thread(AgentLayout.WardenTid));
+        for (long since = Stopwatch.GetTimestamp(); (state = (long)data.Word(AgentLayout.State)) != AgentLayout.StateOrphaned && Stopwatch.GetElapsedTime(since) < Bound; Thread.Sleep(1))
         {
-            long since = Stopwatch.GetTimestamp();
-            while ((state = (long)data.Word(AgentLayout.State)) != AgentLayout.StateOrphaned && Stopwatch.GetElapsedTime(since) < Bound)
-            {
-                if (state < 0 || (data.Word(AgentLayout.ExecutorTid) != 0 && data.Thread(AgentLayout.ExecutorTid) == 0))
-                    return;
-                Thread.Sleep(1);
-            }
-        });
-        return state;
-    }
+            if (state < 0 || (data.Word(AgentLayout.ExecutorTid) != 0 && data.Thread(AgentLayout.ExecutorTid) == 0))
+                break;
+        }
 
-    /// <summary>Does something for which the agent's threads must run, also in a process that is stopped by SIGSTOP.</summary>
-    private static void Awake(int pid, int executorThread, int wardenThread, Action action)
-    {
-        Tracee executor = new(pid, executorThread), warden = new(pid, wardenThread);
-        bool thawed = executorThread != 0 && wardenThread != 0 && ProcessStatus.TryRead($"/proc/{pid}/task/{executorThread}/status") is { State: 'T' } &&
-            AgentSession.Thaw(ref executor) && AgentSession.Thaw(ref warden);
-        try
-        {
-            action();
-        }
-        finally
-        {
-            if (thawed)
-            {
-                AgentSession.Freeze(ref executor);
-                AgentSession.Freeze(ref warden);
-            }
-        }
+        return state;
     }
 }

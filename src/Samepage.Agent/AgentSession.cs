@@ -119,15 +119,13 @@ public sealed class AgentSession : IDisposable
     {
         if (IsStuck || !_data.WriteOperations(operations))
             return false;
-        Tracee executor = new(Pid, ExecutorThread), warden = new(Pid, WardenThread);
-        bool thawed = suspended && Thaw(ref executor) && Thaw(ref warden);
+        using var threads = AgentThreads.KeepAwake(Pid, ExecutorThread, WardenThread, suspended);
         try
         {
             Ring(_executorSocket, AgentLayout.DoorbellRun | ((ulong)operations.Length << 32));
             for (int waited = 0; !AwaitAnswer(); waited++)
             {
-                if (thawed)
-                    KeepGoing(ref executor, ref warden);
+                threads.KeepGoing();
                 if (waited == AnswersBeforeLetGo)
                     letGo();
                 if (waited == AnswersBeforeStuck)
@@ -139,8 +137,8 @@ public sealed class AgentSession : IDisposable
                 if (ProcessStatus.TryRead($"/proc/{Pid}/task/{ExecutorThread}/status") is not { State: not 'Z' and not 'X' } status)
                     return false;
                 // Stopped in the middle of the batch: nobody may be let go before it has ended, so it is set going.
-                if (status.State == 'T' && !thawed)
-                    thawed = Thaw(ref executor) && Thaw(ref warden);
+                if (status.State == 'T')
+                    threads.Thaw();
             }
 
             return _data.ReadOperations(operations);
@@ -148,14 +146,6 @@ public sealed class AgentSession : IDisposable
         catch (SyscallException)
         {
             return false;
-        }
-        finally
-        {
-            if (thawed)
-            {
-                Freeze(ref executor);
-                Freeze(ref warden);
-            }
         }
     }
 
@@ -249,46 +239,34 @@ public sealed class AgentSession : IDisposable
     /// <returns>False when it is still there after a quarter of a second; it leaves all the same.</returns>
     public bool DismissWarden(bool suspended)
     {
-        Tracee executor = new(Pid, ExecutorThread), warden = new(Pid, WardenThread);
-        bool thawed = suspended && Thaw(ref executor) && Thaw(ref warden);
-        try
-        {
-            TryRing(_wardenSocket, AgentLayout.DoorbellLeave);
-            return AwaitEnd(WardenThread, thawed, ref executor, ref warden, DismissalBound);
-        }
-        finally
-        {
-            if (thawed)
-            {
-                Freeze(ref executor);
-                Freeze(ref warden);
-            }
-        }
+        using var threads = AgentThreads.KeepAwake(Pid, ExecutorThread, WardenThread, suspended);
+        TryRing(_wardenSocket, AgentLayout.DoorbellLeave);
+        return AwaitEnd(WardenThread, threads, DismissalBound);
     }
 
     /// <summary>Asks the agent's threads to leave, waits until they are gone, and removes their mapping.</summary>
     /// <returns>False when something of it is left in the process.</returns>
     public bool Leave()
     {
-        Tracee executor = new(Pid, ExecutorThread), warden = new(Pid, WardenThread);
-        bool thawed = ProcessStatus.TryRead($"/proc/{Pid}/task/{ExecutorThread}/status") is { State: 'T' };
-        if (thawed)
-            _ = Thaw(ref executor) && Thaw(ref warden);
+        using var threads = AgentThreads.KeepAwake(Pid, ExecutorThread, WardenThread);
         TryRing(_wardenSocket, AgentLayout.DoorbellLeave);
         TryRing(_executorSocket, AgentLayout.DoorbellLeave);
-        return AwaitEnd(ExecutorThread, thawed, ref executor, ref warden, LeaveBound) && AwaitEnd(WardenThread, thawed, ref executor, ref warden, LeaveBound) &&
-            Injector.Uproot(Pid, BaseAddress, _cookie);
+        return AwaitEnd(ExecutorThread, threads, LeaveBound) && AwaitEnd(WardenThread, threads, LeaveBound) && Injector.Uproot(Pid, BaseAddress, _cookie);
     }
 
-    private bool AwaitEnd(int threadId, bool thawed, ref Tracee executor, ref Tracee warden, TimeSpan bound)
+    private bool AwaitEnd(int threadId, AgentThreads threads, TimeSpan bound)
     {
         long since = Stopwatch.GetTimestamp();
         while (Directory.Exists($"/proc/{Pid}/task/{threadId}"))
         {
-            if (thawed)
-                KeepGoing(ref executor, ref warden);
+            threads.KeepGoing();
             if (IsFiltered)
-                KeepGoing(ref _executor, ref _warden); // and hears of their end, which is not complete before
+            {
+                // And hears of their end, which is not complete before.
+                AgentThreads.Restart(ref _executor);
+                AgentThreads.Restart(ref _warden);
+            }
+
             if (Stopwatch.GetElapsedTime(since) > bound)
                 return false;
             Thread.Sleep(0);
@@ -304,41 +282,6 @@ public sealed class AgentSession : IDisposable
         M.Dispose();
         _executorSocket.Dispose();
         _wardenSocket.Dispose();
-    }
-
-    /// <summary>Lets an agent thread of a stopped process run: it is seized out of the stop and continued; the parent's waitpid sees nothing.</summary>
-    internal static bool Thaw(ref Tracee thread)
-    {
-        if (thread.Seize() != Errno.None)
-            return false;
-        _ = thread.Interrupt();
-        long since = Stopwatch.GetTimestamp();
-        while (thread.Poll() == StopKind.Running)
-        {
-            if (Stopwatch.GetElapsedTime(since) > TimeSpan.FromSeconds(1))
-                return false;
-            Thread.SpinWait(20);
-        }
-
-        return thread.Continue() == Errno.None;
-    }
-
-    /// <summary>A thread that was seized out of a stop may come to a second one: it is set going again.</summary>
-    internal static void KeepGoing(ref Tracee executor, ref Tracee warden)
-    {
-        if (executor.Poll() is StopKind.Held or StopKind.Suspended)
-            _ = executor.Continue();
-        if (warden.Poll() is StopKind.Held or StopKind.Suspended)
-            _ = warden.Continue();
-    }
-
-    internal static void Freeze(ref Tracee thread)
-    {
-        _ = thread.Interrupt();
-        long since = Stopwatch.GetTimestamp();
-        while (thread.Poll() == StopKind.Running && Stopwatch.GetElapsedTime(since) < TimeSpan.FromSeconds(1))
-            Thread.SpinWait(20);
-        thread.Release();
     }
 
     private unsafe bool AwaitAnswer()

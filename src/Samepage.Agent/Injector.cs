@@ -1,5 +1,5 @@
 using System.Diagnostics;
-using System.Security.Cryptography;
+using System.Runtime.InteropServices;
 using Samepage.Agent.Tracing;
 using Samepage.Agent.X64;
 using Samepage.Linux;
@@ -33,7 +33,7 @@ internal static class Injector
     public static AgentSession Attach(int pid, FramePool pool, FileDescriptor? inheritedM, Action<AgentPlace> planted)
     {
         ulong baseAddress = 0;
-        ulong cookie = BitConverter.ToUInt64(RandomNumberGenerator.GetBytes(8));
+        ulong cookie = RandomWord();
         try
         {
             baseAddress = Plant(pid, pool, cookie, planted);
@@ -45,6 +45,13 @@ internal static class Injector
                 throw new AttachException($"{refused.Message}; its agent is left in it, and does nothing: run samepage recover when this daemon has ended", agentLeft: true);
             throw new AttachException(refused.Message, refused.Errno is Errno.EPERM or Errno.EACCES);
         }
+    }
+
+    /// <summary>From the kernel itself: the runtime's generator would load OpenSSL's library for it.</summary>
+    private static unsafe ulong RandomWord()
+    {
+        ulong word;
+        return LibC.getrandom(&word, sizeof(ulong), 0) == sizeof(ulong) ? word : throw new SyscallException("getrandom", "a word of 8 bytes", (Errno)Marshal.GetLastPInvokeError());
     }
 
     /// <summary>Waits until the agent has left after what stood in its way: what it runs on must not be unmapped before.</summary>

@@ -123,8 +123,9 @@ public sealed partial class ControlDirectoryTests(SharedDaemon shared) : OnOneDa
     public async Task AReaderWithoutPrivilegesReadsAndMayNotWrite()
     {
         File.SetUnixFileMode(Daemon.RunFolder, (UnixFileMode)0b111_101_101);
-        Assert.Equal("0 1", await ShellAs(65534, $"cat {Folder}/run; ls {Folder} | wc -l >&2", folder => $"{(folder.ExitCode)} {folder.Output.Trim()}"));
-        Assert.Contains("Permission denied", await ShellAs(65534, $"echo 0 > {Folder}/run", called => called.Errors), StringComparison.Ordinal);
+        Called read = await ShellAs(65534, $"cat {Folder}/run; ls {Folder} | wc -l >&2");
+        Assert.Equal((0, "1"), (read.ExitCode, read.Output.Trim()));
+        Assert.Contains("Permission denied", (await ShellAs(65534, $"echo 0 > {Folder}/run")).Errors, StringComparison.Ordinal);
         Assert.Equal("1\n", Read("run"));
     }
 
@@ -138,12 +139,12 @@ public sealed partial class ControlDirectoryTests(SharedDaemon shared) : OnOneDa
         await using var together = new Together(two);
         await Daemon.TakeInAndWait(two);
         Assert.Equal("ok", Write("run", "0"));
-        int port = FreePort();
+        int port = Outside.FreePort();
         var environment = new Dictionary<string, string> { ["SAMEPAGE_RUN_DIR"] = Daemon.RunFolder };
-        await using (LiveProgram scraped = LiveProgram.StartIn("/", environment, "dotnet", Repository.Program, "control", "--bind", "--",
-            exporter, "--collector.disable-defaults", "--collector.ksmd", $"--web.listen-address=127.0.0.1:{port}"))
+        await using (LiveProgram scraped = LiveProgram.StartIn("/", environment, Repository.Program[0], [.. Repository.Program[1..], "control", "--bind", "--",
+            exporter, "--collector.disable-defaults", "--collector.ksmd", $"--web.listen-address=127.0.0.1:{port}"]))
         {
-            string metrics = await Scrape(port, scraped);
+            string metrics = await Outside.Get($"http://127.0.0.1:{port}/metrics", scraped);
             WireStatus status = await Daemon.Status();
             Assert.Equal(
                 (status.PagesShared, status.PagesSharing, status.PagesUnshared, status.PagesVolatile, status.FullScans, status.Run),
@@ -195,49 +196,13 @@ public sealed partial class ControlDirectoryTests(SharedDaemon shared) : OnOneDa
         Directory.Delete(place);
     }
 
-    private static async Task<string> ShellAs(int user, string script, Func<Called, string> show)
-    {
-        var start = new System.Diagnostics.ProcessStartInfo("setpriv", [$"--reuid={user}", $"--regid={user}", "--clear-groups", "sh", "-c", script]) { RedirectStandardOutput = true, RedirectStandardError = true };
-        using System.Diagnostics.Process process = System.Diagnostics.Process.Start(start)!;
-        Task<string> output = process.StandardOutput.ReadToEndAsync(), errors = process.StandardError.ReadToEndAsync();
-        await process.WaitForExitAsync(new CancellationTokenSource(TimeSpan.FromSeconds(20)).Token);
-        return show(new Called(process.ExitCode, await output, await errors));
-    }
-
-    private static async Task<string> Scrape(int port, LiveProgram exporter)
-    {
-        using HttpClient http = new();
-        string metrics = "";
-        await Until.True(
-            async () =>
-            {
-                try
-                {
-                    metrics = await http.GetStringAsync(new Uri($"http://127.0.0.1:{port}/metrics"));
-                    return true;
-                }
-                catch (HttpRequestException)
-                {
-                    return false;
-                }
-            },
-            30,
-            () => Task.FromResult($"the exporter answers: {exporter.Errors}"));
-        return metrics;
-    }
+    private static Task<Called> ShellAs(int user, string script) => Outside.Run(20, "setpriv", $"--reuid={user}", $"--regid={user}", "--clear-groups", "sh", "-c", script);
 
     private static long Metric(string metrics, string name)
     {
         Match match = Regex.Match(metrics, $"^node_ksmd_{name} (.+)$", RegexOptions.Multiline);
         Assert.True(match.Success, $"no {name} in {metrics}");
         return (long)double.Parse(match.Groups[1].Value, CultureInfo.InvariantCulture);
-    }
-
-    private static int FreePort()
-    {
-        using Socket socket = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-        socket.Bind(new IPEndPoint(IPAddress.Loopback, 0));
-        return ((IPEndPoint)socket.LocalEndPoint!).Port;
     }
 
     /// <summary>The values that a daemon begins with.</summary>

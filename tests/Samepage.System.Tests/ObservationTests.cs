@@ -128,7 +128,7 @@ public sealed class ObservationTests(SharedDaemon shared) : OnOneDaemon(shared)
         await using LiveProgram program = await LiveProgram.Target("common", "1");
         await Daemon.TakeIn(program);
         var environment = new Dictionary<string, string> { ["SAMEPAGE_RUN_DIR"] = Daemon.RunFolder, ["TERM"] = "xterm-256color" };
-        await using LiveProgram terminal = LiveProgram.StartIn("/", environment, script, "-qec", $"stty rows 30 cols 140; exec dotnet {Repository.Program} top --interval 0.2", "/dev/null");
+        await using LiveProgram terminal = LiveProgram.StartIn("/", environment, script, "-qec", $"stty rows 30 cols 140; exec {string.Join(' ', Repository.Program)} top --interval 0.2", "/dev/null");
         string seen = "";
         while (!seen.Contains("common", StringComparison.Ordinal))
             seen += await terminal.NextLine(30);

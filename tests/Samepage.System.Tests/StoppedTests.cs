@@ -46,6 +46,28 @@ public sealed partial class StoppedTests(SharedDaemon shared) : OnOneDaemon(shar
             await program.Does("verify");
     }
 
+    /// <summary>All but the agent's empty mapping goes, for which a thread of the program's own would have to run; that goes once it runs.</summary>
+    [Fact]
+    public async Task AStoppedProcessIsGivenBackWithoutBeingSetGoing()
+    {
+        LiveProgram[] two = await LiveProgram.Targets(2, "common", "4");
+        await using var together = new Together(two);
+        int threads = ProcessView.Of(two[0].Pid).Threads;
+        await Daemon.TakeInAndWait(two);
+        await Daemon.Merged(two[0], 768);
+        await Stop(two[0]);
+        Called called = await Daemon.Cli("detach", $"{two[0].Pid}");
+        Assert.True(called.ExitCode == 1 && called.Errors.Contains("detach it again", StringComparison.Ordinal), $"{called}");
+        ProcessView left = ProcessView.Of(two[0].Pid);
+        Assert.Equal((threads, 0), (left.Threads, left.PssShmemBytes));
+        Assert.True(IsStopped(two[0]), left.Standing);
+        Go(two[0]);
+        await two[0].Does("verify");
+        await Daemon.GiveBack(two);
+        await two[0].Does("write");
+        await two[1].Does("verify");
+    }
+
     [Theory]
     [InlineData(true)]
     [InlineData(false)]

@@ -34,6 +34,9 @@ internal static unsafe partial class LibC
     public static partial nint write(int fd, void* buffer, nuint count);
 
     [LibraryImport("libc", SetLastError = true)]
+    public static partial nint getrandom(void* buffer, nuint length, uint flags);
+
+    [LibraryImport("libc", SetLastError = true)]
     public static partial nint pread(int fd, void* buffer, nuint count, long offset);
 
     [LibraryImport("libc", SetLastError = true)]

@@ -62,9 +62,12 @@ public interface IScanFigures
 /// <param name="MetadataBytes">Bytes of records and indexes held for tracked pages.</param>
 /// <param name="PoolBytes">Bytes of memory that the frame pools hold.</param>
 /// <param name="OverheadBytes">What no domain pays for: resident memory besides records, the guardian, frames that nobody uses any more and that are about to be freed.</param>
-/// <param name="ProcessorSeconds">Processor time that it has taken since it started.</param>
 /// <param name="ScanSeconds">Time that visits to processes have taken since it started.</param>
-public sealed record DaemonReport(int Pid, long RssBytes, long MetadataBytes, long PoolBytes, long OverheadBytes, double ProcessorSeconds, double ScanSeconds);
+public sealed record DaemonReport(int Pid, long RssBytes, long MetadataBytes, long PoolBytes, long OverheadBytes, double ScanSeconds)
+{
+    /// <summary>Processor time that it had taken since it started when it was asked: newer than the rest.</summary>
+    public double ProcessorSeconds { get; init; }
+}
 
 /// <summary>One trust domain.</summary>
 /// <param name="Name">Its name, such as <c>uid:1000</c>.</param>

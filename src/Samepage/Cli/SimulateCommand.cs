@@ -1,7 +1,6 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
-using System.Security.Cryptography;
 using Samepage.Demo;
 using Samepage.Simulation.Scenarios;
 
@@ -65,7 +64,7 @@ internal static class SimulateCommand
     }
 
     /// <summary>A seed that nobody chose, short enough to be typed again.</summary>
-    public static ulong RandomSeed() => (ulong)RandomNumberGenerator.GetInt32(int.MaxValue);
+    public static ulong RandomSeed() => (ulong)Random.Shared.Next();
 
     private static int Run(Scenario scenario, ulong seed, int? processes, bool json)
     {

@@ -39,7 +39,7 @@ internal sealed partial class Coordinator
         EngineFigures whole = control.Engine;
         return new StatusReport((int)run, whole.FullScans, whole.PagesScanned, whole.PagesShared, whole.PagesSharing, whole.PagesUnshared, whole.PagesVolatile, control.ZeroPages,
             (int)page, domains.Sum(domain => domain.ProfitBytes) - overhead, control.GeneralProfitBytes, controlDirectory,
-            new DaemonReport(Environment.ProcessId, rss, metadata, held * page, overhead, Environment.CpuUsage.TotalTime.TotalSeconds, VisitTime.TotalSeconds), [.. domains], processes);
+            new DaemonReport(Environment.ProcessId, rss, metadata, held * page, overhead, VisitTime.TotalSeconds), [.. domains], processes);
     }
 
     /// <summary>Describes everybody. What the frames of a domain cost is borne by the pages that use them, what records cost by the pages that have one; each bears

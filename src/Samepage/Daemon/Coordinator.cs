@@ -319,7 +319,7 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
             pidfd!.Dispose();
             if (refused is not AttachException { AgentLeft: true })
                 records.Remove(pid);
-            throw refused as AttachException ?? new AttachException($"its agent cannot be written down under {DaemonHost.RunDirectory}: {refused.Message}");
+            throw refused as AttachException ?? new AttachException($"its agent cannot be written down under {RunDirectory.Current}: {refused.Message}");
         }
 
         Enter(participant, new LiveSpace(new SpaceId(_nextSpace++), pid, pidfd!, domain, pool, session, pagemap, Waiting));

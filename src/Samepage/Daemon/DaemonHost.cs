@@ -20,13 +20,8 @@ internal readonly record struct DaemonPorts(int? Metrics, int? Web);
 internal static class DaemonHost
 {
     private const int MaxPids = 4096;
+    private static readonly string Folder = RunDirectory.Current, SocketPath = RunDirectory.SocketPath(Folder);
     private static readonly TimeSpan RecoveryBound = TimeSpan.FromSeconds(30), LockBound = TimeSpan.FromSeconds(60), LockPatience = TimeSpan.FromSeconds(2);
-
-    /// <summary>Where state and socket lie: <c>SAMEPAGE_RUN_DIR</c>, by default <c>/run/samepage</c>.</summary>
-    public static string RunDirectory => Environment.GetEnvironmentVariable("SAMEPAGE_RUN_DIR") is { Length: > 0 } given ? given : "/run/samepage";
-
-    /// <summary>The API's socket.</summary>
-    public static string SocketPath => Path.Combine(RunDirectory, "samepage.sock");
 
     /// <summary>Serves until SIGTERM or SIGINT; then gives everybody back.</summary>
     /// <returns>0 when everybody was given back; 1 when the daemon could not serve; 3 when it is not permitted to.</returns>
@@ -41,7 +36,7 @@ internal static class DaemonHost
         try
         {
             // Everybody may pass, to the control files; the socket and the agents' records are root's alone.
-            Directory.CreateDirectory(RunDirectory, (UnixFileMode)0b111_101_101);
+            Directory.CreateDirectory(Folder, (UnixFileMode)0b111_101_101);
             bool told = false;
             for (long since = Stopwatch.GetTimestamp(); (held = TryLock()) is null; await Task.Delay(20, cancellation))
             {
@@ -54,12 +49,12 @@ internal static class DaemonHost
                 if (!told && Stopwatch.GetElapsedTime(since) > LockPatience)
                 {
                     told = true;
-                    await Console.Error.WriteLineAsync($"samepage: waiting for another samepage process, which recovers what a daemon that died had left in {RunDirectory}");
+                    await Console.Error.WriteLineAsync($"samepage: waiting for another samepage process, which recovers what a daemon that died had left in {Folder}");
                 }
 
                 if (Stopwatch.GetElapsedTime(since) > LockBound)
                 {
-                    await Console.Error.WriteLineAsync($"samepage: {RunDirectory} is in use by another samepage process, which recovers what a daemon that died had left; try again later");
+                    await Console.Error.WriteLineAsync($"samepage: {Folder} is in use by another samepage process, which recovers what a daemon that died had left; try again later");
                     return 1;
                 }
             }
@@ -68,7 +63,7 @@ internal static class DaemonHost
         }
         catch (Exception refused) when (refused is UnauthorizedAccessException or IOException)
         {
-            await Console.Error.WriteLineAsync($"samepage: cannot prepare {RunDirectory}: {refused.Message} Run the daemon as root, or set SAMEPAGE_RUN_DIR.");
+            await Console.Error.WriteLineAsync($"samepage: cannot prepare {Folder}: {refused.Message} Run the daemon as root, or set SAMEPAGE_RUN_DIR.");
             return refused is UnauthorizedAccessException ? 3 : 1;
         }
 
@@ -76,7 +71,7 @@ internal static class DaemonHost
         using ServiceManager? manager = ServiceManager.Find();
         await using WebApplication application = Build(rules, rulesPath, ports);
         ILogger logger = application.Services.GetRequiredService<ILogger<ScannerService>>();
-        if (await Recovery.RunAsync(RunDirectory, RecoveryBound, logger, cancellation) is > 0 and int left)
+        if (await Recovery.RunAsync(Folder, RecoveryBound, logger, cancellation) is > 0 and int left)
             logger.LogError("{Count} processes of a daemon that died could not be given back: they stay merged, and right; see samepage recover --help", left);
         Guardian guardian = application.Services.GetRequiredService<Guardian>();
         ScannerService scanner = application.Services.GetRequiredService<ScannerService>();
@@ -109,25 +104,30 @@ internal static class DaemonHost
     {
         try
         {
-            if (!Directory.Exists(RunDirectory))
+            if (!Directory.Exists(Folder))
                 return 0;
-            using FileStream? held = TryLock();
-            if (held is null)
+            FileStream? mine;
+            for (long since = Stopwatch.GetTimestamp(); (mine = TryLock()) is null; await Task.Delay(20, cancellation))
             {
-                await Console.Error.WriteLineAsync($"samepage: a daemon serves in {RunDirectory}, or another recovery is under way; nothing was done");
+                // Another recovery: what it gives back need not be given back again, and once it has ended so has ours.
+                bool served = await IsServedAsync(cancellation);
+                if (!served && Stopwatch.GetElapsedTime(since) < bound)
+                    continue;
+                await Console.Error.WriteLineAsync($"samepage: {(served ? $"a daemon serves in {Folder}" : $"another recovery in {Folder} has not ended in {bound.TotalSeconds} s")}; nothing was done");
                 return 1;
             }
 
-            FuseMount.Clear(Api.RunDirectory.ControlPath(RunDirectory));
+            using FileStream held = mine;
+            FuseMount.Clear(RunDirectory.ControlPath(Folder));
             using ILoggerFactory loggers = LoggerFactory.Create(Log);
-            int left = await Recovery.RunAsync(RunDirectory, bound, loggers.CreateLogger("samepage.recover"), cancellation);
+            int left = await Recovery.RunAsync(Folder, bound, loggers.CreateLogger("samepage.recover"), cancellation);
             if (left > 0)
                 await Console.Error.WriteLineAsync($"samepage: {left} processes are not given back; they stay merged, and right; try again");
             return left == 0 ? 0 : 1;
         }
         catch (UnauthorizedAccessException refused)
         {
-            await Console.Error.WriteLineAsync($"samepage: cannot use {RunDirectory}: {refused.Message} Run it as root.");
+            await Console.Error.WriteLineAsync($"samepage: cannot use {Folder}: {refused.Message} Run it as root.");
             return 3;
         }
     }
@@ -138,7 +138,7 @@ internal static class DaemonHost
         string path = "";
         try
         {
-            path = Api.RunDirectory.ControlPath(RunDirectory);
+            path = RunDirectory.ControlPath(Folder);
             FuseMount.Clear(path);
             Directory.CreateDirectory(path);
             session.Serve(path, new ControlTree(scanner));
@@ -157,7 +157,7 @@ internal static class DaemonHost
         {
             // Nobody else may open it: flock(2) wants no more than that.
             const UnixFileMode Ours = UnixFileMode.UserRead | UnixFileMode.UserWrite;
-            FileStream held = new(Path.Combine(RunDirectory, "lock"), new FileStreamOptions { Mode = FileMode.OpenOrCreate, Access = FileAccess.ReadWrite, Share = FileShare.None, BufferSize = 1, UnixCreateMode = Ours });
+            FileStream held = new(Path.Combine(Folder, "lock"), new FileStreamOptions { Mode = FileMode.OpenOrCreate, Access = FileAccess.ReadWrite, Share = FileShare.None, BufferSize = 1, UnixCreateMode = Ours });
             File.SetUnixFileMode(held.SafeFileHandle, Ours);
             return held;
         }
@@ -170,11 +170,15 @@ internal static class DaemonHost
     private static void Log(ILoggingBuilder logging)
     {
         logging.ClearProviders();
-        logging.AddSimpleConsole(options =>
-        {
-            options.SingleLine = true;
-            options.TimestampFormat = "HH:mm:ss.fff ";
-        });
+        // The journal has the time by itself, and is told how grave it is.
+        if (ServiceManager.HasJournal)
+            logging.AddSystemdConsole();
+        else
+            logging.AddSimpleConsole(options =>
+            {
+                options.SingleLine = true;
+                options.TimestampFormat = "HH:mm:ss.fff ";
+            });
         logging.AddFilter("Microsoft", LogLevel.Warning);
         // A line for each connection that is one too many would let anybody fill the log.
         logging.AddFilter("Microsoft.AspNetCore.Server.Kestrel.Connections", LogLevel.Error);

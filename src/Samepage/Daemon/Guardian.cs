@@ -2,6 +2,7 @@ using System.ComponentModel;
 using System.Diagnostics;
 using System.Globalization;
 using Samepage.Agent;
+using Samepage.Api;
 using Samepage.Linux;
 
 namespace Samepage.Daemon;
@@ -25,7 +26,7 @@ internal sealed class Guardian : IDisposable
         {
             using GuardianProgram file = new();
             ProcessStartInfo start = new(file.Path, GuardianProgram.Arguments(command)) { RedirectStandardInput = true, WorkingDirectory = "/" };
-            start.Environment[Api.RunDirectory.Variable] = Path.GetFullPath(DaemonHost.RunDirectory);
+            start.Environment[RunDirectory.Variable] = Path.GetFullPath(RunDirectory.Current);
             _process = Process.Start(start)!;
             ResidentBytes = Resident(_process.Id);
         }

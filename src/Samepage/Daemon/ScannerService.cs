@@ -37,7 +37,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
 
     /// <summary>The latest figures, and the processor time up to now; null before the thread runs.</summary>
     public StatusReport? Status => _published?.Status is { } status
-        ? status with { Daemon = status.Daemon with { ProcessorSeconds = Environment.CpuUsage.TotalTime.TotalSeconds } }
+        ? status with { Daemon = status.Daemon with { ProcessorSeconds = ProcessorTime.TotalSeconds } }
         : null;
 
     /// <summary>Where the control files are served; empty while they are not.</summary>
@@ -52,6 +52,8 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
 
     /// <summary>The clock of the history, which never goes back: time since the machine was started.</summary>
     public static TimeSpan Now => Stopwatch.GetElapsedTime(0);
+
+    private static TimeSpan ProcessorTime => Environment.CpuUsage.TotalTime;
 
     private TimeSpan Sleep => TimeSpan.FromMilliseconds(_control!.SleepMilliseconds);
 
@@ -117,7 +119,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
         try
         {
             Scheduling.BeNice(5);
-            using Coordinator coordinator = new(logger, new AgentRecords(DaemonHost.RunDirectory)) { CompanionBytes = guardian.ResidentBytes, Waiting = waiting };
+            using Coordinator coordinator = new(logger, new AgentRecords(RunDirectory.Current)) { CompanionBytes = guardian.ResidentBytes, Waiting = waiting };
             _control = new ScanControl(coordinator.Engine, Defaults, coordinator.UnmergeAll);
             _throttle.Use(rules);
             coordinator.Use(rules.Domains);
@@ -158,7 +160,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     private void Pass(Coordinator coordinator, ScanControl control)
     {
         long start = Stopwatch.GetTimestamp();
-        TimeSpan processor = Environment.CpuUsage.TotalTime;
+        TimeSpan processor = ProcessorTime;
         long left = control.PagesToScan;
         foreach (int pid in coordinator.Pids())
         {
@@ -184,7 +186,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
 
         _discovery!.LookNowAndThen();
         if (coordinator.EndPass())
-            control.PassEnded(Stopwatch.GetElapsedTime(start), Environment.CpuUsage.TotalTime - processor);
+            control.PassEnded(Stopwatch.GetElapsedTime(start), ProcessorTime - processor);
         Publish(coordinator);
         _keptAt = Stopwatch.GetTimestamp();
         Pause(coordinator, _ => coordinator.IsBusy || Sleep > IdlePause || !Scans ? Sleep : IdlePause);

@@ -14,6 +14,10 @@ internal sealed class ServiceManager : IDisposable
 
     private ServiceManager(UnixDomainSocketEndPoint where) => _where = where;
 
+    /// <summary>What we write to standard error goes to its journal, systemd.exec(5).</summary>
+    public static bool HasJournal => Environment.GetEnvironmentVariable("JOURNAL_STREAM") is { } stream &&
+        new FileInfo("/proc/self/fd/2").LinkTarget == $"socket:[{stream[(stream.IndexOf(':', StringComparison.Ordinal) + 1)..]}]";
+
     /// <summary>The manager that has started this process; null when none has that wants to be told.</summary>
     public static ServiceManager? Find()
     {

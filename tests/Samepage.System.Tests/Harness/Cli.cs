@@ -16,10 +16,9 @@ internal static class Cli
     /// <param name="user">A user id to run as, without any privilege; null: as we are.</param>
     public static Task<Called> RunAs(int? user, string runFolder, IEnumerable<string> arguments, int seconds = 120)
     {
-        string dotnet = Environment.ProcessPath is { } path && Path.GetFileName(path) == "dotnet" ? path : "dotnet";
         string[] command = user is { } id
-            ? ["setpriv", $"--reuid={id}", $"--regid={id}", "--clear-groups", dotnet, Repository.Program, .. arguments]
-            : [dotnet, Repository.Program, .. arguments];
+            ? ["setpriv", $"--reuid={id}", $"--regid={id}", "--clear-groups", .. Repository.Program, .. arguments]
+            : [.. Repository.Program, .. arguments];
         var start = new ProcessStartInfo(command[0], command[1..]);
         start.Environment["SAMEPAGE_RUN_DIR"] = runFolder;
         start.Environment["DOTNET_CLI_HOME"] = runFolder;

@@ -56,7 +56,7 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
         runFolder ??= Directory.CreateTempSubdirectory("samepage-test-").FullName;
         environment = new Dictionary<string, string>(environment ?? []) { ["SAMEPAGE_RUN_DIR"] = runFolder };
         string[] command =
-            [.. launcher ?? [], "dotnet", Repository.Program, "daemon", .. rules is null ? (string[])["--no-rules"] : ["--config", rules], .. arguments ?? []];
+            [.. launcher ?? [], .. Repository.Program, "daemon", .. rules is null ? (string[])["--no-rules"] : ["--config", rules], .. arguments ?? []];
         LiveProgram process = LiveProgram.StartIn("/", environment, command[0], command[1..]);
         await process.Ready(60);
         return new DaemonUnderTest(runFolder, process, keep);

@@ -1,4 +1,6 @@
 using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
 
 namespace Samepage.SystemTests.Harness;
 
@@ -27,6 +29,39 @@ internal static class Outside
         }
 
         return new Called(process.ExitCode, await output, await errors);
+    }
+
+    /// <summary>A port of the loopback addresses that nobody listens on.</summary>
+    public static int FreePort()
+    {
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        return ((IPEndPoint)listener.LocalEndpoint).Port;
+    }
+
+    /// <summary>What somebody who may only be starting answers over HTTP.</summary>
+    /// <param name="address">Where; on this machine.</param>
+    /// <param name="server">Who is to answer: its errors are shown if it does not.</param>
+    public static async Task<string> Get(string address, LiveProgram? server = null)
+    {
+        using HttpClient http = new();
+        string answer = "";
+        await Until.True(
+            async () =>
+            {
+                try
+                {
+                    answer = await http.GetStringAsync(new Uri(address));
+                    return true;
+                }
+                catch (HttpRequestException)
+                {
+                    return false;
+                }
+            },
+            30,
+            () => Task.FromResult($"an answer at {address}: {server?.Errors}"));
+        return answer;
     }
 
     /// <summary>Runs one that must end well.</summary>

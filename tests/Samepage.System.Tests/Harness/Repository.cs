@@ -9,8 +9,10 @@ internal static class Repository
 
     public static string Root { get; } = FindRoot();
 
-    /// <summary>The program under test, as <c>dotnet</c> runs it.</summary>
-    public static string Program { get; } = Path.Combine(Root, "artifacts", "bin", "Samepage", "release", "samepage.dll");
+    /// <summary>The program under test, and what comes before its arguments: what was built, or what <c>SAMEPAGE_PROGRAM</c> names, such as the package's.</summary>
+    public static string[] Program { get; } = Environment.GetEnvironmentVariable("SAMEPAGE_PROGRAM") is { Length: > 0 } named
+        ? [named]
+        : [Environment.ProcessPath is { } path && Path.GetFileName(path) == "dotnet" ? path : "dotnet", Path.Combine(Root, "artifacts", "bin", "Samepage", "release", "samepage.dll")];
 
     /// <returns>Path of a compiled target.</returns>
     public static string Target(string name) => Path.Combine(Compiled.Value, name);

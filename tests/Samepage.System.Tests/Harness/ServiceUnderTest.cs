@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Net;
-using System.Net.Sockets;
 using System.Security.Cryptography;
 
 namespace Samepage.SystemTests.Harness;
@@ -69,7 +68,7 @@ internal sealed class ServiceUnderTest : IAsyncDisposable
     public static async Task<ServiceUnderTest> Start(string kind)
     {
         string folder = Directory.CreateTempSubdirectory("samepage-service-").FullName;
-        int port = FreePort();
+        int port = Outside.FreePort();
         LiveProgram server;
         if (kind == "node")
         {
@@ -162,12 +161,5 @@ internal sealed class ServiceUnderTest : IAsyncDisposable
         {
             return false;
         }
-    }
-
-    private static int FreePort()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 }
