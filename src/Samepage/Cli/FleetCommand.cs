@@ -62,7 +62,7 @@ internal static class FleetCommand
             long began = Stopwatch.GetTimestamp();
             using FleetQueries queries = new(files, (long)memoryGib << 30, folder);
             long kept = oneOf > 0 ? oneOf : queries.OneOfSuited;
-            queries.Sample(kept);
+            queries.Sample(kept, cancellation);
             List<Answer> answers = [];
             foreach (string name in FleetQueries.Names)
             {
