@@ -70,7 +70,7 @@ public sealed class FleetQueries : IDisposable
             Execute($"CREATE TYPE {column}_names AS ENUM (SELECT {column} FROM files GROUP BY {column} ORDER BY {column})", cancellation);
         string names = string.Join(", ", NameColumns.Select(column => $"CAST({column} AS {column}_names) AS {column}"));
         long parts = Math.Min(PartsMax, (long)BitOperations.RoundUpToPowerOf2((ulong)(Rows / oneOf / RowsOfAPart) + 1));
-        string folder = Path.Combine(_temporaryFolder, "parts");
+        string folder = Path.Combine(Directory.CreateDirectory(_temporaryFolder).FullName, "parts");
         Execute($"""
             COPY (SELECT {names}, digest, zero, reach, (digest >> 40) & {parts - 1} AS part FROM files WHERE reach AND (zero OR digest % {oneOf} = 0))
             TO {Quote(folder)} (FORMAT parquet, COMPRESSION snappy, PARTITION_BY (part))
