@@ -75,7 +75,13 @@ public sealed class FleetQueries : IDisposable
             COPY (SELECT {names}, digest, zero, reach, (digest >> 40) & {parts - 1} AS part FROM files WHERE reach AND (zero OR digest % {oneOf} = 0))
             TO {Quote(folder)} (FORMAT parquet, COMPRESSION snappy, PARTITION_BY (part))
             """, cancellation);
-        _parts = [.. Directory.GetDirectories(folder).Select(part => $"(SELECT {names}, digest, zero, reach FROM read_parquet({Quote(part + "/*.parquet")}, hive_partitioning = false))")];
+        if (!Directory.Exists(folder) || Directory.GetDirectories(folder) is not { Length: > 0 } written)
+        {
+            _parts = ["files"]; // Merging reaches none of the pages: there is nothing to group.
+            return;
+        }
+
+        _parts = [.. written.Select(part => $"(SELECT {names}, digest, zero, reach FROM read_parquet({Quote(part + "/*.parquet")}, hive_partitioning = false))")];
     }
 
     /// <summary>Runs a statement.</summary>

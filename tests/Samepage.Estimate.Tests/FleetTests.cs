@@ -47,6 +47,15 @@ public sealed class FleetTests : IDisposable
     }
 
     [Fact]
+    public void WhereMergingReachesNothingThereIsNoAnswerAndNoError()
+    {
+        Write("a", new ListedSource(1, "uid:1").With(Counted.Fresh(300), flags: PageFlags.Huge));
+        using FleetQueries queries = new([.. Directory.GetFiles(_folder, "*.parquet")], 1L << 30, _folder) { RowsOfAPart = 100 };
+        queries.Sample(1);
+        Assert.All(FleetQueries.Names, name => Assert.Empty(queries.Ask(name).Rows));
+    }
+
+    [Fact]
     public void ASampleOfTheContentsIsScaledUp()
     {
         ulong[] common = [.. Counted.Fresh(20_000)];
