@@ -7,7 +7,8 @@ using Samepage.FleetBench;
 //   dotnet run -c Release --project benchmarks/fleet -- FOLDER HOSTS PAGES
 //
 // PAGES is of all hosts together. Of a host's pages 5 % are zeros, 45 % are of one of eight images (each image has as many contents as a host has pages of it,
-// so hosts of one image have them in common), 10 % are copies of contents of the host's own, and the rest are the host's alone.
+// so hosts of one image have them in common), 10 % are copies of contents of the host's own, and the rest are the host's alone. So of N pages
+// of a host 0.148 N would be saved: 0.05 N zeros, and 0.1 N copies less the two contents of each thousand pages (one in a domain).
 if (args.Length != 3 || !int.TryParse(args[1], CultureInfo.InvariantCulture, out int hosts) || !long.TryParse(args[2], CultureInfo.InvariantCulture, out long pages) || hosts < 1 || pages < hosts)
 {
     Console.Error.WriteLine("usage: FOLDER HOSTS PAGES");

@@ -41,6 +41,9 @@ public sealed record EstimateReport
     /// <summary>One for each sample: the curve of what would be saved.</summary>
     public required IReadOnlyList<SamplePoint> Samples { get; init; }
 
+    /// <summary>What clones of all of it would share; null where that was not asked.</summary>
+    public required ClonesEstimate? Clones { get; init; }
+
     /// <summary>What it took.</summary>
     public required Effort Effort { get; init; }
 }
@@ -112,6 +115,15 @@ public sealed record ContentEstimate(string Digest, long Copies, int Processes, 
 /// <param name="SavedPages">Pages that merging would have saved then.</param>
 /// <param name="StablePages">Of them, those whose content had not changed since the first.</param>
 public sealed record SamplePoint(double Seconds, long SavedPages, long StablePages);
+
+/// <summary>What clones would share, if each process and file stood there so many times, all of one in its trust domain.</summary>
+/// <param name="Count">Of each so many.</param>
+/// <param name="Pages">Pages that merging reaches in all of them.</param>
+/// <param name="SavedPages">Pages saved at the moment of cloning, when all are the same.</param>
+/// <param name="StablePages">Pages saved when each clone has written, with contents of its own, what the process wrote between the first and the last sample; with one sample, as many as at first.</param>
+/// <param name="ProfitBytes">What is saved at first, less records and agents of all clones and the daemon; may be negative.</param>
+/// <param name="StableProfitBytes">The same of what is saved later.</param>
+public sealed record ClonesEstimate(int Count, long Pages, long SavedPages, long StablePages, long ProfitBytes, long StableProfitBytes);
 
 /// <summary>What the estimate itself took.</summary>
 /// <param name="Seconds">From beginning to end of reading, of all samples.</param>

@@ -162,6 +162,39 @@ public sealed class FiguresTests
     }
 
     [Fact]
+    public void ClonesShareEverythingAtFirstAndLaterWhatWasNotWritten()
+    {
+        // Of 100 contents, twenty pages are copies within it and ten are zeros; thirty of the contents and four zeros are written between the two readings.
+        ulong[] own = [.. Counted.Fresh(100)];
+        int listed = 0;
+        ListedSource guest = new ListedSource(0, "uid:1") { BeforeListing = Write }.With(own).With(own[80..]).With(Counted.Same(0, 10));
+        EstimateReport report = Counted.Of(new CensusOptions { Clones = 10, Samples = 2, Interval = TimeSpan.Zero, Cost = Counted.Costs }, guest);
+        Assert.Equal(new ClonesEstimate(10, 1300, 1300 - 130 + 26, 9 * 96 + 26, 1196 * 4096L - 10 * 2860 - 100_000, 890 * 4096L - 10 * 2860 - 100_000), report.Clones);
+        Assert.Equal((130, 96, 26, 6), (report.Totals.Figures.Tracked, report.Totals.Figures.Unchanged, report.Totals.Figures.Stable, report.Totals.Figures.StableZero));
+
+        void Write(ListedSource source)
+        {
+            if (listed++ == 0)
+                return;
+            for (int i = 0; i < 30; i++)
+                source.Area(0)[i] += 1UL << 50;
+            for (int i = 0; i < 4; i++)
+                source.Area(2)[i] = (7UL << 50) + (ulong)i;
+        }
+    }
+
+    [Fact]
+    public void WhatIsSaidOfClonesIsWhatSoManyOfThemAreCountedTo()
+    {
+        ulong[] own = [.. Counted.Fresh(60)];
+        ListedSource Guest(int pid) => new ListedSource(pid, "uid:1").With(own).With(own[..7]).With(Counted.Same(0, 5));
+        EstimateReport three = Counted.Of(Guest(1), Guest(2), Guest(3)), one = Counted.Of(new CensusOptions { Clones = 3, Cost = Counted.Costs }, Guest(1));
+        Assert.Equal((three.Totals.SavedPages, three.Totals.Figures.Tracked, three.Totals.ProfitBytes), (one.Clones!.SavedPages, one.Clones.Pages, one.Clones.ProfitBytes));
+        Assert.Equal(one.Clones.SavedPages, one.Clones.StablePages);
+        Assert.Null(three.Clones);
+    }
+
+    [Fact]
     public void InterruptedItSaysSoAndCountsWhatItHas()
     {
         using CancellationTokenSource cancelled = new();

@@ -28,6 +28,33 @@ public sealed class FleetTests : IDisposable
         Assert.NotEmpty(queries.Ask("images").Rows);
     }
 
+    [Theory]
+    [InlineData(1)]
+    [InlineData(3)]
+    public void PartByPartTheAnswersAreTheSame(int oneOf)
+    {
+        ulong[] common = [.. Counted.Fresh(6000)];
+        Write("a", new ListedSource(1, "uid:1").With(common).With(common.Take(400)).With(Counted.Same(0, 9)), new ListedSource(2, "uid:2").With(common));
+        Write("b", new ListedSource(1, "uid:1").With(common.Skip(2000)).With(Counted.Fresh(2000)));
+        Write("c", new ListedSource(3, "uid:1").With(Counted.Same(0, 7)));
+        string[] files = Directory.GetFiles(_folder, "*.parquet");
+        using FleetQueries whole = new(files, 1L << 30, _folder), parts = new(files, 1L << 30, _folder) { RowsOfAPart = 500 };
+        whole.Sample(oneOf);
+        parts.Sample(oneOf);
+        Assert.InRange(Directory.GetDirectories(Path.Combine(_folder, "parts")).Length, 8, 256);
+        Assert.All(FleetQueries.Names, name => Assert.Equal(whole.Ask(name).Rows, parts.Ask(name).Rows));
+        Assert.Contains(parts.Ask("hosts").Rows, row => row.SequenceEqual(["c", "0", "7", "7"]));
+    }
+
+    [Fact]
+    public void WhereMergingReachesNothingThereIsNoAnswerAndNoError()
+    {
+        Write("a", new ListedSource(1, "uid:1").With(Counted.Fresh(300), flags: PageFlags.Huge));
+        using FleetQueries queries = new([.. Directory.GetFiles(_folder, "*.parquet")], 1L << 30, _folder) { RowsOfAPart = 100 };
+        queries.Sample(1);
+        Assert.All(FleetQueries.Names, name => Assert.Empty(queries.Ask(name).Rows));
+    }
+
     [Fact]
     public void ASampleOfTheContentsIsScaledUp()
     {

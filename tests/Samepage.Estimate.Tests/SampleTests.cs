@@ -45,6 +45,38 @@ public sealed class SampleTests
         Assert.InRange(report.Effort.RecordBytes, 16, 4000 * 16 / 2);
     }
 
+    [Fact]
+    public void OverSeveralReadingsTheSameContentsAreKept()
+    {
+        // A quarter of what two have in common, and half of the zeros, are written by one of them before the second reading.
+        ulong[] common = [.. Counted.Fresh(16_000)];
+        EstimateReport full = Count(1), sampled = Count(8);
+        Assert.Equal([16_400L, 12_200L], full.Samples.Select(point => point.SavedPages));
+        Assert.Equal([16_400L, 12_200L], full.Samples.Select(point => point.StablePages));
+        Assert.Equal((200, 200), (sampled.Totals.Figures.Zero, sampled.Totals.Figures.StableZero));
+        Assert.Equal(sampled.Totals.SavedPages, sampled.Totals.StablePages);
+        Assert.All(full.Samples.Zip(sampled.Samples), pair => Assert.InRange(pair.Second.StablePages, pair.First.StablePages * 0.9, pair.First.StablePages * 1.1));
+        Assert.InRange(sampled.Totals.Figures.Unchanged, full.Totals.Figures.Unchanged * 0.9, full.Totals.Figures.Unchanged * 1.1);
+
+        EstimateReport Count(int oneOf)
+        {
+            int listed = 0;
+            ListedSource writer = new ListedSource(2, "uid:1")
+            {
+                BeforeListing = source =>
+                {
+                    if (listed++ == 0)
+                        return;
+                    for (int i = 0; i < 4000; i++)
+                        source.Area(0)[i] += 1UL << 50;
+                    for (int i = 0; i < 200; i++)
+                        source.Area(1)[i] = (7UL << 50) + (ulong)i;
+                },
+            }.With(common).With(Counted.Same(0, 400));
+            return Counted.Of(new CensusOptions { Samples = 2, Interval = TimeSpan.Zero, OneOf = oneOf, Cost = Counted.Costs }, new ListedSource(1, "uid:1").With(common), writer);
+        }
+    }
+
     private static ListedSource[] Workload(string name, int round)
     {
         // Contents of its own: the same in every run, so that a run holds as often as any other.

@@ -89,7 +89,7 @@ public sealed class EstimateTests
     [InlineData(2, "estimate")]
     [InlineData(2, "estimate", "--all", "--sample", "64")]
     [InlineData(2, "estimate", "--all", "--samples", "0")]
-    [InlineData(2, "estimate", "--all", "--samples", "2", "--sample", "1/2")]
+    [InlineData(2, "estimate", "--all", "--clones", "1")]
     [InlineData(1, "estimate", "--name", "no-program-of-that-name")]
     [InlineData(1, "estimate", "2")] // a kernel thread
     public async Task WhatMakesNoSenseOrIsNotThereIsSaid(int exitCode, params string[] arguments)

@@ -12,6 +12,9 @@ public sealed record CensusOptions
     /// <summary>One content of so many is kept, by its digest; 1 for all.</summary>
     public int OneOf { get; init; } = 1;
 
+    /// <summary>Tell also what so many clones of everything would share; 1 for no clones.</summary>
+    public int Clones { get; init; } = 1;
+
     /// <summary>Threads that read.</summary>
     public int Threads { get; init; } = Environment.ProcessorCount;
 

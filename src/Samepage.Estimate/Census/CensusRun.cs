@@ -70,7 +70,7 @@ public sealed class CensusRun : IDisposable
             count = new ContentCount(_sources, _domains, _ledger, ZeroDigest) { OnContent = saving.Add };
             count.Count(_table);
             PageFigures sum = Sum(_ledger.Cells.Select(cell => cell.Figures));
-            _points.Add(new SamplePoint(at.TotalSeconds, sum.Zero + saving.All.Pages, _options.OneOf == 1 ? sum.Stable : 0));
+            _points.Add(new SamplePoint(at.TotalSeconds, sum.Zero + saving.All.Pages, saving.StableOf(sum)));
         }
 
         MergePreview preview = new(_sources, _domains, ZeroDigest);

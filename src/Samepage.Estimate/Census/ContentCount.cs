@@ -83,7 +83,11 @@ internal sealed class ContentCount
 
             cell.Zero++;
             cell.SavedShare++;
-            cell.Stable += copy.Has(PageFlags.Changed) ? 0 : 1;
+            if (copy.Has(PageFlags.Changed))
+                continue;
+            cell.Stable++;
+            cell.StableZero++;
+            cell.Unchanged++;
         }
     }
 
@@ -152,6 +156,7 @@ internal sealed class ContentCount
             cell.SavedShare += share;
             if (copy.Has(PageFlags.Changed))
                 continue;
+            cell.Unchanged++;
             cell.Stable += stableBefore ? 1 : 0;
             stableBefore = true;
         }

@@ -1,3 +1,5 @@
+using Samepage.Estimate.Figures;
+
 namespace Samepage.Estimate.Census;
 
 /// <summary>Pages that would be saved, but for zeros, with what is known of them.</summary>
@@ -24,6 +26,16 @@ internal sealed class SampledSaving(int domains, int oneOf, Dictionary<(ulong Di
 
     /// <summary>One domain.</summary>
     public Saving this[int domain] => Of(_byDomain[domain], heavy.Where(entry => entry.Key.Domain == domain).Select(entry => entry.Value));
+
+    /// <summary>Of all that would be saved, what kept its content over the samples.</summary>
+    /// <param name="figures">The sums over everything, scaled up or not.</param>
+    /// <remarks>Pages of zeros are known one by one. With a sample the others are as stable as the copies that were kept: contents that did not change were kept in every
+    /// reading, being chosen by their digest. Contents that were counted in full are taken to be as stable as these.</remarks>
+    public long StableOf(PageFigures figures)
+    {
+        long copies = figures.Internal + figures.InDomain;
+        return oneOf == 1 || copies == 0 ? figures.Stable : figures.StableZero + (long)((double)All.Pages * (figures.Stable - figures.StableZero) / copies);
+    }
 
     /// <summary>Enters a content that was kept; the domains of one follow each other.</summary>
     public void Add(ulong digest, int domain, long copies)

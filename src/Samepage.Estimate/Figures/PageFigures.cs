@@ -54,6 +54,12 @@ public sealed record PageFigures
     /// <summary>Of what would be saved, pages whose content was the same in the first and in the last sample; with one sample, all of it.</summary>
     public long Stable { get; set; }
 
+    /// <summary>Of the stable pages, those of zeros.</summary>
+    public long StableZero { get; set; }
+
+    /// <summary>Of the pages that merging reaches, those whose content was the same in the first and in the last sample, saved or not; with one sample, all of them.</summary>
+    public long Unchanged { get; set; }
+
     /// <summary>Pages saved as they are shared out: each of n copies in a domain is credited with (n − 1)/n, a page of zeros with 1.</summary>
     public double SavedShare { get; set; }
 
@@ -82,6 +88,8 @@ public sealed record PageFigures
         ZeroOutOfReach += other.ZeroOutOfReach;
         DuplicatesOutOfReach += other.DuplicatesOutOfReach;
         Stable += other.Stable;
+        StableZero += other.StableZero;
+        Unchanged += other.Unchanged;
         SavedShare += other.SavedShare;
     }
 }

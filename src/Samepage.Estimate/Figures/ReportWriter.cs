@@ -17,7 +17,7 @@ internal sealed class ReportWriter(PageSource[] sources, string[] domainNames, i
         long beyond = processes.Sum(process => process.BeyondLimitPages);
         Saving saved = saving.All;
         long savedPages = Math.Max(0, all.Zero + saved.Pages - beyond);
-        Totals totals = new(all, savedPages, Math.Max(0, all.Zero + saved.Low - beyond), Math.Max(0, all.Zero + saved.High - beyond), options.OneOf == 1 ? all.Stable : savedPages,
+        Totals totals = new(all, savedPages, Math.Max(0, all.Zero + saved.Low - beyond), Math.Max(0, all.Zero + saved.High - beyond), saving.StableOf(all),
             count.FramesShared * options.OneOf, savedPages * PageBytes - costs.RecordBytes - costs.AgentBytes - costs.DaemonBytes);
         return new EstimateReport
         {
@@ -33,6 +33,7 @@ internal sealed class ReportWriter(PageSource[] sources, string[] domainNames, i
             Pairs = PairsOf(count.Pairs),
             Contents = [.. count.Frequent.All.Select(Describe)],
             Samples = points,
+            Clones = options.Clones > 1 ? ClonesOf(all, processes) : null,
             Effort = effort,
         };
     }
@@ -46,7 +47,8 @@ internal sealed class ReportWriter(PageSource[] sources, string[] domainNames, i
         Unique = figures.Unique * options.OneOf,
         WithOthers = figures.WithOthers * options.OneOf,
         DuplicatesOutOfReach = figures.DuplicatesOutOfReach * options.OneOf,
-        Stable = figures.Zero + (figures.Stable - figures.Zero) * options.OneOf,
+        Stable = figures.StableZero + (figures.Stable - figures.StableZero) * options.OneOf,
+        Unchanged = figures.StableZero + (figures.Unchanged - figures.StableZero) * options.OneOf,
         SavedShare = figures.Zero + (figures.SavedShare - figures.Zero) * options.OneOf,
     };
 
@@ -71,6 +73,15 @@ internal sealed class ReportWriter(PageSource[] sources, string[] domainNames, i
     {
         int served = processes.Count(process => process.Pid != 0 && process.Obstacle.Length == 0);
         return new Costs((long)(all.Tracked * options.Cost.RecordBytesOfAPage), served * options.Cost.AgentBytes, options.Cost.DaemonBytes, mappingLimit);
+    }
+
+    /// <summary>n clones hold each page n times: all but one of them are saved, and what one has in itself besides.</summary>
+    private ClonesEstimate ClonesOf(PageFigures one, SourceEstimate[] processes)
+    {
+        long more = options.Clones - 1, saved = more * one.Tracked + one.Saved, later = more * one.Unchanged + one.Stable;
+        Costs each = CostsOf(processes, one, 0);
+        long costs = options.Clones * (each.RecordBytes + each.AgentBytes) + each.DaemonBytes;
+        return new ClonesEstimate(options.Clones, options.Clones * one.Tracked, saved, later, saved * PageBytes - costs, later * PageBytes - costs);
     }
 
     private PairEstimate[] PairsOf(PairCounts pairs) =>

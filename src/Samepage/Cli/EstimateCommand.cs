@@ -14,7 +14,7 @@ namespace Samepage.Cli;
 /// <summary><c>samepage estimate</c>: what merging would save, before anything is touched.</summary>
 internal static class EstimateCommand
 {
-    private const int SamplesMax = 1000, OneOfMax = 1 << 20;
+    private const int SamplesMax = 1000, OneOfMax = 1 << 20, ClonesMax = 100_000;
     private const double IntervalMax = 86_400;
 
     private const string More = """
@@ -34,14 +34,20 @@ internal static class EstimateCommand
 
         --samples reads everything several times and tells what stayed the same from the first to
         the last. --sample 1/N keeps one content of N, for machines with terabytes: figures are
-        estimates then, and the total has a 95 % interval. Ctrl-C ends the reading and shows what
-        is known so far.
+        estimates then, and the total has a 95 % interval. Both go together: the same contents are
+        kept in every reading. Ctrl-C ends the reading and shows what is known so far.
+
+        --clones N tells besides what N clones of each process and file would share: all of it when
+        they begin, and with --samples what of that would be left when each has written, with contents
+        of its own, the pages that were written between the first reading and the last.
 
         Examples:
           samepage estimate 4711 4712
           samepage estimate --all --html report.html
           samepage estimate --name 'php-fpm*' --samples 6 --interval 10
           samepage estimate --image guest1.elf --image guest2.elf
+          samepage estimate --image guest.elf --clones 10
+          samepage estimate 4711 --clones 10 --samples 6 --interval 10
           samepage estimate --user www-data --json | jq .totals.profit_bytes
         """;
 
@@ -56,6 +62,7 @@ internal static class EstimateCommand
         Option<int> samples = Number("--samples", "N", 1, SamplesMax, 1, "Read everything so many times.");
         Option<double> interval = new("--interval") { Description = "Seconds between two readings.", HelpName = "S", DefaultValueFactory = _ => 10, CustomParser = ParseInterval };
         Option<int> sample = new("--sample") { Description = "Keep one content of N, by its digest.", HelpName = "1/N", DefaultValueFactory = _ => 1, CustomParser = ParseSample };
+        Option<int> clones = Number("--clones", "N", 2, ClonesMax, 1, "Tell also what N clones of each would share.");
         Option<int> threads = Number("--threads", "N", 1, 1024, Environment.ProcessorCount, "Threads that read.");
         Option<string?> html = new("--html") { Description = "Write a report to look at: one self-contained page.", HelpName = "FILE" };
         Option<string?> parquet = new("--parquet") { Description = "Write fingerprints of all pages for 'samepage fleet'; wants --fleet-key.", HelpName = "FILE" };
@@ -64,7 +71,7 @@ internal static class EstimateCommand
         Option<bool> json = Arguments.Json();
         DocumentedCommand command = new("estimate", "Tell what merging would save, before anything is touched.", More)
         {
-            pids, all, user, cgroup, name, image, samples, interval, sample, threads, html, parquet, fleetKey, host, json,
+            pids, all, user, cgroup, name, image, samples, interval, sample, clones, threads, html, parquet, fleetKey, host, json,
         };
         command.SetAction((parsed, cancellation) => RunAsync(
             new EstimateSelection(parsed.GetValue(pids) ?? [], parsed.GetValue(all), parsed.GetValue(user), parsed.GetValue(cgroup), parsed.GetValue(name), parsed.GetValue(image) ?? []),
@@ -73,6 +80,7 @@ internal static class EstimateCommand
                 Samples = parsed.GetValue(samples),
                 Interval = TimeSpan.FromSeconds(parsed.GetValue(interval)),
                 OneOf = parsed.GetValue(sample),
+                Clones = parsed.GetValue(clones),
                 Threads = parsed.GetValue(threads),
                 Preview = Environment.IsPrivilegedProcess,
                 Cost = new CostModel(AgentCost.RecordBytesOfAPage, AgentCost.ResidentBytes, AgentCost.DaemonBytes),
@@ -85,8 +93,6 @@ internal static class EstimateCommand
     {
         if (selection.IsEmpty)
             throw new CommandException(ExitCode.BadUse, "nothing was named to look at", "give process ids, --all, --user, --cgroup, --name or --image; see: samepage estimate --help");
-        if (options is { Samples: > 1, OneOf: > 1 })
-            throw new CommandException(ExitCode.BadUse, "--samples and --sample do not go together: what a sample leaves out cannot be followed", "give one of them");
         List<(string What, string Why)> refused = [];
         List<PageSource> sources = selection.Find(refused);
         if (sources.Count == 0)

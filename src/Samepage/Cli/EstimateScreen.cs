@@ -14,6 +14,7 @@ internal static class EstimateScreen
         if (report.Partial)
             Console.WriteLine("PARTIAL: interrupted; what follows is of the pages that were read until then.\n");
         PrintTotals(report);
+        PrintClones(report);
         PrintDomains(report);
         PrintProcesses(report);
         PrintKinds(report);
@@ -57,6 +58,24 @@ internal static class EstimateScreen
         Console.WriteLine();
         if (report.FramesHidden)
             Console.WriteLine("Frame numbers are root's to see: how many frames lie behind the pages that are shared already is not known.\n");
+    }
+
+    private static void PrintClones(EstimateReport report)
+    {
+        if (report.Clones is not { } clones)
+            return;
+        Table table = new($"{Quantity.Count(clones.Count)} clones of each", ">pages", ">bytes");
+        Add(table, "hold together, of what merging reaches", clones.Pages);
+        Add(table, "merging would save, at the moment of cloning", clones.SavedPages);
+        table.Add("  less what it costs", "", Quantity.Bytes(clones.ProfitBytes));
+        if (report.Samples.Count > 1)
+        {
+            Add(table, "  when each has written what was written over the samples", clones.StablePages);
+            table.Add("  less what it costs", "", Quantity.Bytes(clones.StableProfitBytes));
+        }
+
+        table.Write();
+        Console.WriteLine();
     }
 
     private static void PrintDomains(EstimateReport report)

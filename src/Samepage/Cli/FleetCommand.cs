@@ -15,10 +15,12 @@ internal static class FleetCommand
         Reads files of fingerprints that 'samepage estimate --parquet' wrote on the hosts of a fleet,
         all with the same key, and answers what merging would save on each host, which programs hold
         the same memory everywhere, which workloads have contents in common, and which hosts to put
-        together. The statements are those of docs/fleet.sql, and run on Spark and Trino too.
+        together. The statements are those of docs/fleet.sql, plain SQL that Spark and Trino should
+        take as well.
 
         Of large fleets one content of N is looked at, so that about fifty million pages are; --sample
-        sets it, 1/1 looks at all. What does not fit into --memory goes to a temporary folder.
+        sets it, 1/1 looks at all. More than 16 million fingerprints are put into parts in a temporary
+        folder under TMPDIR first: some 8 bytes for each that is looked at.
 
         Examples:
           samepage fleet hosts/*.parquet
@@ -62,7 +64,7 @@ internal static class FleetCommand
             long began = Stopwatch.GetTimestamp();
             using FleetQueries queries = new(files, (long)memoryGib << 30, folder);
             long kept = oneOf > 0 ? oneOf : queries.OneOfSuited;
-            queries.Sample(kept);
+            queries.Sample(kept, cancellation);
             List<Answer> answers = [];
             foreach (string name in FleetQueries.Names)
             {
@@ -83,7 +85,7 @@ internal static class FleetCommand
         }
         catch (DbException refused)
         {
-            throw new CommandException(ExitCode.Failed, $"the files cannot be asked: {refused.Message}", "give files that 'samepage estimate --parquet' wrote, or more --memory");
+            throw new CommandException(ExitCode.Failed, $"the files cannot be asked: {refused.Message}", "give files that 'samepage estimate --parquet' wrote, or more --memory, or room under TMPDIR");
         }
         finally
         {
