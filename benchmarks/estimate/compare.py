@@ -10,9 +10,10 @@ import json, os, shutil, signal, subprocess, sys, tempfile, time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SAMEPAGE = [os.path.join(ROOT, "samepage")]
-WAIT_SECONDS = 180
+WAIT_SECONDS = 150
 HUGE = "/sys/kernel/mm/transparent_hugepage/enabled"
 REST_SECONDS = 30  # node gives memory back by itself for some seconds after it was busy
+GUESTS_REST_SECONDS = 8
 AGENT_BYTES = 128 * 1024  # of each process that was taken in: AgentCost
 
 PYTHON = """
@@ -125,7 +126,7 @@ def measure(name):
         if "huge pages" in name:
             open(HUGE, "w").write(name.split()[-1])
         WORKLOADS[name](programs)
-        time.sleep(REST_SECONDS)
+        time.sleep(GUESTS_REST_SECONDS if "guests" in name else REST_SECONDS)
         pids = [process.pid for process in programs.started]
         words = [str(pid) for pid in pids]
         estimate = samepage(folder, "estimate", "--json", *words)
@@ -152,6 +153,7 @@ def measure(name):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-print("| workload | processes | Pss before, MiB | zeros | within | between | estimate, MiB | saved, MiB | estimate / saved |\n|---|---|---|---|---|---|---|---|---|", flush=True)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("compare: ended by SIGTERM"))  # so that what was started is ended, and huge pages are put back
+print("| workload | processes | Pss before, MiB | zeros | within | between | estimate, MiB | saved, MiB | estimate / saved | settled in |\n|---|---|---|---|---|---|---|---|---|---|", flush=True)
 for workload in sys.argv[1:] or WORKLOADS:
     measure(workload)

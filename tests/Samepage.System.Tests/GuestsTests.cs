@@ -32,10 +32,13 @@ public sealed class GuestsTests
             {
                 foreach (GuestUnderTest guest in two)
                     await daemon.Merged(guest.Machine, Floor, 60);
-                long[] rounds = [await two[0].Check(), await two[1].Check()];
+                long[] rounds = [await two[0].Rounds(), await two[1].Rounds()];
                 await two[round % 2].Write();
                 for (int i = 0; i < two.Length; i++)
-                    await Until.True(async () => await two[i].Check() > rounds[i] + 1, 60, "it checks its memory while it is merged");
+                {
+                    await Until.True(async () => await two[i].Rounds() > rounds[i] + 1, 60, "it looks at its memory while it is merged");
+                    await two[i].Check();
+                }
 
                 await daemon.GiveBack(two[0].Machine);
                 before[0].IsGone(memoryGrewBack: false);

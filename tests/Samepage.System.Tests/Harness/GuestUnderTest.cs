@@ -50,17 +50,22 @@ internal sealed class GuestUnderTest : IAsyncDisposable
 
     /// <summary>All of its memory is right, and was whenever it looked.</summary>
     /// <returns>How often it has looked by itself.</returns>
-    public async Task<long> Check()
-    {
-        string answer = await Machine.Ask("check");
-        Assert.True(answer.StartsWith("ok ", StringComparison.Ordinal), $"{Machine.Name} ({Machine.Pid}) on check: {answer}: {Machine.Errors}");
-        return long.Parse(answer.AsSpan(3), CultureInfo.InvariantCulture);
-    }
+    public Task<long> Check() => Ask("check");
+
+    /// <summary>How often it has looked by itself at what is common.</summary>
+    public Task<long> Rounds() => Ask("rounds");
 
     /// <summary>It writes to its memory: what is there already over half of what is common, something new into what is its own.</summary>
     public Task Write() => Machine.Does("write");
 
     public ValueTask DisposeAsync() => Machine.DisposeAsync();
+
+    private async Task<long> Ask(string command)
+    {
+        string answer = await Machine.Ask(command);
+        Assert.True(answer.StartsWith("ok ", StringComparison.Ordinal), $"{Machine.Name} ({Machine.Pid}) on {command}: {answer}: {Machine.Errors}");
+        return long.Parse(answer.AsSpan(3), CultureInfo.InvariantCulture);
+    }
 
     /// <summary>KVM where the processor offers it; /dev/kvm alone is no sign of that inside of a virtual machine.</summary>
     private static string Accelerator => File.Exists("/dev/kvm") && File.ReadLines("/proc/cpuinfo").Any(line =>
