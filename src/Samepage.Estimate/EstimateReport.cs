@@ -86,7 +86,7 @@ public sealed record DomainEstimate(string Name, int Processes, PageFigures Figu
 /// <param name="MappingsNeeded">Mappings that merging would add, at the most.</param>
 /// <param name="BeyondLimitPages">Pages of runs for which <c>vm.max_map_count</c> has no room.</param>
 /// <param name="LeftOut">Memory of its own that merging does not reach, and why.</param>
-/// <param name="Picture">Its pages by rising address, a letter for each stretch: z zeros, m merged, u unique, h in huge pages, s shared already, o out of reach. Empty with a sample.</param>
+/// <param name="Picture">Its pages by rising address, a letter for each stretch: z zeros, m merged, u unique, h in huge pages that are left whole, s shared already, o out of reach. Empty with a sample.</param>
 public sealed record SourceEstimate(
     int Pid, string Name, string Domain, string Obstacle, bool Gone, PageFigures Figures, long ProfitBytes, long Mappings, long MappingsNeeded, long BeyondLimitPages,
     IReadOnlyList<LeftOut> LeftOut, string Picture);

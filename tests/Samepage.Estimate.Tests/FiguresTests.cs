@@ -70,6 +70,19 @@ public sealed class FiguresTests
     }
 
     [Fact]
+    public void HugePagesThatMergingSplitsCountAsAnyPageDoes()
+    {
+        ulong[] common = [.. Counted.Fresh(10)];
+        EstimateReport report = Counted.Of(
+            new ListedSource(1, "uid:1").With(common, flags: PageFlags.Huge | PageFlags.Reach).With(Counted.Same(0, 3), flags: PageFlags.Huge | PageFlags.Reach),
+            new ListedSource(2, "uid:1").With(common));
+        PageFigures all = report.Totals.Figures;
+        Assert.Equal((13, 3, 10, 10, 0), (all.Saved, all.Zero, all.InDomain, all.Unique, all.DuplicatesOutOfReach));
+        Assert.Equal((0, 13), (all.Huge, all.HugeReached));
+        Assert.Equal("mmmmmmmmmmzzz", report.Processes[0].Picture);
+    }
+
+    [Fact]
     public void PagesOnOneFrameAreSharedAlreadyAndTheFrameCountsOnce()
     {
         EstimateReport report = Counted.Of(

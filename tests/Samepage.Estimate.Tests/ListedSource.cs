@@ -38,7 +38,12 @@ internal sealed class ListedSource(int pid, string domain, string obstacle = "")
         IsGone = EndsMeanwhile;
         foreach (var area in _areas)
         {
-            ledger.Enter(Index, area.Kind, new PageFigures { Resident = area.Contents.Length, Huge = area.Flags == PageFlags.Huge ? area.Contents.Length : 0 });
+            ledger.Enter(Index, area.Kind, new PageFigures
+            {
+                Resident = area.Contents.Length,
+                Huge = area.Flags == PageFlags.Huge ? area.Contents.Length : 0,
+                HugeReached = area.Flags == (PageFlags.Huge | PageFlags.Reach) ? area.Contents.Length : 0,
+            });
             for (int done = 0; done < area.Contents.Length;)
             {
                 Batch batch = new(this);

@@ -59,6 +59,25 @@ public sealed class EstimateTests
         await program.Does("verify");
     }
 
+    /// <summary>The daemon splits huge pages where their program asked for merging, and there only.</summary>
+    [Fact]
+    public async Task HugePagesOfWhoAskedForMergingAreReachedAndOthersAreNot()
+    {
+        Needs.Root();
+        Assert.SkipWhen(File.ReadAllText("/sys/kernel/mm/transparent_hugepage/enabled").Contains("[never]", StringComparison.Ordinal), "this machine gives no huge pages");
+        foreach ((string advice, long common) in ((string, long)[])[("guest", 8 * 256 * 3 / 4), ("huge", 0)])
+        {
+            LiveProgram[] two = await LiveProgram.Targets(2, "common", "8", advice);
+            await using var together = new Together(two);
+            using JsonDocument report = await Estimate([.. two.Select(program => $"{program.Pid}")]);
+            JsonElement all = report.RootElement.GetProperty("totals").GetProperty("figures");
+            Assert.True(Of(all, advice == "guest" ? "huge_reached" : "huge") >= 2 * 2 * 512, $"{advice}: {all}");
+            Assert.Equal(0, Of(all, advice == "guest" ? "huge" : "huge_reached"));
+            // The C library's own memory is in no huge page, and common to both as well.
+            Assert.InRange(Of(all, "in_domain"), common, common + 30);
+        }
+    }
+
     [Fact]
     public async Task WithoutRootItReadsOnesOwnAndSaysWhatCannotBeTold()
     {

@@ -123,9 +123,9 @@ internal readonly record struct RunFigures(long Runs, long MergedPages, long Map
 /// <summary>The letters of a picture of pages, each cell by what most of its pages are.</summary>
 internal static class PageMap
 {
-    /// <summary>z zeros, m merged with others, u unique, h in a huge page, s shared already, o out of reach.</summary>
+    /// <summary>z zeros, m merged with others, u unique, h in a huge page that is left whole, s shared already, o out of reach.</summary>
     public const string Letters = "zmuhso";
 
     public static int ClassOf(PageFlags flags, bool zero, bool merged) =>
-        (flags & PageFlags.Frame) != 0 ? 4 : (flags & PageFlags.Huge) != 0 ? 3 : (flags & PageFlags.Reach) == 0 ? 5 : zero ? 0 : merged ? 1 : 2;
+        (flags & PageFlags.Frame) != 0 ? 4 : (flags & PageFlags.Reach) == 0 ? ((flags & PageFlags.Huge) != 0 ? 3 : 5) : zero ? 0 : merged ? 1 : 2;
 }

@@ -8,7 +8,7 @@ internal enum PageFlags : byte
 {
     None = 0,
 
-    /// <summary>Merging can reach it: its area is eligible, its process can be served, it is nobody else's and not held in a huge page.</summary>
+    /// <summary>Merging can reach it: its area is eligible, its process can be served, it is nobody else's, and in no huge page that is left whole.</summary>
     Reach = 1,
 
     /// <summary>It is held in a huge page.</summary>

@@ -21,8 +21,11 @@ public sealed record PageFigures
     /// <summary>Pages that are swapped out; not read.</summary>
     public long SwappedOut { get; set; }
 
-    /// <summary>Pages held in huge pages: read, and not reached by merging, which leaves huge pages whole.</summary>
+    /// <summary>Pages held in huge pages that merging leaves whole: read, and not reached.</summary>
     public long Huge { get; set; }
+
+    /// <summary>Pages held in huge pages of memory whose program asked for merging: reached, and counted below as any page is. Where something merges, the huge page is split.</summary>
+    public long HugeReached { get; set; }
 
     /// <summary>Pages that were there and could not be read.</summary>
     public long Unread { get; set; }
@@ -78,6 +81,7 @@ public sealed record PageFigures
         ZeroAlready += other.ZeroAlready;
         SwappedOut += other.SwappedOut;
         Huge += other.Huge;
+        HugeReached += other.HugeReached;
         Unread += other.Unread;
         Zero += other.Zero;
         Internal += other.Internal;

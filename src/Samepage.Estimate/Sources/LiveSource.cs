@@ -88,14 +88,17 @@ public sealed class LiveSource : PageSource
 
                 left += pages;
                 bool huge = (region.Categories & Pagemap.InHugePage) != 0;
-                found.Huge += huge ? pages : 0;
+                // As the daemon has it: huge pages are split where the program asked for merging, and left whole elsewhere.
+                bool reached = reach && (!huge || (traits & AreaTraits.Advised) != 0);
+                found.Huge += huge && !reached ? pages : 0;
+                found.HugeReached += huge && reached ? pages : 0;
                 if (barred is not null)
                 {
                     found.Unread += pages;
                     continue;
                 }
 
-                PageFlags flags = huge ? PageFlags.Huge : reach ? PageFlags.Reach : PageFlags.None;
+                PageFlags flags = (huge ? PageFlags.Huge : PageFlags.None) | (reached ? PageFlags.Reach : PageFlags.None);
                 Piece rest = new(region.Start / PageBytes, (int)pages, kind, flags);
                 while (rest.Count > 0)
                 {

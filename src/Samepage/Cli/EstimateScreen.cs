@@ -45,7 +45,8 @@ internal static class EstimateScreen
         Add(table, "  copies within a domain", all.InDomain);
         Add(table, "  copies across domains: what isolation costs", all.AcrossDomains);
         Add(table, "  unique", all.Unique);
-        Add(table, "  held in huge pages", all.Huge);
+        Add(table, "  in huge pages, left whole", all.Huge);
+        Add(table, "  in huge pages, split where they merge", all.HugeReached);
         Add(table, "  out of reach: zeros", all.ZeroOutOfReach);
         Add(table, "  out of reach: copies", all.DuplicatesOutOfReach);
         Add(table, "  could not be read", all.Unread);
