@@ -49,7 +49,7 @@ public sealed class ObservationTests
         Assert.Equal([6, 6], view.Savings);
 
         // Another daemon counts from nothing: no rate is made of the two.
-        view.Look(Status(0, 0, Process(3, "b", merged: 5, profit: 9, breaks: 0)) with { Daemon = new DaemonReport(78, 0, 0, 0, 0, 0, 0) }, 1);
+        view.Look(Status(0, 0, Process(3, "b", merged: 5, profit: 9, breaks: 0)) with { Daemon = new DaemonReport(78, 0, 0, 0, 0, 0) }, 1);
         Assert.Equal((0.0, 0.0), (view.PagesPerSecond, view.Rows(TopOrder.Saved)[0].BreaksPerSecond));
 
         int[] Order(TopOrder order) => [.. view.Rows(order).Select(row => row.Process.Pid)];
@@ -59,5 +59,5 @@ public sealed class ObservationTests
         new(pid, name, "uid:0", "merging", "", true, 100, merged, 0, 0, 0, 0, breaks, profit, 0, 0);
 
     private static StatusReport Status(long scanned, double processor, params ProcessReport[] processes) =>
-        new(1, 0, scanned, 0, 0, 0, 0, 0, 4096, processes.Sum(process => process.ProfitBytes), 0, "", new DaemonReport(77, 0, 0, 0, 0, processor, 0), [], processes);
+        new(1, 0, scanned, 0, 0, 0, 0, 0, 4096, processes.Sum(process => process.ProfitBytes), 0, "", new DaemonReport(77, 0, 0, 0, 0, 0) { ProcessorSeconds = processor }, [], processes);
 }

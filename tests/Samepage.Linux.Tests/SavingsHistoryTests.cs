@@ -50,5 +50,5 @@ public sealed class SavingsHistoryTests
 
     private void Note(double seconds, long sharing) => _history.Note(
         TimeSpan.FromSeconds(seconds),
-        new StatusReport(1, 0, 0, 0, PagesSharing: sharing, 0, 0, ZeroPages: 1, PageSize: 4096, ProfitBytes: sharing, 0, "", new DaemonReport(0, 0, 0, 0, 0, 0, 0), [], []));
+        new StatusReport(1, 0, 0, 0, PagesSharing: sharing, 0, 0, ZeroPages: 1, PageSize: 4096, ProfitBytes: sharing, 0, "", new DaemonReport(0, 0, 0, 0, 0, 0), [], []));
 }
