@@ -141,7 +141,7 @@ public interface IMachine
     void Read(SpaceId space, PageRun range, Span<byte> content, Span<PageFact> facts);
 
     /// <summary>Writes frames that nobody maps.</summary>
-    /// <returns>False when there is no memory.</returns>
+    /// <returns>False when there is no memory, or no room for more frames: nothing is merged into these then.</returns>
     bool TryWriteFrames(DomainId domain, FrameId first, ReadOnlySpan<byte> content);
 
     /// <summary>Reads what is in a frame.</summary>

@@ -11,6 +11,8 @@ public sealed partial class ScanEngine
     private void CarryOut()
     {
         WriteBuffered();
+        if (_unwritten.Count > 0)
+            DropUnwritten();
         do
         {
             Space[] spaces = [.. _plans.Spaces().Select(number => _spaces[number])];
@@ -20,6 +22,20 @@ public sealed partial class ScanEngine
         while (_plans.Count > 0);
 
         _unwritten.Clear();
+    }
+
+    /// <summary>H2: nobody may map a frame that could not be written, whatever it reads as: it may be a hole, or not be kept in its place. The pages try again later.</summary>
+    private void DropUnwritten()
+    {
+        foreach (int number in _plans.Spaces())
+        {
+            Space space = _spaces[number];
+            foreach (Plans.Entry entry in _plans.Drop(number, entry => entry.Kind == PlanKind.Merge && _unwritten.Contains((space.Domain.Id, entry.Frame))))
+            {
+                Settle(space, entry, PageOutcome.Deferred);
+                space.Domain.Frames.EndPromise(entry.Frame);
+            }
+        }
     }
 
     /// <summary>Carries out what is planned for some spaces.</summary>
@@ -127,8 +143,6 @@ public sealed partial class ScanEngine
     /// once more, with bytes compared. What differs even then is left alone until it is written.</summary>
     private uint AfterDiffering(Space space, Plans.Entry entry)
     {
-        if (_unwritten.Contains((space.Domain.Id, entry.Frame)))
-            return PageState.Retry;
         if (_suspects.Count == SuspectsMax)
             _suspects.Clear();
         _suspects.Add(_records.Digest(entry.Record));

@@ -284,7 +284,7 @@ public sealed partial class ScanEngine
 
     private void WriteBuffered()
     {
-        // Frames that could not be written hold zeros: no page compares equal to them. Nobody else is to try; their pages try again later (H2).
+        // Nobody is to find frames that could not be written, nor to map them: see DropUnwritten.
         if (_buffered > 0 && !_machine.TryWriteFrames(_bufferedDomain, _firstBuffered, _frameContent.AsSpan(0, _buffered * _machine.PageSize)))
         {
             for (uint i = 0; i < _buffered; i++)

@@ -19,6 +19,23 @@ public sealed class DefectTests
         Assert.Equal(1, scanned.Counts(other).Unique);
     }
 
+    /// <summary>A frame that could not be written reads as zeros, and so do these pages; but it may not be kept in its place (FrameGuards), and what maps it could be lost.</summary>
+    [Fact]
+    public void H2_NobodyJoinsAFrameThatCouldNotBeWritten()
+    {
+        using Scanned scanned = new();
+        scanned.Engine.UsesZeroPage = false;
+        scanned.Machine.OutOfMemory = true;
+        FakeSpace one = scanned.Space(1, 0, 7), other = scanned.Space(1, 0, 7);
+        scanned.Pass(30);
+        Assert.Equal((0, 0), (one.InFrames, other.InFrames));
+        Assert.DoesNotContain(scanned.Machine.Executed, executed => executed.Runs.Any(run => run.Kind == PlanKind.Merge));
+        Assert.Equal(2, scanned.Counts(one).Pending);
+        scanned.Machine.OutOfMemory = false;
+        scanned.Pass(2);
+        Assert.Equal((2, 2), (one.InFrames, other.InFrames));
+    }
+
     [Fact]
     public void H2_PagesThatFoundNoMemoryForTheirFrameAreTriedLater()
     {

@@ -1,3 +1,4 @@
+using Samepage.Doctor;
 using Samepage.Linux;
 using Samepage.Linux.Frames;
 using Samepage.Linux.Interop;
@@ -20,6 +21,26 @@ public sealed unsafe class FramePoolTests
         pool.Punch(3, 1);
         Assert.Equal(Filled(0, Page), Read(pool, 3, 1));
         Assert.Equal(Filled(7, Page), Read(pool, 4, 1));
+    }
+
+    /// <summary>Without a guard MADV_COLLAPSE could take a frame from everybody. The limit on pipes, 256 pages unless somebody raised it, holds for who lacks CAP_SYS_RESOURCE.</summary>
+    [Fact]
+    public void FramesThatCannotBeGuardedHoldNothing()
+    {
+        const uint ExtentFrames = 512;
+        uint limit = uint.Parse(File.ReadAllText("/proc/sys/fs/pipe-max-size"), System.Globalization.CultureInfo.InvariantCulture) / Page;
+        Assert.SkipWhen(limit > 4096, "fs.pipe-max-size was raised");
+        bool limited = (new SystemFacts("/").EffectiveCapabilities >> 24 & 1) == 0;
+        using FramePool pool = Create();
+        for (uint extent = 0; extent < limit; extent++)
+            Assert.True(pool.TryWrite(extent * ExtentFrames, Filled(7, Page)), $"extent {extent}: {pool.Refusal}");
+        // The last frame of a guarded extent, and the first of one more.
+        uint first = limit * ExtentFrames - 1;
+        Assert.Equal(!limited, pool.TryWrite(first, Filled(8, 2 * Page)));
+        Assert.Equal(Filled((byte)(limited ? 0 : 8), 2 * Page), Read(pool, first, 2));
+        Assert.Equal(limited, pool.Refusal.Contains("CAP_SYS_RESOURCE", StringComparison.Ordinal));
+        Assert.True(pool.TryWrite(first, Filled(9, Page)));
+        Assert.Equal("", pool.Refusal);
     }
 
     [Fact]

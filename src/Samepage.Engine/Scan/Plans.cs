@@ -48,6 +48,17 @@ internal sealed class Plans
         return entries;
     }
 
+    /// <summary>Drops what is planned for a space and is not to be carried out.</summary>
+    /// <returns>What was dropped.</returns>
+    public List<Entry> Drop(int space, Predicate<Entry> which)
+    {
+        List<Entry> dropped = _entries[space].FindAll(which);
+        if (dropped.Count > 0)
+            _entries[space].RemoveAll(which);
+        Count -= dropped.Count;
+        return dropped;
+    }
+
     /// <summary>Mostly they are: pages are met by rising address, and their twins often lie in the same order.</summary>
     private static bool IsSorted(ReadOnlySpan<Entry> entries)
     {

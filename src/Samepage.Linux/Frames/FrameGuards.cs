@@ -8,6 +8,8 @@ namespace Samepage.Linux.Frames;
 /// <para>Any program may ask for a huge page in place of the frames that it maps, madvise(2) with MADV_COLLAPSE, and no mount option stands in the way. The
 /// kernel then takes those frames out of everybody's page tables, and whoever touches one next has a fault, as if it had discarded the page. But it gives up,
 /// before it has touched anything, where one of the 512 pages has a reference that it cannot explain. A page in a pipe, splice(2), has one.</para>
+/// <para>A pipe holds 256 pages, and so guards 512 MiB, unless fs.pipe-max-size is raised or whoever makes it larger has CAP_SYS_RESOURCE, pipe(7): then 65,536
+/// and more, as long as the kernel has memory for its list in one piece.</para>
 /// <para>The pipe holds its pages for as long as somebody has it open. So every agent has its writing end, and frames are guarded behind our death too.</para>
 /// <code>
 ///   pipe      [page of extent 0][page of extent 3][page that was punched out]…   first in, first out
@@ -35,11 +37,14 @@ internal sealed unsafe class FrameGuards : IDisposable
     /// <summary>What keeps the guards in place for whoever has it open.</summary>
     public FileDescriptor Held { get; }
 
+    /// <summary>Why an extent could not be guarded, for people.</summary>
+    public string Refusal { get; private set; } = "";
+
     /// <summary>Pages that the pipe holds, those that were punched out among them.</summary>
     internal int PagesHeld => _order.Count;
 
     /// <summary>Guards the extents of frames that were just written.</summary>
-    /// <returns>False when there is no memory for it: nobody may map these frames.</returns>
+    /// <returns>False when there is no room for it: nobody may map these frames. <see cref="Refusal"/> says why.</returns>
     public bool TryGuard(uint firstFrame, int count)
     {
         for (uint extent = firstFrame / ExtentFrames; extent <= (firstFrame + (uint)count - 1) / ExtentFrames; extent++)
@@ -84,13 +89,23 @@ internal sealed unsafe class FrameGuards : IDisposable
         if (_order.Count == _slots)
         {
             if (LibC.fcntl(Held.Number, LibC.F_SETPIPE_SZ, _slots * 2 * Page) < 0)
+            {
+                var errno = (Errno)Marshal.GetLastPInvokeError();
+                Refusal = $"no more than {(long)_slots * ExtentFrames * Page >> 20} MiB of frames can be guarded in a trust domain (fcntl F_SETPIPE_SZ: {errno}); "
+                    + (errno == Errno.EPERM ? "give the daemon CAP_SYS_RESOURCE, or raise fs.pipe-max-size by sysctl: each of its MiB is worth 512 MiB" : "free some of the kernel's memory");
                 return false;
+            }
+
             _slots *= 2;
         }
 
         long offset = (long)frame * Page;
         if (LibC.splice(_pool.Number, &offset, Held.Number, null, Page, LibC.SPLICE_F_NONBLOCK) != Page)
+        {
+            Refusal = $"frames cannot be guarded (splice: {(Errno)Marshal.GetLastPInvokeError()}): somebody has filled the pipe that guards them, or there is no memory";
             return false;
+        }
+
         _order.Enqueue((extent, ++_tickets));
         _guards.Add(extent, (frame, _tickets));
         return true;

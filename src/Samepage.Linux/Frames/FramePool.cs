@@ -78,15 +78,32 @@ public sealed unsafe class FramePool : IDisposable
     /// <exception cref="SyscallException">It is no file that can be mapped.</exception>
     public static FramePool Adopt(FileDescriptor readable, FileDescriptor guard) => new(null, readable, guard);
 
+    /// <summary>Why the last frames could not be written, for people; empty when they could.</summary>
+    public string Refusal { get; private set; } = "";
+
     /// <summary>Writes neighbouring frames.</summary>
-    /// <returns>False when there is no memory: nothing may then be merged into these frames.</returns>
+    /// <returns>False when there is no memory, or no guard for them: they hold nothing then, and nobody may map them. <see cref="Refusal"/> says why.</returns>
     public bool TryWrite(uint firstFrame, ReadOnlySpan<byte> content)
     {
+        if (_writable is null)
+        {
+            Refusal = "the frame pool is that of a daemon that died: nothing new is merged in it";
+            return false;
+        }
+
         fixed (byte* bytes = content)
         {
-            return _writable is not null && LibC.pwrite(_writable.Number, bytes, (nuint)content.Length, (long)firstFrame * PageSize) == content.Length &&
-                _guards!.TryGuard(firstFrame, content.Length / PageSize);
+            if (LibC.pwrite(_writable.Number, bytes, (nuint)content.Length, (long)firstFrame * PageSize) != content.Length)
+                Refusal = $"there is no memory for more frames (pwrite: {(Errno)Marshal.GetLastPInvokeError()})";
+            else if (!_guards!.TryGuard(firstFrame, content.Length / PageSize))
+                Refusal = _guards.Refusal;
+            else
+                Refusal = "";
         }
+
+        if (Refusal.Length > 0)
+            Punch(firstFrame, content.Length / PageSize);
+        return Refusal.Length == 0;
     }
 
     /// <summary>Reads a frame.</summary>

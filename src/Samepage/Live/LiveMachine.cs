@@ -203,7 +203,14 @@ internal sealed class LiveMachine : IMachine, IDisposable
     }
 
     /// <inheritdoc/>
-    public bool TryWriteFrames(DomainId domain, FrameId first, ReadOnlySpan<byte> content) => _pools[domain.Value].TryWrite(first.Value, content);
+    public bool TryWriteFrames(DomainId domain, FrameId first, ReadOnlySpan<byte> content)
+    {
+        if (_pools[domain.Value].TryWrite(first.Value, content))
+            return true;
+        foreach (LiveSpace space in _spaces.Values.Where(space => space.Domain == domain))
+            space.Obstacle = _pools[domain.Value].Refusal;
+        return false;
+    }
 
     /// <inheritdoc/>
     public bool TryReadFrame(DomainId domain, FrameId frame, Span<byte> content) => _pools[domain.Value].TryRead(frame.Value, content);

@@ -350,6 +350,8 @@ internal sealed class FakeMachine : IMachine
             return PageOutcome.Done;
         }
 
+        if (!_frames.ContainsKey((space.Domain.Value, frame)))
+            throw new InvalidOperationException($"a page is to join frame {frame} of domain {space.Domain.Value}, which was never written");
         if (!target.Own.AsSpan().SequenceEqual(Frame(space.Domain, frame)))
             return PageOutcome.Differs;
         (target.Own, target.Mapped, target.InFrame, target.Written, space.Changed) = (null, frame, true, false, true);
