@@ -43,10 +43,7 @@ public sealed class RestTests
     public void G9_APageThatIsWrittenWhileItRestsBeginsItsRestAnew()
     {
         using Scanned scanned = new();
-        scanned.Engine.SmartScan = true;
-        scanned.Space(0, 1, 1);
-        FakeSpace busy = scanned.Space(0, 1);
-        scanned.Pass(3);
+        FakeSpace busy = MergedWithOthers(scanned);
         scanned.Machine.Write(busy, busy.First, 1);
         scanned.Pass(3);
         for (int i = 0; i < 20; i++)
@@ -66,10 +63,7 @@ public sealed class RestTests
     public void G9_APageThatStaysMergedIsForgiven()
     {
         using Scanned scanned = new();
-        scanned.Engine.SmartScan = true;
-        scanned.Space(0, 1, 1);
-        FakeSpace busy = scanned.Space(0, 1);
-        scanned.Pass(3);
+        FakeSpace busy = MergedWithOthers(scanned);
         for (int round = 0; round < 30; round++)
         {
             // Seen merged a minute after it was.
@@ -189,5 +183,15 @@ public sealed class RestTests
         Assert.Equal(visit, pacing.Wasted);
         pacing.VisitEnded(visit, 1_000);
         Assert.Equal(TimeSpan.Zero, pacing.Wasted);
+    }
+
+    /// <summary>A space whose only page is merged with two of another, by an engine that lets pages rest.</summary>
+    private static FakeSpace MergedWithOthers(Scanned scanned)
+    {
+        scanned.Engine.SmartScan = true;
+        scanned.Space(0, 1, 1);
+        FakeSpace busy = scanned.Space(0, 1);
+        scanned.Pass(3);
+        return busy;
     }
 }

@@ -24,12 +24,7 @@ internal sealed partial class Coordinator
     public void Use(DomainRules rules)
     {
         // Children are to be found while they still are of their parents' domains.
-        foreach (int pid in Pids())
-        {
-            if (_participants.TryGetValue(pid, out Participant? participant) && participant.Space is SpaceId id)
-                _ = AdoptChildren(_machine[id], all: true);
-        }
-
+        AdoptAllChildren();
         _domainRules = rules;
         foreach (int pid in Pids())
         {

@@ -265,12 +265,7 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
     /// <returns>What the engine says of it; interrupted where a process could not be worked on, and the rest is left as it is.</returns>
     public BreakOutcome UnmergeAll()
     {
-        foreach (int pid in Pids())
-        {
-            if (_participants[pid].Space is SpaceId parent)
-                _ = AdoptChildren(_machine[parent], all: true);
-        }
-
+        AdoptAllChildren();
         foreach (Participant participant in _participants.Values)
         {
             participant.InVisit = false;
@@ -331,6 +326,16 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
         _machine.Add(space);
         Engine.Add(space.Id, space.Domain);
         participant.Space = space.Id;
+    }
+
+    /// <summary>Takes in all children that share frames with their parents, settled or not.</summary>
+    private void AdoptAllChildren()
+    {
+        foreach (int pid in Pids())
+        {
+            if (_participants.TryGetValue(pid, out Participant? participant) && participant.Space is SpaceId id)
+                _ = AdoptChildren(_machine[id], all: true);
+        }
     }
 
     /// <summary>Takes children in that have settled, with the descriptor that they inherited: from then on they have a warden of their own.</summary>
