@@ -56,4 +56,7 @@ internal enum EngineFaults
 
     /// <summary>G9: never looks at a page again that rests.</summary>
     RestForEver = 1 << 16,
+
+    /// <summary>C10: gives frames up that pages are planned to join.</summary>
+    GiveUpPromisedFrames = 1 << 17,
 }

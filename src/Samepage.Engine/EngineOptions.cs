@@ -19,6 +19,13 @@ public sealed record EngineOptions
     /// <summary>The most native memory for records and indexes, bytes. Pages and processes beyond it are passed over (H2).</summary>
     public long MetadataBytesMax { get; init; } = long.MaxValue;
 
+    /// <summary>Planned pages that are handed to the machine while others are looked up, at most; 1 at least. A visit begins with a sixteenth of them, and doubles that each time:
+    /// soon there is something to do, later a call's own cost is little, and at the end of a visit not much is left to wait for.</summary>
+    internal int PagesPerFlight { get; init; } = 4096;
+
+    /// <summary>Neighbouring pages that are read at once, at most.</summary>
+    internal int PagesPerRead { get; init; } = 256;
+
     /// <summary>Digests are cut down to these bits, so that a test can have many contents of one digest.</summary>
     internal ulong DigestMask { get; init; } = ulong.MaxValue;
 

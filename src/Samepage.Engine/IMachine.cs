@@ -140,6 +140,15 @@ public interface IMachine
     /// <param name="facts">One for each page.</param>
     void Read(SpaceId space, PageRun range, Span<byte> content, Span<PageFact> facts);
 
+    /// <summary>Begins to read, and may go on with it when this has returned; see <see cref="Read"/>. What is in the buffers means nothing before <see cref="EndRead"/> has returned, which every
+    /// call of this is followed by; until then anything may be called but this.</summary>
+    void BeginRead(SpaceId space, PageRun range, Memory<byte> content, Memory<PageFact> facts) => Read(space, range, content.Span, facts.Span);
+
+    /// <summary>Returns when what was begun has been read.</summary>
+    void EndRead()
+    {
+    }
+
     /// <summary>Writes frames that nobody maps.</summary>
     /// <returns>False when there is no memory, or no room for more frames: nothing is merged into these then.</returns>
     bool TryWriteFrames(DomainId domain, FrameId first, ReadOnlySpan<byte> content);
@@ -154,12 +163,19 @@ public interface IMachine
     /// <param name="outcomes">One for each page of the plan, in its order.</param>
     void Execute(SpaceId space, List<PlannedRun> plan, Span<PageOutcome> outcomes);
 
-    /// <summary>Carries out the plans of several spaces. A machine may work on several at a time: what one does is of no concern to another.</summary>
+    /// <summary>Begins to carry out the plans of several spaces. A machine may work on several at a time, and go on with them when this has returned.</summary>
+    /// <remarks>Until <see cref="EndExecute"/> is called, which every call of this is followed by, the engine only reads and writes pages and frames, and looks at no
+    /// outcome. What a page is that a plan names means nothing to it meanwhile.</remarks>
     /// <param name="plans">One for each space.</param>
-    void ExecuteAll(List<SpacePlan> plans)
+    void BeginExecute(List<SpacePlan> plans)
     {
         foreach (SpacePlan plan in plans)
             Execute(plan.Space, plan.Runs, plan.Outcomes);
+    }
+
+    /// <summary>Returns when the plans begun have been carried out: their outcomes are there.</summary>
+    void EndExecute()
+    {
     }
 
     /// <summary>Says of neighbouring frames whether nobody at all maps them, known or unknown to the engine. May err towards no.</summary>

@@ -117,13 +117,13 @@ public sealed partial class ScanEngine
         for (ulong page = first; page < end; page++)
             _plans.Add(space.Id, page, FindRecord(space, page), PlanKind.Unmerge, default);
         List<Plans.Entry> busy = [];
-        PageOutcome failure = CarryOut([space], busy);
+        PageOutcome failure = End(Begin([space]), busy);
         for (int round = 1; failure == PageOutcome.Busy && round < BreakRounds; round++)
         {
             foreach (Plans.Entry entry in busy)
                 _plans.Add(space.Id, entry.Page, entry.Record, PlanKind.Unmerge, default);
             busy.Clear();
-            failure = CarryOut([space], busy);
+            failure = End(Begin([space]), busy);
         }
 
         return failure;

@@ -8,20 +8,44 @@ public sealed partial class ScanEngine
 {
     private const int ScansBetweenTries = 16;
 
+    private Flight? _flight;
+
+    /// <summary>Carries out what is planned, and what comes of that.</summary>
     private void CarryOut()
     {
-        WriteBuffered();
-        if (_unwritten.Count > 0)
-            DropUnwritten();
         do
         {
-            Space[] spaces = [.. _plans.Spaces().Select(number => _spaces[number])];
-            _ = CarryOut(spaces);
-            GiveUpLonelyFrames();
+            BeginCarryOut();
+            EndCarryOut();
         }
         while (_plans.Count > 0);
+    }
 
-        _unwritten.Clear();
+    /// <summary>Has the machine begin with what is planned, and leaves it to it: more pages are looked up meanwhile. What was begun before is ended first.</summary>
+    /// <remarks>Planned pages are in no index, are not looked up, and change their state only when they are settled: whoever looks pages up meanwhile finds
+    /// what would be found before the first of them is carried out. A frame may be found that its first pages have not joined yet; its content is written, and
+    /// it is not given up while anybody is promised to it.</remarks>
+    private void BeginCarryOut()
+    {
+        EndCarryOut();
+        WriteBuffered();
+        if (_unwritten.Count > 0)
+        {
+            DropUnwritten();
+            GiveUpLonelyFrames();
+            _unwritten.Clear();
+        }
+
+        _flight = Begin([.. _plans.Spaces().Select(number => _spaces[number])]);
+    }
+
+    private void EndCarryOut()
+    {
+        if (_flight is not { } flight)
+            return;
+        _flight = null;
+        _ = End(flight, busy: null);
+        GiveUpLonelyFrames();
     }
 
     /// <summary>H2: nobody may map a frame that could not be written, whatever it reads as: it may be a hole, or not be kept in its place. The pages try again later.</summary>
@@ -38,28 +62,34 @@ public sealed partial class ScanEngine
         }
     }
 
-    /// <summary>Carries out what is planned for some spaces.</summary>
-    /// <param name="spaces">The spaces.</param>
-    /// <param name="busy">Receives what somebody holds at the moment.</param>
-    /// <returns>The worst outcome that may be another when it is tried again; done when there is none.</returns>
-    private PageOutcome CarryOut(ReadOnlySpan<Space> spaces, List<Plans.Entry>? busy = null)
+    /// <summary>Begins to carry out what is planned for some spaces.</summary>
+    private Flight Begin(Space[] spaces)
     {
-        Plans.Entry[][] entries = new Plans.Entry[spaces.Length][];
-        SpacePlan[] plans = new SpacePlan[spaces.Length];
+        Flight flight = new(spaces, new Plans.Entry[spaces.Length][], new SpacePlan[spaces.Length]);
         List<SpacePlan> staying = [];
         for (int i = 0; i < spaces.Length; i++)
         {
-            entries[i] = _plans.Take(spaces[i].Id.Value, out List<PlannedRun> runs);
-            plans[i] = new SpacePlan(spaces[i].Id, runs, new PageOutcome[entries[i].Length]);
-            plans[i].Outcomes.AsSpan().Fill(PageOutcome.Gone);
+            flight.Entries[i] = _plans.Take(spaces[i].Id.Value, out List<PlannedRun> runs);
+            flight.Plans[i] = new SpacePlan(spaces[i].Id, runs, new PageOutcome[flight.Entries[i].Length]);
+            flight.Plans[i].Outcomes.AsSpan().Fill(PageOutcome.Gone);
             if (!spaces[i].IsLeaving)
-                staying.Add(plans[i]);
+                staying.Add(flight.Plans[i]);
         }
 
-        _machine.ExecuteAll(staying);
+        _machine.BeginExecute(staying);
+        return flight;
+    }
+
+    /// <summary>Waits until what was begun has been carried out, and settles it.</summary>
+    /// <param name="flight">What was begun.</param>
+    /// <param name="busy">Receives what somebody holds at the moment.</param>
+    /// <returns>The worst outcome that may be another when it is tried again; done when there is none.</returns>
+    private PageOutcome End(Flight flight, List<Plans.Entry>? busy)
+    {
+        _machine.EndExecute();
         PageOutcome failure = PageOutcome.Done;
-        for (int i = 0; i < spaces.Length; i++)
-            failure = Worse(failure, Settle(spaces[i], entries[i], plans[i].Outcomes, busy));
+        for (int i = 0; i < flight.Spaces.Length; i++)
+            failure = Worse(failure, Settle(flight.Spaces[i], flight.Entries[i], flight.Plans[i].Outcomes, busy));
         return failure;
     }
 
@@ -158,6 +188,13 @@ public sealed partial class ScanEngine
         {
             NewFrame made = _newFrames[i];
             uint users = made.Domain.Frames.UsersOf(made.Frame);
+            // Somebody is about to join it; then it is looked at again.
+            if (made.Domain.Frames.IsPromised(made.Frame) && !Has(EngineFaults.GiveUpPromisedFrames))
+            {
+                _newFrames[waiting++] = made;
+                continue;
+            }
+
             if (users >= 2 || !made.Domain.Frames.IsHeld(made.Frame) || Has(EngineFaults.KeepLonelyFrames))
                 continue;
             if (IsPutOff(made, users) || FullScans - made.TriedIn is >= 0 and < ScansBetweenTries)
@@ -194,4 +231,7 @@ public sealed partial class ScanEngine
         foreach (FrameUser user in UsersOf(domain.Id, frame))
             _plans.Add(user.Space, user.Page.Value, FindRecord(_spaces[user.Space.Value], user.Page.Value), PlanKind.Unmerge, frame);
     }
+
+    /// <summary>What the machine was told to carry out: for each space its entries, and the plan that was made of them.</summary>
+    private readonly record struct Flight(Space[] Spaces, Plans.Entry[][] Entries, SpacePlan[] Plans);
 }

@@ -19,53 +19,57 @@ public sealed partial class ScanEngine
     private readonly HashSet<ulong> _suspects = [];
     private readonly List<NewFrame> _newFrames = [];
     private readonly HashSet<(DomainId Domain, FrameId Frame)> _unwritten = [];
-    private readonly byte[] _content;
+    private readonly Batch[] _batches;
     private readonly byte[] _other;
-    private readonly PageFact[] _facts = new PageFact[PagesPerRead];
     private readonly byte[] _frameContent;
     private readonly ulong _zeroDigest;
     private FrameId _firstBuffered;
+    private int _flightPages;
     private int _buffered;
     private DomainId _bufferedDomain;
 
     /// <summary>Reads and looks up from the place where the visit stopped.</summary>
     /// <returns>True at the end of the space.</returns>
-    private bool LookUp(Space space, ref long pages) => _machine.TracksWrites ? LookUpUnchanged(space, ref pages) : LookUpPresent(space, ref pages);
+    private bool LookUp(Space space, ref long pages)
+    {
+        _flightPages = Math.Max(1, _options.PagesPerFlight / 16);
+        return _machine.TracksWrites ? LookUpUnchanged(space, ref pages) : LookUpPresent(space, ref pages);
+    }
 
+    /// <summary>While some pages are looked up, the next are read.</summary>
     private bool LookUpUnchanged(Space space, ref long pages)
     {
-        for (int i = space.Slabs.LowerBound(space.NextPage / PageRecords.PagesPerSlab); i < space.Slabs.Count; i++)
+        Candidates candidates = new(_records, space, _options.PagesPerRead);
+        (Batch batch, Batch next) = (_batches[0], _batches[1]);
+        bool reads = TryBeginRead(space, ref candidates, pages, batch);
+        while (reads)
         {
-            int slab = space.Slabs.Slab(i);
-            if (_records.Owner(slab).Pending == 0)
-                continue;
-            ulong first = space.Slabs.Chunk(i) * PageRecords.PagesPerSlab;
-            for (int place = (int)(Math.Max(space.NextPage, first) - first); place < PageRecords.PagesPerSlab;)
+            _machine.EndRead();
+            reads = TryBeginRead(space, ref candidates, pages - batch.Range.Count, next);
+            space.NextPage = batch.Range.End;
+            bool goesOn = LookUp(space, batch, ref pages);
+            (batch, next) = (next, batch);
+            if (goesOn)
             {
-                if (!IsCandidate(slab, place))
-                {
-                    place++;
-                    continue;
-                }
-
-                int count = 1, most = (int)Math.Min(pages, PagesPerRead);
-                if (most == 0)
-                    return false;
-                // What lies between two that are near each other is read with them: that costs less than another call.
-                int end = Math.Min(PageRecords.PagesPerSlab, place + most);
-                for (int next = place + 1; next < end && next - (place + count) <= PagesBetween; next++)
-                {
-                    if (IsCandidate(slab, next))
-                        count = next - place + 1;
-                }
-
-                place += count;
-                space.NextPage = first + (ulong)place;
-                if (!LookUp(space, new PageRun(new PageNumber(space.NextPage - (ulong)count), count), slab, ref pages))
-                    return false;
+                // Not all that was read need have been looked at.
+                reads = reads || TryBeginRead(space, ref candidates, pages, batch);
+                continue;
             }
+
+            if (reads)
+                _machine.EndRead();
+            return false;
         }
 
+        return candidates.AreThrough;
+    }
+
+    private bool TryBeginRead(Space space, ref Candidates candidates, long pages, Batch batch)
+    {
+        if (!candidates.TryNext(pages, out batch.Range, out batch.Slab))
+            return false;
+        int count = (int)batch.Range.Count;
+        _machine.BeginRead(space.Id, batch.Range, batch.Content.AsMemory(0, count * _machine.PageSize), batch.Facts.AsMemory(0, count));
         return true;
     }
 
@@ -78,12 +82,17 @@ public sealed partial class ScanEngine
             while (!isZero && space.NextPage < range.End)
             {
                 ulong page = Math.Max(space.NextPage, range.Start.Value), behind = (page / PageRecords.PagesPerSlab + 1) * PageRecords.PagesPerSlab;
-                int count = (int)Math.Min(Math.Min(pages, PagesPerRead), (long)(Math.Min(range.End, behind) - page));
+                int count = (int)Math.Min(Math.Min(pages, _options.PagesPerRead), (long)(Math.Min(range.End, behind) - page));
                 if (count == 0)
                     return false;
                 bool hasRoom = TryFindOrTake(space, page, out int slab);
                 space.NextPage = hasRoom ? page + (ulong)count : behind;
-                if (hasRoom && !LookUp(space, new PageRun(new PageNumber(page), count), slab, ref pages))
+                if (!hasRoom)
+                    continue;
+                Batch batch = _batches[0];
+                (batch.Range, batch.Slab) = (new PageRun(new PageNumber(page), count), slab);
+                _machine.Read(space.Id, batch.Range, batch.Content.AsSpan(0, count * _machine.PageSize), batch.Facts.AsSpan(0, count));
+                if (!LookUp(space, batch, ref pages))
                     return false;
             }
         }
@@ -109,35 +118,35 @@ public sealed partial class ScanEngine
     /// <summary>What a page is that is not there. Without write tracking it is listed as soon as it is there again, and needs no record.</summary>
     private uint Gone => _machine.TracksWrites ? PageState.Absent : PageState.None;
 
-    private bool IsCandidate(int slab, int place) => PageState.IsCandidate(_records.State(PageRef.At(slab, place)));
-
     /// <returns>False when the visit must stop: the space is leaving.</returns>
-    private bool LookUp(Space space, PageRun range, int slab, ref long pages)
+    private bool LookUp(Space space, Batch batch, ref long pages)
     {
         int size = _machine.PageSize;
-        int count = (int)range.Count;
-        _machine.Read(space.Id, range, _content.AsSpan(0, count * size), _facts.AsSpan(0, count));
-        for (int i = 0; i < count && !space.IsLeaving; i++)
+        for (int i = 0; i < batch.Range.Count && !space.IsLeaving; i++)
         {
-            ulong page = range.Start.Value + (ulong)i;
-            PageRef record = RefOf(slab, page);
-            // It may lie between two candidates only; in the middle of a visit it may have become the twin of another.
+            ulong page = batch.Range.Start.Value + (ulong)i;
+            PageRef record = RefOf(batch.Slab, page);
+            // It may lie between two candidates only; since it was read it may have become the twin of another, or what was planned for it been carried out.
             uint state = _records.State(record);
             if (state == PageState.Planned || (_machine.TracksWrites && !PageState.IsCandidate(state)))
                 continue;
             PagesScanned++;
             pages--;
-            if (_facts[i] == PageFact.Own || (_facts[i] == PageFact.SharedAlready && Has(EngineFaults.MergeShared)))
+            if (batch.Facts[i] == PageFact.Own || (batch.Facts[i] == PageFact.SharedAlready && Has(EngineFaults.MergeShared)))
             {
-                Decide(space, page, record, _content.AsSpan(i * size, size));
+                Decide(space, page, record, batch.Content.AsSpan(i * size, size));
                 continue;
             }
 
-            SetAside(space, record, _facts[i]);
+            SetAside(space, record, batch.Facts[i]);
         }
 
-        if (_plans.Count >= PlanLimit)
-            CarryOut();
+        if (_plans.Count >= _flightPages)
+        {
+            BeginCarryOut();
+            _flightPages = Math.Min(2 * _flightPages, _options.PagesPerFlight);
+        }
+
         return !space.IsLeaving;
     }
 
@@ -299,4 +308,60 @@ public sealed partial class ScanEngine
 
     /// <summary>A frame that has not got two users yet, with the two pages that it was made for, and the scan in which its only page was last to be given back.</summary>
     private readonly record struct NewFrame(Domain Domain, FrameId Frame, SpaceId Space, ulong Page, SpaceId Other, ulong OtherPage, long TriedIn);
+
+    /// <summary>Neighbouring pages that are read at once.</summary>
+    private sealed class Batch(int pageSize, int pages)
+    {
+        public PageRun Range;
+        public int Slab;
+        public readonly byte[] Content = new byte[pages * pageSize];
+        public readonly PageFact[] Facts = new PageFact[pages];
+    }
+
+    /// <summary>Finds the pages of a space that are to be looked up, from the place on where its visit stopped.</summary>
+    private struct Candidates(PageRecords records, Space space, int pagesPerRead)
+    {
+        private int _at = space.Slabs.LowerBound(space.NextPage / PageRecords.PagesPerSlab);
+        private ulong _next = space.NextPage;
+
+        /// <summary>There are no more.</summary>
+        public readonly bool AreThrough => _at == space.Slabs.Count;
+
+        /// <param name="most">Pages at most.</param>
+        /// <param name="range">Pages of one slab, from the first candidate to the last. What lies between two that are near each other is read with them: that costs less than another call.</param>
+        /// <param name="slab">Their slab.</param>
+        /// <returns>False when there are no more, or none is wanted.</returns>
+        public bool TryNext(long most, out PageRun range, out int slab)
+        {
+            (range, slab) = (default, 0);
+            for (; _at < space.Slabs.Count; _at++)
+            {
+                slab = space.Slabs.Slab(_at);
+                if (records.Owner(slab).Pending == 0)
+                    continue;
+                ulong first = space.Slabs.Chunk(_at) * PageRecords.PagesPerSlab;
+                int place = (int)(Math.Max(_next, first) - first);
+                while (place < PageRecords.PagesPerSlab && !IsCandidate(slab, place))
+                    place++;
+                if (place == PageRecords.PagesPerSlab)
+                    continue;
+                if (most <= 0)
+                    return false;
+                int count = 1, end = (int)Math.Min(PageRecords.PagesPerSlab, place + Math.Min(most, pagesPerRead));
+                for (int next = place + 1; next < end && next - (place + count) <= PagesBetween; next++)
+                {
+                    if (IsCandidate(slab, next))
+                        count = next - place + 1;
+                }
+
+                range = new PageRun(new PageNumber(first + (ulong)place), count);
+                _next = range.End;
+                return true;
+            }
+
+            return false;
+        }
+
+        private readonly bool IsCandidate(int slab, int place) => PageState.IsCandidate(records.State(PageRef.At(slab, place)));
+    }
 }

@@ -22,7 +22,7 @@ namespace Samepage.Engine;
 /// </remarks>
 public sealed partial class ScanEngine : IDisposable
 {
-    private const int PagesPerRead = 256, PagesBetween = 16;
+    private const int PagesBetween = 16;
     private const int PlanLimit = 16384;
     private const int FramesPerWrite = 64;
 
@@ -48,7 +48,7 @@ public sealed partial class ScanEngine : IDisposable
         (_machine, _options) = (machine, options);
         Budget = new MemoryBudget(options.MetadataBytesMax);
         _records = new PageRecords(Budget) { DropsWithoutCounting = Has(EngineFaults.DropWithoutCounting) };
-        _content = new byte[PagesPerRead * machine.PageSize];
+        _batches = [new Batch(machine.PageSize, options.PagesPerRead), new Batch(machine.PageSize, options.PagesPerRead)];
         _other = new byte[machine.PageSize];
         _frameContent = new byte[FramesPerWrite * machine.PageSize];
         _zeroDigest = DigestOf(_other);

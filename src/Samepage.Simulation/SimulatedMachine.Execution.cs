@@ -6,6 +6,24 @@ namespace Samepage.Simulation;
 /// <content>Carrying plans out, step by step as the live executor does it.</content>
 internal sealed partial class SimulatedMachine
 {
+    private readonly Queue<SpacePlan> _begun = new();
+
+    /// <inheritdoc/>
+    public void BeginExecute(List<SpacePlan> plans)
+    {
+        foreach (SpacePlan plan in plans)
+            _begun.Enqueue(plan);
+        if (!_options.Lags)
+            EndExecute();
+    }
+
+    /// <inheritdoc/>
+    public void EndExecute()
+    {
+        while (TryExecuteNext())
+            continue;
+    }
+
     /// <inheritdoc/>
     /// <remarks>Where threads are held, they are from here to the end; everybody else goes on all the while.</remarks>
     public void Execute(SpaceId space, List<PlannedRun> plan, Span<PageOutcome> outcomes)
@@ -34,6 +52,14 @@ internal sealed partial class SimulatedMachine
 
         process.Held = false;
         Exchanging = default;
+    }
+
+    private bool TryExecuteNext()
+    {
+        if (!_begun.TryDequeue(out SpacePlan plan))
+            return false;
+        Execute(plan.Space, plan.Runs, plan.Outcomes);
+        return true;
     }
 
     /// <summary>What could be done of a run is done; behind a page that could not be, the rest is tried again.</summary>

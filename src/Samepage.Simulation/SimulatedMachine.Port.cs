@@ -99,6 +99,7 @@ internal sealed partial class SimulatedMachine
     /// <inheritdoc/>
     public void Read(SpaceId space, PageRun range, Span<byte> content, Span<PageFact> facts)
     {
+        _ = TryExecuteNext();
         facts.Clear();
         for (int i = 0; i < (int)range.Count; i++)
         {

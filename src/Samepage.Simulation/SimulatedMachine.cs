@@ -27,6 +27,9 @@ internal sealed record MachineOptions
     /// <summary>A program's own threads are held while something of it is exchanged; without, only what it touches waits.</summary>
     public bool HoldsThreads { get; init; } = true;
 
+    /// <summary>Plans that were begun are carried out late: one whenever something is read meanwhile, the others when their end is waited for.</summary>
+    public bool Lags { get; init; }
+
     /// <summary>Deliberate faults.</summary>
     public MachineFaults Faults { get; init; }
 }

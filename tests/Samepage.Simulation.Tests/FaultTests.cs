@@ -40,6 +40,7 @@ public sealed class FaultTests
     [InlineData(nameof(EngineFaults.UnlinkOldPages), Invariant.EngineIsConsistent)]
     [InlineData(nameof(EngineFaults.KeepUnstablePages), Invariant.EngineIsConsistent)]
     [InlineData(nameof(EngineFaults.KeepLonelyFrames), Invariant.NoFrameIsLonely)]
+    [InlineData(nameof(EngineFaults.GiveUpPromisedFrames), Invariant.NoFrameIsLonely)]
     [InlineData(nameof(EngineFaults.DropWithoutCounting), Invariant.EngineIsConsistent)]
     [InlineData(nameof(EngineFaults.KeepDeadNodes), Invariant.EngineIsConsistent)]
     [InlineData(nameof(EngineFaults.OneDomain), Invariant.NothingEqualIsApart)]

@@ -5,7 +5,7 @@ namespace Samepage.Engine.Frames;
 /// <content>How many pages may share one frame, and the chains of frames of one content that come of it (G9).</content>
 internal sealed partial class FrameTable
 {
-    /// <summary>Pages that are planned to join a frame, while there is a limit.</summary>
+    /// <summary>Pages that are planned to join a frame.</summary>
     private readonly Dictionary<uint, uint> _promised = [];
 
     /// <summary>Full frames by their digest.</summary>
@@ -36,8 +36,6 @@ internal sealed partial class FrameTable
     /// <summary>A page is planned to join a frame.</summary>
     public void Promise(FrameId frame)
     {
-        if (SharersMax == int.MaxValue)
-            return;
         CollectionsMarshal.GetValueRefOrAddDefault(_promised, frame.Value, out _)++;
         CloseIfFull(frame);
     }
@@ -53,6 +51,9 @@ internal sealed partial class FrameTable
             _promised.Remove(frame.Value);
         OpenIfRoom(frame);
     }
+
+    /// <summary>Whether any page is planned to join a frame.</summary>
+    public bool IsPromised(FrameId frame) => _promised.ContainsKey(frame.Value);
 
     private uint Promised(uint frame) => _promised.GetValueOrDefault(frame);
 

@@ -7,7 +7,7 @@ namespace Samepage.Live;
 /// it looks after while it has nothing else to do. They inherit the priority of the thread that gives them work, which is always the same one.</remarks>
 internal sealed class Hands : IDisposable
 {
-    private const int Most = 4;
+    private const int Most = 3;
     private static readonly TimeSpan LookAfter = TimeSpan.FromMilliseconds(50);
     private readonly object _changed = new();
     private readonly List<Thread> _threads = [];
@@ -16,18 +16,22 @@ internal sealed class Hands : IDisposable
     private Exception? _failure;
     private bool _ended;
 
-    /// <summary>Does pieces of work; returns when all are done. The calling thread does its share.</summary>
+    /// <summary>Begins pieces of work, of which none may be under way. The caller goes on, on a processor of its own if there are two, and then calls <see cref="End"/>.</summary>
     /// <param name="count">How many pieces.</param>
-    /// <param name="work">Does one. What it throws is thrown here when the others are done.</param>
-    public void Do(int count, Action<int> work)
+    /// <param name="work">Does one. What it throws is thrown by <see cref="End"/>.</param>
+    public void Begin(int count, Action<int> work)
     {
-        Employ(Math.Min(count, Math.Min(Environment.ProcessorCount, Most)) - 1);
+        Employ(Math.Min(count, Math.Clamp(Environment.ProcessorCount - 1, 1, Most)));
         lock (_changed)
         {
             (_work, _next, _count, _failure) = (work, 0, count, null);
             Monitor.PulseAll(_changed);
         }
+    }
 
+    /// <summary>Returns when all that was begun is done. The calling thread does its share.</summary>
+    public void End()
+    {
         while (TryOne())
             continue;
         lock (_changed)
@@ -36,8 +40,8 @@ internal sealed class Hands : IDisposable
                 Monitor.Wait(_changed);
         }
 
-        if (_failure is not null)
-            throw new InvalidOperationException("a process could not be worked on", _failure);
+        if (Interlocked.Exchange(ref _failure, null) is { } failure)
+            throw new InvalidOperationException("a process could not be worked on", failure);
     }
 
     /// <inheritdoc/>

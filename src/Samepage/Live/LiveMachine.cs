@@ -21,9 +21,10 @@ internal sealed class LiveMachine : IMachine, IDisposable
     private readonly Dictionary<int, FramePool> _pools = [];
     private readonly ForkWatch _forks = new();
     private readonly Hands _hands = new();
+    private List<SpacePlan> _begun = [];
     private readonly List<PageRegion> _regions = [];
-    private readonly ulong[] _words = new ulong[512];
-    private readonly (int Start, int Length)[] _pieces = new (int, int)[512];
+    private readonly PageReader _reader = new();
+    private readonly ReadAhead _ahead = new();
 
     /// <inheritdoc/>
     public int PageSize => (int)Page;
@@ -169,37 +170,47 @@ internal sealed class LiveMachine : IMachine, IDisposable
     /// <inheritdoc/>
     public void Read(SpaceId id, PageRun range, Span<byte> content, Span<PageFact> facts)
     {
-        LiveSpace space = _spaces[id.Value];
-        int count = (int)range.Count;
-        int known = space.Pagemap.ReadWords(range.Start.Value * Page, _words.AsSpan(0, count));
-        for (int i = 0; i < count; i++)
+        LetBeRead(id, range);
+        _reader.Read(_spaces[id.Value], range, content, facts);
+    }
+
+    /// <inheritdoc/>
+    public void BeginRead(SpaceId id, PageRun range, Memory<byte> content, Memory<PageFact> facts)
+    {
+        LetBeRead(id, range);
+        _ahead.Begin(_spaces[id.Value], range, content, facts);
+    }
+
+    /// <inheritdoc/>
+    public void EndRead() => _ahead.End();
+
+    /// <summary>Sees to it that no page of a range is moved out, or will be before somebody has read it.</summary>
+    /// <remarks>Whoever touches a page that is moved out waits for its executor, perhaps for ever. That must be nobody who looks after others. Hands wait for an executor only so long;
+    /// so what was begun ends first, and nothing is begun while anything is read (<see cref="BeginExecute"/>).</remarks>
+    private void LetBeRead(SpaceId id, PageRun range)
+    {
+        if (MayBeMovedOut(id, range))
+            EndExecute();
+    }
+
+    /// <summary>Whether a page is in what was begun, or lies between two runs that may be moved out together.</summary>
+    private bool MayBeMovedOut(SpaceId id, PageRun range)
+    {
+        int plan = _begun.FindIndex(plan => plan.Space == id);
+        if (plan < 0)
+            return false;
+        List<PlannedRun> runs = _begun[plan].Runs;
+        int low = 0, high = runs.Count;
+        while (low < high)
         {
-            facts[i] = i >= known || (_words[i] & Pagemap.Present) == 0 || (_words[i] & Pagemap.FilePage) != 0 ? PageFact.Absent
-                : (_words[i] & Pagemap.Exclusive) != 0 ? PageFact.Own : PageFact.SharedAlready;
+            int middle = (low + high) / 2;
+            if (runs[middle].Range.End <= range.Start.Value)
+                low = middle + 1;
+            else
+                high = middle;
         }
 
-        int pieces = 0;
-        for (int i = 0; i < count; i++)
-        {
-            if (facts[i] != PageFact.Own)
-                continue;
-            if (pieces > 0 && _pieces[pieces - 1] is (int start, int length) && start + length == i * (int)Page)
-                _pieces[pieces - 1].Length += (int)Page;
-            else
-                _pieces[pieces++] = (i * (int)Page, (int)Page);
-        }
-
-        int read = pieces == 0 ? 0 : new RemoteMemory(space.Pid).Read(range.Start.Value * Page, _pieces.AsSpan(0, pieces), content);
-        for (int i = 0; i < count; i++)
-        {
-            if (facts[i] != PageFact.Own)
-                continue;
-            // Behind the first that could not be read the kernel read none; they are tried another time.
-            if (read < (int)Page)
-                facts[i] = PageFact.Absent;
-            else
-                read -= (int)Page;
-        }
+        return low < runs.Count && (runs[low].Range.Start.Value < range.End || (low > 0 && runs[low].Range.Start.Value - runs[low - 1].Range.End <= Stretches.PagesBetween));
     }
 
     /// <inheritdoc/>
@@ -222,7 +233,19 @@ internal sealed class LiveMachine : IMachine, IDisposable
     public void FreeFrames(DomainId domain, FrameId first, int count) => _pools[domain.Value].Punch(first.Value, count);
 
     /// <inheritdoc/>
-    public void ExecuteAll(List<SpacePlan> plans) => _hands.Do(plans.Count, i => Execute(plans[i].Space, plans[i].Runs, plans[i].Outcomes));
+    public void BeginExecute(List<SpacePlan> plans)
+    {
+        _ahead.End();
+        _begun = plans;
+        _hands.Begin(plans.Count, i => Execute(plans[i].Space, plans[i].Runs, plans[i].Outcomes));
+    }
+
+    /// <inheritdoc/>
+    public void EndExecute()
+    {
+        _hands.End();
+        _begun = [];
+    }
 
     /// <inheritdoc/>
     public void Execute(SpaceId id, List<PlannedRun> plan, Span<PageOutcome> outcomes)
@@ -366,6 +389,7 @@ internal sealed class LiveMachine : IMachine, IDisposable
     public void Dispose()
     {
         _hands.Dispose();
+        _ahead.Dispose();
         _forks.Dispose();
         foreach (LiveSpace space in _spaces.Values)
             space.Dispose();

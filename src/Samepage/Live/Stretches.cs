@@ -13,7 +13,10 @@ internal sealed class Stretches(List<Segment> segments)
     /// <summary>A move of more pages than this flushes once (tlb_single_page_flush_ceiling): longer runs need no stretch, shorter stretches help nobody.</summary>
     private const ulong FlushedOneByOne = 33 * Page;
 
-    private const ulong MaxStretch = 256 * Page, MaxGap = 16 * Page, ChunkBytes = 512 * Page;
+    /// <summary>The most pages that lie between two runs of a stretch, and are moved out with them.</summary>
+    public const ulong PagesBetween = 16;
+
+    private const ulong MaxStretch = 256 * Page, MaxGap = PagesBetween * Page, ChunkBytes = 512 * Page;
     private readonly List<AgentOperation> _batch = [];
     private int _segment;
 

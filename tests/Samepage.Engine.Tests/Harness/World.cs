@@ -46,7 +46,7 @@ internal sealed class World : IDisposable
     public World(Kind kind)
     {
         _kind = kind;
-        _scanned = new Scanned(kind.TracksWrites, new EngineOptions { Index = kind.Index, DigestMask = kind.DigestMask });
+        _scanned = new Scanned(kind.TracksWrites, new EngineOptions { Index = kind.Index, DigestMask = kind.DigestMask, PagesPerRead = 3, PagesPerFlight = 2 });
         for (int i = 0; i < SpaceCount; i++)
             Begin(i);
     }
