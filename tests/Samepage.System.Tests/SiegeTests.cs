@@ -8,14 +8,12 @@ namespace Samepage.SystemTests;
 /// <remarks>Short in every run; <c>./test --long</c> gives each ten minutes. What they print at the end (<c>-diagnostics</c>) are the figures of docs/guarantees.md.</remarks>
 public sealed partial class SiegeTests : IDisposable
 {
-    private const int SIGCONT = 18;
+    private const int SIGCONT = 18, SecondsToEndWell = 8;
     private static readonly int s_seconds = Math.Min(600, int.Parse(Environment.GetEnvironmentVariable("SAMEPAGE_TEST_SECONDS") ?? "12", CultureInfo.InvariantCulture));
     private readonly string _folder = Directory.CreateDirectory(Path.Combine(Repository.Root, "artifacts", $"siege-{Environment.ProcessId}-{Guid.NewGuid():N}")).FullName;
 
     public void Dispose()
     {
-        if (Directory.Exists(Path.Combine(_folder, "run")))
-            DaemonUnderTest.Remove(Path.Combine(_folder, "run"));
         Directory.Delete(_folder, recursive: true);
     }
 
@@ -43,41 +41,33 @@ public sealed partial class SiegeTests : IDisposable
         await End(two);
     }
 
-    /// <summary>Killed at any moment: while it takes programs in, merges, gives back. The next one takes over what is left, or the guardian does.</summary>
+    /// <summary>Killed at any moment: while it starts or takes over what another left, takes programs in, merges, gives back. The next one takes over what is left, or the guardian does.</summary>
     [Fact]
     public async Task DaemonsThatAreKilledAtAnyMomentHarmNothing()
     {
         Needs.Root();
-        LiveProgram[] two = await StormTests.Sieges(_folder);
-        await using var together = new Together(two);
-        int[] threads = [.. two.Select(siege => ProcessView.Of(siege.Pid).Threads)];
-        string runFolder = Directory.CreateDirectory(Path.Combine(_folder, "run")).FullName;
-        Random random = new(1);
-        int kills = 0;
-        for (DateTime end = DateTime.UtcNow.AddSeconds(s_seconds); DateTime.UtcNow < end || kills < 3; kills++)
+        await using DoomedLine first = await DoomedLine.Begin(Path.Combine(_folder, "first"), 1), second = await DoomedLine.Begin(Path.Combine(_folder, "second"), 3);
+        DoomedLine[] lines = [first, second];
+        using CancellationTokenSource failed = new();
+        DateTime end = DateTime.UtcNow.AddSeconds(s_seconds - SecondsToEndWell);
+        await Task.WhenAll(lines.Select(async line =>
         {
-            await using DaemonUnderTest doomed = await DaemonUnderTest.Start(runFolder, keep: true);
-            Task<Called> called = doomed.Cli(["attach", .. two.Select(siege => $"{siege.Pid}")]);
-            await Task.Delay(random.Next(random.Next(2) == 0 ? 1000 : 3000));
-            if (random.Next(4) == 0)
-                called = Task.WhenAll(called, doomed.Cli("detach", "--all")).ContinueWith(static both => both.Result[1], TaskScheduler.Default);
-            await Task.Delay(random.Next(400));
-            await doomed.Kill9();
-            foreach (LiveProgram siege in two)
-                await StormTests.Report(siege);
-            await called;
-        }
-
-        for (int i = 0; i < two.Length; i++)
-        {
-            int before = threads[i];
-            ProcessView view = ProcessView.Of(two[i].Pid);
-            await Until.True(() => view.Threads == before && !view.MappedNames.Any(name => name.Contains("samepage", StringComparison.Ordinal)), 30,
-                () => $"{view.Threads} threads, were {before}; {string.Join("; ", view.MappedNames)}");
-        }
-
-        TestContext.Current.SendDiagnosticMessage("siege: {0} daemons killed", kills);
-        await End(two);
+            try
+            {
+                while (!failed.IsCancellationRequested && (DateTime.UtcNow < end || line.Kills < 2))
+                    await line.KillOne();
+                if (!failed.IsCancellationRequested)
+                    await line.EndWell();
+            }
+            catch (Exception)
+            {
+                await failed.CancelAsync(); // the other need not go on for minutes
+                throw;
+            }
+        }));
+        string stages = string.Join(", ", Enum.GetValues<DoomedLine.Stage>().Select(stage => $"{lines.Sum(line => line.In(stage))} {stage}"));
+        TestContext.Current.SendDiagnosticMessage("siege: {0} daemons killed ({1}), {2} of them while a page was merged, {3} after their guardian; {4} programs taken over by the next daemon; longest stall of a thread {5} us",
+            lines.Sum(line => line.Kills), stages, lines.Sum(line => line.WhileMerged), lines.Sum(line => line.AfterTheirGuardian), lines.Sum(line => line.TakenOver), lines.Max(line => line.StallMicroseconds));
     }
 
     /// <summary>A daemon that is stopped ends its hold first, and then stays stopped: see the guardian.</summary>

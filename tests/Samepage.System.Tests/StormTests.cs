@@ -47,7 +47,7 @@ public sealed partial class StormTests(SharedDaemon shared) : OnOneDaemon(shared
             await Daemon.Merged(two[0], 200);
             foreach (LiveProgram storm in new[] { two[round % 2], two[1 - (round % 2)] })
             {
-                await GivenBackInTheEnd(storm);
+                await GivenBackInTheEnd(Daemon, storm);
                 await Report(storm);
             }
 
@@ -63,19 +63,19 @@ public sealed partial class StormTests(SharedDaemon shared) : OnOneDaemon(shared
     }
 
     /// <summary>A program that forks all the time may have to be asked again: its children of this moment share its frames.</summary>
-    private async Task GivenBackInTheEnd(LiveProgram storm)
+    internal static async Task GivenBackInTheEnd(DaemonUnderTest daemon, LiveProgram storm)
     {
         Called called = new(1, "", "");
-        await Until.True(async () => (called = await Daemon.Cli("detach", $"{storm.Pid}")).ExitCode == 0, 20, () => Task.FromResult($"{called}\n{Daemon.Tail}"));
+        await Until.True(async () => (called = await daemon.Cli("detach", $"{storm.Pid}")).ExitCode == 0, 20, () => Task.FromResult($"{called}\n{daemon.Tail}"));
     }
 
     internal static async Task<LiveProgram[]> Storms(string operation, int seconds) =>
         [await LiveProgram.Target("storm", operation, $"{seconds}", "3", "1"), await LiveProgram.Target("storm", operation, $"{seconds}", "3", "2")];
 
     /// <summary>Two of the worst, with files for direct I/O where the file system has it.</summary>
-    internal static async Task<LiveProgram[]> Sieges(string folder)
+    internal static async Task<LiveProgram[]> Sieges(string folder, int firstSeed = 1)
     {
-        LiveProgram[] two = [.. Enumerable.Range(1, 2).Select(seed => LiveProgram.StartIn("/", new Dictionary<string, string> { ["STORM_FILE"] = Path.Combine(folder, $"direct-{seed}") },
+        LiveProgram[] two = [.. Enumerable.Range(firstSeed, 2).Select(seed => LiveProgram.StartIn("/", new Dictionary<string, string> { ["STORM_FILE"] = Path.Combine(folder, $"direct-{seed}") },
             Repository.Target("storm"), "siege", "0", "3", $"{seed}"))];
         foreach (LiveProgram siege in two)
             await siege.Ready();
@@ -83,13 +83,15 @@ public sealed partial class StormTests(SharedDaemon shared) : OnOneDaemon(shared
     }
 
     /// <summary>Asks a running storm what it has found so far: nothing may be wrong.</summary>
-    internal static async Task Report(LiveProgram storm)
+    /// <returns>What <see cref="Found"/> does.</returns>
+    internal static async Task<long> Report(LiveProgram storm)
     {
         await storm.Tell("report");
-        await Found(storm, "so far");
+        return await Found(storm, "so far");
     }
 
-    internal static async Task Found(LiveProgram storm, string head)
+    /// <returns>The longest time for which a thread of it was not let run since it began, microseconds.</returns>
+    internal static async Task<long> Found(LiveProgram storm, string head)
     {
         string line = await storm.NextLine(60);
         Match found = Counts().Match(line);
@@ -97,8 +99,10 @@ public sealed partial class StormTests(SharedDaemon shared) : OnOneDaemon(shared
         Assert.True(found.Groups["bad"].Value == "0", $"{storm.Name}: {line}\n{storm.Errors}");
         Assert.True(found.Groups["intruded"].Value == "0", $"{storm.Name}: something was mapped where the program had just unmapped: {line}");
         Assert.NotEqual("0", found.Groups["ops"].Value);
-        Assert.True(long.Parse(found.Groups["stall"].ValueSpan, CultureInfo.InvariantCulture) < StallMicrosecondsGross, $"{storm.Name}: a thread was not let run for long: {line}");
+        long stall = long.Parse(found.Groups["stall"].ValueSpan, CultureInfo.InvariantCulture);
+        Assert.True(stall < StallMicrosecondsGross, $"{storm.Name}: a thread was not let run for long: {line}");
         TestContext.Current.SendDiagnosticMessage("{0}: {1}", storm.Name, line);
+        return stall;
     }
 
     [GeneratedRegex("ops (?<ops>\\d+) bad (?<bad>\\d+) refused (?<refused>\\d+) intruded (?<intruded>\\d+) stall (?<stall>\\d+)")]

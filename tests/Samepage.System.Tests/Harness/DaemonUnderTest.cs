@@ -1,5 +1,6 @@
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
+using System.Text;
 
 namespace Samepage.SystemTests.Harness;
 
@@ -52,15 +53,25 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
     public static async Task<DaemonUnderTest> Start(string? runFolder = null, bool keep = false, string? rules = null, string[]? launcher = null, string[]? arguments = null,
         Dictionary<string, string>? environment = null)
     {
+        DaemonUnderTest daemon = Launch(runFolder, keep, rules, launcher, arguments, environment);
+        await daemon.Ready();
+        return daemon;
+    }
+
+    /// <summary>Starts one as <see cref="Start"/> does, and does not wait until it serves.</summary>
+    public static DaemonUnderTest Launch(string? runFolder = null, bool keep = false, string? rules = null, string[]? launcher = null, string[]? arguments = null,
+        Dictionary<string, string>? environment = null)
+    {
         Needs.Root();
         runFolder ??= Directory.CreateTempSubdirectory("samepage-test-").FullName;
         environment = new Dictionary<string, string>(environment ?? []) { ["SAMEPAGE_RUN_DIR"] = runFolder };
         string[] command =
             [.. launcher ?? [], .. Repository.Program, "daemon", .. rules is null ? (string[])["--no-rules"] : ["--config", rules], .. arguments ?? []];
-        LiveProgram process = LiveProgram.StartIn("/", environment, command[0], command[1..]);
-        await process.Ready(60);
-        return new DaemonUnderTest(runFolder, process, keep);
+        return new DaemonUnderTest(runFolder, LiveProgram.StartIn("/", environment, command[0], command[1..]), keep);
     }
+
+    /// <summary>Returns when it serves.</summary>
+    public Task Ready() => _process.Ready(60);
 
     public async Task<WireStatus> Status() => WireStatus.Parse(await _http.GetStringAsync("/v1/status"));
 
@@ -68,6 +79,20 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
     public Task<string> Get(string path) => _http.GetStringAsync(path);
 
     public Task<Called> Cli(params IEnumerable<string> arguments) => Harness.Cli.Run(RunFolder, arguments);
+
+    /// <summary>Has it take processes in, or give them back, without a command line.</summary>
+    /// <param name="what"><c>attach</c> or <c>detach</c>.</param>
+    /// <param name="programs">The processes.</param>
+    /// <returns>What became of each.</returns>
+    /// <exception cref="HttpRequestException">It died meanwhile, among others.</exception>
+    public async Task<WireOutcome[]> Have(string what, params IEnumerable<LiveProgram> programs)
+    {
+        using StringContent body = new($"{{\"pids\": [{string.Join(", ", programs.Select(program => program.Pid))}], \"all\": false}}", Encoding.UTF8, "application/json");
+        using HttpResponseMessage reply = await _http.PostAsync($"/v1/{what}", body);
+        string said = await reply.Content.ReadAsStringAsync();
+        Assert.True(reply.IsSuccessStatusCode, $"{what}: {said}\n{Tail}");
+        return WireOutcome.Parse(said);
+    }
 
     /// <summary>Takes processes in, and returns when they are (they may still have much to merge).</summary>
     public async Task TakeIn(params IEnumerable<LiveProgram> programs)
@@ -178,11 +203,32 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
     private static bool IsHeld(LiveProgram program, int threads) => ProcessView.Of(program.Pid).HeldThreads == threads;
 
     /// <summary>Kills the process that waits for the daemon's death.</summary>
-    public void KillGuardian()
+    public void KillGuardian() => Assert.True(TryKillGuardian(), "the daemon has no guardian");
+
+    /// <summary>Kills the process that waits for the daemon's death.</summary>
+    /// <returns>False when there is none: one that only starts may not have come to that.</returns>
+    public bool TryKillGuardian()
     {
-        int guardian = int.Parse(File.ReadAllText($"/proc/{Pid}/task/{Pid}/children").Split(' ')[0], System.Globalization.CultureInfo.InvariantCulture);
-        Assert.Contains("samepage-guardian", File.ReadAllText($"/proc/{guardian}/cmdline"), StringComparison.Ordinal);
-        Assert.Equal(0, kill(guardian, SIGKILL));
+        // The kernel lists children by the thread that forked them; which that is depends on what the daemon had to wait for.
+        string? guardian = Directory.GetDirectories($"/proc/{Pid}/task").SelectMany(task => TextOf($"{task}/children").Split(' ', StringSplitOptions.RemoveEmptyEntries))
+            .FirstOrDefault(child => TextOf($"/proc/{child}/cmdline").Contains("samepage-guardian", StringComparison.Ordinal));
+        if (guardian is null)
+            return false;
+        Assert.Equal(0, kill(int.Parse(guardian, System.Globalization.CultureInfo.InvariantCulture), SIGKILL));
+        return true;
+    }
+
+    /// <summary>A file of a thread or a process; empty when it has just ended.</summary>
+    private static string TextOf(string path)
+    {
+        try
+        {
+            return File.ReadAllText(path);
+        }
+        catch (IOException)
+        {
+            return "";
+        }
     }
 
     /// <returns>The exit code.</returns>

@@ -20,3 +20,13 @@ internal sealed record WireDaemon(int Pid, long RssBytes, long MetadataBytes, lo
 internal sealed record WireDomain(string Name, long Frames, long PagesSharing);
 
 internal sealed record WireProcess(int Pid, string Name, string Domain, string State, string Reason, bool Settled, long PagesTracked, long PagesMerged, long ZeroPages, long CowBreaks, long ProfitBytes);
+
+/// <summary>What became of a process that was to be taken in or given back.</summary>
+internal sealed record WireOutcome(int Pid, bool Done, string State, string Reason)
+{
+    private static readonly JsonSerializerOptions SnakeCase = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, RespectRequiredConstructorParameters = true };
+
+    public static WireOutcome[] Parse(string json) => JsonSerializer.Deserialize<Reply>(json, SnakeCase)?.Processes ?? throw new InvalidDataException(json);
+
+    private sealed record Reply(WireOutcome[] Processes);
+}
