@@ -158,14 +158,16 @@ public sealed class HardshipTests
         await daemon.Serves(partners, 24 * 256 / 2);
     }
 
-    /// <summary>Most runs lie near each other with single pages between them, and are moved out in one stretch: what another process writes there meanwhile is not lost.</summary>
-    [Fact]
-    public async Task WritesOfAnotherProcessIntoStretchesAreNotLost()
+    /// <summary>Most runs lie near each other with single pages between them, and are moved out one by one, or in one stretch: what another process writes there meanwhile is not lost.</summary>
+    [Theory]
+    [InlineData("always")]
+    [InlineData("never")]
+    public async Task WritesOfAnotherProcessIntoStretchesAreNotLost(string stretches)
     {
         Needs.Root();
         LiveProgram[] two = await LiveProgram.Targets(2, "remote");
         await using var together = new Together(two);
-        await using DaemonUnderTest daemon = await DaemonUnderTest.Start();
+        await using DaemonUnderTest daemon = await DaemonUnderTest.Start(environment: new() { ["SAMEPAGE_STRETCHES"] = stretches });
         int seconds = Math.Min(300, int.Parse(Environment.GetEnvironmentVariable("SAMEPAGE_TEST_SECONDS") ?? "2", CultureInfo.InvariantCulture));
         long merges = 0, last = 0, writes = 0;
         DateTime end = DateTime.UtcNow.AddSeconds(seconds);

@@ -69,6 +69,9 @@ internal static unsafe partial class LibC
     [LibraryImport("libc", SetLastError = true)]
     public static partial int munmap(void* addr, nuint length);
 
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int mprotect(void* addr, nuint len, int prot);
+
     [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial int memfd_create(string name, uint flags);
 

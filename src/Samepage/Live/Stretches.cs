@@ -1,17 +1,22 @@
 using System.Runtime.InteropServices;
 using Samepage.Agent;
+using Samepage.Linux.Processes;
 
 namespace Samepage.Live;
 
 /// <summary>Makes a batch of operations in which short runs near each other are bracketed in a stretch that is moved out whole.</summary>
 /// <remarks>One move of many pages flushes the processor's translations once; moves of a few pages flush each page. What lies between the runs is
-/// moved out and copied back, so the runs must not be too far apart; and only one area's memory may lie between them.</remarks>
+/// moved out and copied back, so the runs must not be too far apart; and only one area's memory may lie between them. It is done where a flush is dear
+/// (<see cref="TranslationFlush"/>): elsewhere the copies would cost more than all flushes, a third of an agent's time for runs of 16.
+/// <c>SAMEPAGE_STRETCHES</c> in the daemon's environment, <c>always</c> or <c>never</c>, decides in its place, for tests and measurements.</remarks>
 internal sealed class Stretches(List<Segment> segments)
 {
     private const ulong Page = 4096;
 
-    /// <summary>A move of more pages than this flushes once (tlb_single_page_flush_ceiling): longer runs need no stretch, shorter stretches help nobody.</summary>
-    private const ulong FlushedOneByOne = 33 * Page;
+    /// <summary>A move of more bytes than this flushes once: longer runs need no stretch, shorter stretches help nobody.</summary>
+    private const ulong FlushedOneByOne = TranslationFlush.OneByOneMax * Page;
+
+    private static readonly bool s_areWorthIt = Environment.GetEnvironmentVariable("SAMEPAGE_STRETCHES") switch { "always" => true, "never" => false, _ => TranslationFlush.IsDear };
 
     /// <summary>The most pages that lie between two runs of a stretch, and are moved out with them.</summary>
     public const ulong PagesBetween = 16;
@@ -79,7 +84,7 @@ internal sealed class Stretches(List<Segment> segments)
         AgentOperation begin = operations[first];
         while (_segment < segments.Count && segments[_segment].End <= begin.Address)
             _segment++;
-        if (_segment == segments.Count || !IsShortRun(begin))
+        if (_segment == segments.Count || !s_areWorthIt || !IsShortRun(begin))
             return first + 1;
         ulong limit = Math.Min(Math.Min(segments[_segment].End, begin.Address + MaxStretch), (begin.Address / ChunkBytes + 1) * ChunkBytes);
         int end = first + 1;
