@@ -44,7 +44,11 @@ internal sealed class PagesMachine(long pagesPerSpace, Func<long, long, ulong> c
         facts.Fill(PageFact.Own);
     }
 
-    public bool TryWriteFrames(DomainId domain, FrameId first, ReadOnlySpan<byte> content) => true;
+    public void BeginWriteFrames(DomainId domain, FrameId first, ReadOnlyMemory<byte> content)
+    {
+    }
+
+    public bool EndWriteFrames() => true;
 
     public bool TryReadFrame(DomainId domain, FrameId frame, Span<byte> content) => false;
 

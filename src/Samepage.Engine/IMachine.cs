@@ -149,9 +149,16 @@ public interface IMachine
     {
     }
 
-    /// <summary>Writes frames that nobody maps.</summary>
+    /// <summary>Begins to write frames that nobody maps, and may go on with it when this has returned. Every call of this is followed by one of <see cref="EndWriteFrames"/>; until then
+    /// anything may be called but this.</summary>
+    /// <param name="domain">Whose.</param>
+    /// <param name="first">The first.</param>
+    /// <param name="content">Stays as it is until then.</param>
+    void BeginWriteFrames(DomainId domain, FrameId first, ReadOnlyMemory<byte> content);
+
+    /// <summary>Returns when the frames are written.</summary>
     /// <returns>False when there is no memory, or no room for more frames: nothing is merged into these then.</returns>
-    bool TryWriteFrames(DomainId domain, FrameId first, ReadOnlySpan<byte> content);
+    bool EndWriteFrames();
 
     /// <summary>Reads what is in a frame.</summary>
     /// <returns>False when it cannot be read now.</returns>

@@ -10,7 +10,7 @@ public sealed partial class ScanEngine
     /// <exception cref="EngineInvariantException">Something does not hold.</exception>
     internal void CheckInvariants()
     {
-        Require(!_isBusy && _plans.Count == 0 && _buffered == 0 && _leaving.Count == 0, "rest", "work is left behind by a call");
+        Require(!_isBusy && _plans.Count == 0 && _flight is null && _buffered == 0 && _writing is null && _leaving.Count == 0, "rest", "work is left behind by a call");
         CheckSlots();
         Dictionary<(int Domain, uint Frame), long> users = [];
         Dictionary<int, long> inUnstable = [];

@@ -21,12 +21,14 @@ public sealed partial class ScanEngine
     private readonly HashSet<(DomainId Domain, FrameId Frame)> _unwritten = [];
     private readonly Batch[] _batches;
     private readonly byte[] _other;
-    private readonly byte[] _frameContent;
+    private readonly byte[][] _frameContents;
     private readonly ulong _zeroDigest;
     private FrameId _firstBuffered;
     private int _flightPages;
     private int _buffered;
     private DomainId _bufferedDomain;
+    private int _frameBuffer;
+    private (DomainId Domain, FrameId First, int Count)? _writing;
 
     /// <summary>Reads and looks up from the place where the visit stopped.</summary>
     /// <returns>True at the end of the space.</returns>
@@ -281,29 +283,46 @@ public sealed partial class ScanEngine
         return space.Domain.Unstable.TryAdd(Has(EngineFaults.WrongDigest) ? digest ^ (1UL << 63) : digest, record.Value);
     }
 
-    /// <summary>Frames are written some dozens at a time. The buffer holds neighbours of one domain, and is written before any plan is carried out.</summary>
+    /// <summary>Frames are written some dozens at a time, while others are looked up. A buffer holds neighbours of one domain, and is written before any plan is carried out.</summary>
     private void Buffer(Domain domain, FrameId frame, ReadOnlySpan<byte> content)
     {
         if (_buffered > 0 && (frame.Value != _firstBuffered.Value + (uint)_buffered || _buffered == FramesPerWrite || _bufferedDomain != domain.Id))
-            WriteBuffered();
+            BeginWriting();
         if (_buffered == 0)
             (_firstBuffered, _bufferedDomain) = (frame, domain.Id);
-        content.CopyTo(_frameContent.AsSpan(_buffered++ * _machine.PageSize));
+        content.CopyTo(_frameContents[_frameBuffer].AsSpan(_buffered++ * _machine.PageSize));
+    }
+
+    /// <summary>Has the machine write the buffer that is filled, and goes on with the other.</summary>
+    private void BeginWriting()
+    {
+        EndWriting();
+        if (_buffered == 0)
+            return;
+        _writing = (_bufferedDomain, _firstBuffered, _buffered);
+        _machine.BeginWriteFrames(_bufferedDomain, _firstBuffered, _frameContents[_frameBuffer].AsMemory(0, _buffered * _machine.PageSize));
+        (_frameBuffer, _buffered) = (1 - _frameBuffer, 0);
+    }
+
+    private void EndWriting()
+    {
+        if (_writing is not (DomainId domain, FrameId first, int count))
+            return;
+        _writing = null;
+        if (_machine.EndWriteFrames())
+            return;
+        // Nobody is to find frames that could not be written, nor to map them: see DropUnwritten.
+        for (uint i = 0; i < count; i++)
+        {
+            _domains[domain].Frames.Hide(new FrameId(first.Value + i));
+            _unwritten.Add((domain, new FrameId(first.Value + i)));
+        }
     }
 
     private void WriteBuffered()
     {
-        // Nobody is to find frames that could not be written, nor to map them: see DropUnwritten.
-        if (_buffered > 0 && !_machine.TryWriteFrames(_bufferedDomain, _firstBuffered, _frameContent.AsSpan(0, _buffered * _machine.PageSize)))
-        {
-            for (uint i = 0; i < _buffered; i++)
-            {
-                _domains[_bufferedDomain].Frames.Hide(new FrameId(_firstBuffered.Value + i));
-                _unwritten.Add((_bufferedDomain, new FrameId(_firstBuffered.Value + i)));
-            }
-        }
-
-        _buffered = 0;
+        BeginWriting();
+        EndWriting();
     }
 
     /// <summary>A frame that has not got two users yet, with the two pages that it was made for, and the scan in which its only page was last to be given back.</summary>

@@ -50,7 +50,7 @@ public sealed partial class ScanEngine : IDisposable
         _records = new PageRecords(Budget) { DropsWithoutCounting = Has(EngineFaults.DropWithoutCounting) };
         _batches = [new Batch(machine.PageSize, options.PagesPerRead), new Batch(machine.PageSize, options.PagesPerRead)];
         _other = new byte[machine.PageSize];
-        _frameContent = new byte[FramesPerWrite * machine.PageSize];
+        _frameContents = [new byte[FramesPerWrite * machine.PageSize], new byte[FramesPerWrite * machine.PageSize]];
         _zeroDigest = DigestOf(_other);
     }
 

@@ -6,6 +6,9 @@ namespace Samepage.Simulation;
 /// <content>What the engine may ask about spaces and frames.</content>
 internal sealed partial class SimulatedMachine
 {
+    private (DomainId Domain, FrameId First, ReadOnlyMemory<byte> Content) _writing;
+    private bool _written;
+
     private static readonly (AreaFlags Flag, AreaTraits Trait)[] Traits =
     [
         (AreaFlags.Readable, AreaTraits.Readable), (AreaFlags.Writable, AreaTraits.Writable), (AreaFlags.Executable, AreaTraits.Executable),
@@ -116,8 +119,20 @@ internal sealed partial class SimulatedMachine
     }
 
     /// <inheritdoc/>
-    public bool TryWriteFrames(DomainId domain, FrameId first, ReadOnlySpan<byte> content)
+    public void BeginWriteFrames(DomainId domain, FrameId first, ReadOnlyMemory<byte> content)
     {
+        _writing = (domain, first, content);
+        if (!_options.Lags)
+            _written = TryWriteFrames();
+    }
+
+    /// <inheritdoc/>
+    public bool EndWriteFrames() => _options.Lags ? TryWriteFrames() : _written;
+
+    private bool TryWriteFrames()
+    {
+        (DomainId domain, FrameId first, ReadOnlyMemory<byte> memory) = _writing;
+        ReadOnlySpan<byte> content = memory.Span;
         Between();
         int pool = Fails(MachineFaults.OnePoolForAll) ? 0 : domain.Value;
         for (int i = 0; i < content.Length / PageSize; i++)

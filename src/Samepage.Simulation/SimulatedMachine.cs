@@ -27,7 +27,7 @@ internal sealed record MachineOptions
     /// <summary>A program's own threads are held while something of it is exchanged; without, only what it touches waits.</summary>
     public bool HoldsThreads { get; init; } = true;
 
-    /// <summary>Plans that were begun are carried out late: one whenever something is read meanwhile, the others when their end is waited for.</summary>
+    /// <summary>What was begun is done late: plans are carried out one whenever something is read meanwhile, the others when their end is waited for, and frames are written then.</summary>
     public bool Lags { get; init; }
 
     /// <summary>Deliberate faults.</summary>

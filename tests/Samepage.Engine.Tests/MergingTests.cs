@@ -188,7 +188,7 @@ public sealed class MergingTests
     public void NeighboursGetNeighbouringFrames()
     {
         const int Pages = 512;
-        using Scanned scanned = new();
+        using Scanned scanned = new(options: new EngineOptions { PagesPerFlight = 1 << 20 });
         FakeSpace one = scanned.Machine.NewSpace(1, Pages), other = scanned.Machine.NewSpace(1, Pages, first: 0x5123);
         foreach (FakeSpace space in new[] { one, other })
         {

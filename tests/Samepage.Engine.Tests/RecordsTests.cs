@@ -65,7 +65,9 @@ public sealed class RecordsTests
             facts.Fill(PageFact.Own);
         }
 
-        public bool TryWriteFrames(DomainId domain, FrameId first, ReadOnlySpan<byte> content) => throw new InvalidOperationException("nothing is equal here");
+        public void BeginWriteFrames(DomainId domain, FrameId first, ReadOnlyMemory<byte> content) => throw new InvalidOperationException("nothing is equal here");
+
+        public bool EndWriteFrames() => throw new InvalidOperationException("nothing was begun");
 
         public bool TryReadFrame(DomainId domain, FrameId frame, Span<byte> content) => throw new InvalidOperationException("nothing is equal here");
 

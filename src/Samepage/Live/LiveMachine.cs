@@ -15,6 +15,9 @@ namespace Samepage.Live;
 internal sealed class LiveMachine : IMachine, IDisposable
 {
     private const ulong Page = 4096;
+    /// <summary>Fewer pages are read by the scanner at once: to wake somebody takes as long.</summary>
+    private const int FewPages = 32;
+
     private static readonly TimeSpan LookIsFresh = TimeSpan.FromMilliseconds(250);
     private const ulong SpanGap = 64UL << 20;
     private readonly Dictionary<int, LiveSpace> _spaces = [];
@@ -23,8 +26,10 @@ internal sealed class LiveMachine : IMachine, IDisposable
     private readonly Hands _hands = new();
     private List<SpacePlan> _begun = [];
     private readonly List<PageRegion> _regions = [];
-    private readonly PageReader _reader = new();
-    private readonly ReadAhead _ahead = new();
+    private readonly PageReader _reader = new(), _aidesReader = new();
+    private readonly Aide _aide = new();
+    private Task _reading = Task.CompletedTask;
+    private (DomainId Domain, Task<bool> Written) _writing;
 
     /// <inheritdoc/>
     public int PageSize => (int)Page;
@@ -178,11 +183,16 @@ internal sealed class LiveMachine : IMachine, IDisposable
     public void BeginRead(SpaceId id, PageRun range, Memory<byte> content, Memory<PageFact> facts)
     {
         LetBeRead(id, range);
-        _ahead.Begin(_spaces[id.Value], range, content, facts);
+        LiveSpace space = _spaces[id.Value];
+        _reading = Task.CompletedTask;
+        if (Aide.IsOfUse && range.Count >= FewPages)
+            _reading = _aide.Begin(() => _aidesReader.Read(space, range, content.Span, facts.Span));
+        else
+            _reader.Read(space, range, content.Span, facts.Span);
     }
 
     /// <inheritdoc/>
-    public void EndRead() => _ahead.End();
+    public void EndRead() => _reading.GetAwaiter().GetResult();
 
     /// <summary>Sees to it that no page of a range is moved out, or will be before somebody has read it.</summary>
     /// <remarks>Whoever touches a page that is moved out waits for its executor, perhaps for ever. That must be nobody who looks after others. Hands wait for an executor only so long;
@@ -214,9 +224,17 @@ internal sealed class LiveMachine : IMachine, IDisposable
     }
 
     /// <inheritdoc/>
-    public bool TryWriteFrames(DomainId domain, FrameId first, ReadOnlySpan<byte> content)
+    public void BeginWriteFrames(DomainId domain, FrameId first, ReadOnlyMemory<byte> content)
     {
-        if (_pools[domain.Value].TryWrite(first.Value, content))
+        FramePool pool = _pools[domain.Value];
+        _writing = (domain, Aide.IsOfUse ? _aide.Begin(() => pool.TryWrite(first.Value, content.Span)) : Task.FromResult(pool.TryWrite(first.Value, content.Span)));
+    }
+
+    /// <inheritdoc/>
+    public bool EndWriteFrames()
+    {
+        (DomainId domain, Task<bool> written) = _writing;
+        if (written.GetAwaiter().GetResult())
             return true;
         foreach (LiveSpace space in _spaces.Values.Where(space => space.Domain == domain))
             space.Obstacle = _pools[domain.Value].Refusal;
@@ -235,7 +253,7 @@ internal sealed class LiveMachine : IMachine, IDisposable
     /// <inheritdoc/>
     public void BeginExecute(List<SpacePlan> plans)
     {
-        _ahead.End();
+        EndRead();
         _begun = plans;
         _hands.Begin(plans.Count, i => Execute(plans[i].Space, plans[i].Runs, plans[i].Outcomes));
     }
@@ -389,7 +407,7 @@ internal sealed class LiveMachine : IMachine, IDisposable
     public void Dispose()
     {
         _hands.Dispose();
-        _ahead.Dispose();
+        _aide.Dispose();
         _forks.Dispose();
         foreach (LiveSpace space in _spaces.Values)
             space.Dispose();

@@ -12,6 +12,7 @@ internal sealed class FakeMachine : IMachine
     private readonly HashSet<(int Domain, uint Frame)> _everWritten = [];
     private readonly HashSet<(int Domain, uint Frame)> _joined = [];
     private readonly HashSet<(int Domain, uint Frame)> _shared = [];
+    private (DomainId Domain, FrameId First, ReadOnlyMemory<byte> Content) _writing;
     private int _next;
 
     public int PageSize => 64;
@@ -256,10 +257,15 @@ internal sealed class FakeMachine : IMachine
         return true;
     }
 
-    public bool TryWriteFrames(DomainId domain, FrameId first, ReadOnlySpan<byte> content)
+    public void BeginWriteFrames(DomainId domain, FrameId first, ReadOnlyMemory<byte> content) => _writing = (domain, first, content);
+
+    /// <summary>Writes them, as late as it may.</summary>
+    public bool EndWriteFrames()
     {
         if (OutOfMemory)
             return false;
+        (DomainId domain, FrameId first, ReadOnlyMemory<byte> memory) = _writing;
+        ReadOnlySpan<byte> content = memory.Span;
         for (int i = 0; i < content.Length / PageSize; i++)
         {
             (int, uint) key = (domain.Value, first.Value + (uint)i);
