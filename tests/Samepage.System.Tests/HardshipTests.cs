@@ -168,6 +168,7 @@ public sealed class HardshipTests
         LiveProgram[] two = await LiveProgram.Targets(2, "remote");
         await using var together = new Together(two);
         await using DaemonUnderTest daemon = await DaemonUnderTest.Start(environment: new() { ["SAMEPAGE_STRETCHES"] = stretches });
+        await daemon.MergesWithoutRest();
         int seconds = Math.Min(150, int.Parse(Environment.GetEnvironmentVariable("SAMEPAGE_TEST_SECONDS") ?? "2", CultureInfo.InvariantCulture));
         long merges = 0, last = 0, writes = 0;
         DateTime end = DateTime.UtcNow.AddSeconds(seconds);

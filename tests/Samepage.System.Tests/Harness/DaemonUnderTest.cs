@@ -252,11 +252,23 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
             Remove(RunFolder);
     }
 
-    /// <summary>Removes a folder in which a daemon kept its state. One that was killed leaves its control directory mounted until its guardian comes to it.</summary>
+    /// <summary>Removes a folder in which a daemon kept its state. One that was killed leaves its control directory mounted until its guardian comes to it, whose recovery
+    /// may be writing there just now.</summary>
     public static void Remove(string runFolder)
     {
-        _ = umount2(Path.Combine(runFolder, "control"), MNT_DETACH);
-        Directory.Delete(runFolder, recursive: true);
+        for (int tries = 1; ; tries++)
+        {
+            _ = umount2(Path.Combine(runFolder, "control"), MNT_DETACH);
+            try
+            {
+                Directory.Delete(runFolder, recursive: true);
+                return;
+            }
+            catch (IOException) when (tries < 50)
+            {
+                Thread.Sleep(200);
+            }
+        }
     }
 
     [LibraryImport("libc", SetLastError = true)]
