@@ -9,6 +9,34 @@ public readonly record struct PageRun(PageNumber Start, long Count)
     public ulong End => Start.Value + (ulong)Count;
 }
 
+/// <summary>What lies over pages of an address space.</summary>
+public interface IRanged
+{
+    /// <summary>The pages.</summary>
+    PageRun Range { get; }
+}
+
+/// <summary>Searches in what is listed by rising address without overlaps.</summary>
+public static class Ranges
+{
+    /// <summary>The place of the first that ends behind a page: the one that holds it, if any does. The count where none does.</summary>
+    public static int FirstEndingBehind<T>(List<T> ranges, ulong page)
+        where T : struct, IRanged
+    {
+        int low = 0, high = ranges.Count;
+        while (low < high)
+        {
+            int middle = (low + high) / 2;
+            if (ranges[middle].Range.End <= page)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+
+        return low;
+    }
+}
+
 /// <summary>What an area holds.</summary>
 public enum AreaKind
 {
@@ -22,12 +50,12 @@ public enum AreaKind
 /// <summary>A range of which every page may be treated alike.</summary>
 /// <param name="Range">The pages; areas of a space do not overlap, and come by rising address.</param>
 /// <param name="Kind">What it holds.</param>
-public readonly record struct Area(PageRun Range, AreaKind Kind);
+public readonly record struct Area(PageRun Range, AreaKind Kind) : IRanged;
 
 /// <summary>Pages that were written since they were last asked about.</summary>
 /// <param name="Range">The pages.</param>
 /// <param name="IsZeroPage">They are the kernel's zero page: nothing to gain.</param>
-public readonly record struct WrittenRun(PageRun Range, bool IsZeroPage);
+public readonly record struct WrittenRun(PageRun Range, bool IsZeroPage) : IRanged;
 
 /// <summary>Pages that are mapped to frames.</summary>
 /// <param name="Range">The pages.</param>
@@ -64,7 +92,7 @@ public enum PlanKind
 /// <param name="Kind">What to do.</param>
 /// <param name="Range">The pages.</param>
 /// <param name="FirstFrame">The frame of the first page; those behind follow one by one. Meaningless but for merging.</param>
-public readonly record struct PlannedRun(PlanKind Kind, PageRun Range, FrameId FirstFrame);
+public readonly record struct PlannedRun(PlanKind Kind, PageRun Range, FrameId FirstFrame) : IRanged;
 
 /// <summary>What is to be done in one space.</summary>
 /// <param name="Space">The space.</param>

@@ -188,16 +188,11 @@ public sealed partial class ScanEngine
         {
             NewFrame made = _newFrames[i];
             uint users = made.Domain.Frames.UsersOf(made.Frame);
-            // Somebody is about to join it; then it is looked at again.
-            if (made.Domain.Frames.IsPromised(made.Frame) && !Has(EngineFaults.GiveUpPromisedFrames))
-            {
-                _newFrames[waiting++] = made;
-                continue;
-            }
-
             if (users >= 2 || !made.Domain.Frames.IsHeld(made.Frame) || Has(EngineFaults.KeepLonelyFrames))
                 continue;
-            if (IsPutOff(made, users) || FullScans - made.TriedIn is >= 0 and < ScansBetweenTries)
+            // Whoever is about to join it may yet be its second.
+            bool isPromised = made.Domain.Frames.IsPromised(made.Frame) && !Has(EngineFaults.GiveUpPromisedFrames);
+            if (isPromised || IsPutOff(made, users) || FullScans - made.TriedIn is >= 0 and < ScansBetweenTries)
             {
                 _newFrames[waiting++] = made;
                 continue;

@@ -49,18 +49,16 @@ public sealed partial class ScanEngine
             _machine.EndRead();
             reads = TryBeginRead(space, ref candidates, pages - batch.Range.Count, next);
             space.NextPage = batch.Range.End;
-            bool goesOn = LookUp(space, batch, ref pages);
-            (batch, next) = (next, batch);
-            if (goesOn)
+            if (!LookUp(space, batch, ref pages))
             {
-                // Not all that was read need have been looked at.
-                reads = reads || TryBeginRead(space, ref candidates, pages, batch);
-                continue;
+                if (reads)
+                    _machine.EndRead();
+                return false;
             }
 
-            if (reads)
-                _machine.EndRead();
-            return false;
+            // Not all that was read need have been looked at: then more may be.
+            reads = reads || TryBeginRead(space, ref candidates, pages, next);
+            (batch, next) = (next, batch);
         }
 
         return candidates.AreThrough;
@@ -70,15 +68,20 @@ public sealed partial class ScanEngine
     {
         if (!candidates.TryNext(pages, out batch.Range, out batch.Slab))
             return false;
+        BeginRead(space, batch);
+        return true;
+    }
+
+    private void BeginRead(Space space, Batch batch)
+    {
         int count = (int)batch.Range.Count;
         _machine.BeginRead(space.Id, batch.Range, batch.Content.AsMemory(0, count * _machine.PageSize), batch.Facts.AsMemory(0, count));
-        return true;
     }
 
     /// <summary>On a machine without write tracking every page that was present when the visit began is looked at.</summary>
     private bool LookUpPresent(Space space, ref long pages)
     {
-        for (int i = FirstPresent(space); i < space.Present.Count; i++)
+        for (int i = Ranges.FirstEndingBehind(space.Present, space.NextPage); i < space.Present.Count; i++)
         {
             (PageRun range, bool isZero) = space.Present[i];
             while (!isZero && space.NextPage < range.End)
@@ -93,28 +96,14 @@ public sealed partial class ScanEngine
                     continue;
                 Batch batch = _batches[0];
                 (batch.Range, batch.Slab) = (new PageRun(new PageNumber(page), count), slab);
-                _machine.Read(space.Id, batch.Range, batch.Content.AsSpan(0, count * _machine.PageSize), batch.Facts.AsSpan(0, count));
+                BeginRead(space, batch);
+                _machine.EndRead();
                 if (!LookUp(space, batch, ref pages))
                     return false;
             }
         }
 
         return true;
-    }
-
-    private static int FirstPresent(Space space)
-    {
-        int low = 0, high = space.Present.Count;
-        while (low < high)
-        {
-            int middle = (low + high) / 2;
-            if (space.Present[middle].Range.End <= space.NextPage)
-                low = middle + 1;
-            else
-                high = middle;
-        }
-
-        return low;
     }
 
     /// <summary>What a page is that is not there. Without write tracking it is listed as soon as it is there again, and needs no record.</summary>

@@ -79,27 +79,9 @@ internal sealed class Space(SpaceId id, Domain domain)
     /// <summary>The area that holds a page; false when none does.</summary>
     public bool TryFindArea(ulong page, out Area area)
     {
-        int low = 0, high = Areas.Count - 1;
-        while (low <= high)
-        {
-            int middle = (low + high) / 2;
-            Area candidate = Areas[middle];
-            if (page < candidate.Range.Start.Value)
-            {
-                high = middle - 1;
-            }
-            else if (page >= candidate.Range.End)
-            {
-                low = middle + 1;
-            }
-            else
-            {
-                area = candidate;
-                return true;
-            }
-        }
-
-        area = default;
-        return false;
+        int at = Ranges.FirstEndingBehind(Areas, page);
+        bool found = at < Areas.Count && Areas[at].Range.Start.Value <= page;
+        area = found ? Areas[at] : default;
+        return found;
     }
 }

@@ -13,16 +13,14 @@ public static unsafe class TranslationFlush
 
     private const int Pages = 32, Tries = 24;
     private const double DearFrom = 2000;
-    private static readonly Lazy<double> Measured = new(Measure);
+    private static readonly Lazy<bool> Found = new(() => NanosecondsPerPage() > DearFrom);
 
-    /// <summary>Nanoseconds to flush a page by itself, the change of its entry included: the least of some tries, which take less than ten milliseconds in all, at the first call. 0 where there is no
-    /// memory to try it on. Any thread's.</summary>
-    public static double NanosecondsPerPage => Measured.Value;
+    /// <summary>It costs so much that it is better to have everything flushed: more than two microseconds a page, the change of its entry included. Measured at the first call, in less than ten
+    /// milliseconds; no where there is no memory to try it on. Any thread's.</summary>
+    public static bool IsDear => Found.Value;
 
-    /// <summary>It costs so much that it is better to have everything flushed: more than two microseconds a page.</summary>
-    public static bool IsDear => NanosecondsPerPage > DearFrom;
-
-    private static double Measure()
+    /// <summary>The least of some tries.</summary>
+    private static double NanosecondsPerPage()
     {
         const nuint Bytes = Pages * 4096;
         byte* memory = (byte*)LibC.mmap(null, Bytes, LibC.PROT_READ | LibC.PROT_WRITE, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS, -1, 0);

@@ -9,10 +9,7 @@ internal sealed class Aide : IDisposable
     private readonly BlockingCollection<Task> _work = [];
     private Thread? _thread;
 
-    /// <summary>There is a processor for it.</summary>
-    public static bool IsOfUse { get; } = Environment.ProcessorCount > 1;
-
-    /// <summary>Begins a piece of work.</summary>
+    /// <summary>Begins a piece of work; does it at once where there is one processor only.</summary>
     public Task Begin(Action work) => Add(new Task(work));
 
     /// <inheritdoc cref="Begin(Action)"/>
@@ -29,6 +26,12 @@ internal sealed class Aide : IDisposable
     private T Add<T>(T task)
         where T : Task
     {
+        if (Environment.ProcessorCount == 1)
+        {
+            task.RunSynchronously(TaskScheduler.Default);
+            return task;
+        }
+
         if (_thread is null)
         {
             _thread = new Thread(Run) { Name = "aide", IsBackground = true };

@@ -15,6 +15,7 @@ namespace Samepage.Live;
 internal sealed class LiveMachine : IMachine, IDisposable
 {
     private const ulong Page = 4096;
+
     /// <summary>Fewer pages are read by the scanner at once: to wake somebody takes as long.</summary>
     private const int FewPages = 32;
 
@@ -24,10 +25,10 @@ internal sealed class LiveMachine : IMachine, IDisposable
     private readonly Dictionary<int, FramePool> _pools = [];
     private readonly ForkWatch _forks = new();
     private readonly Hands _hands = new();
-    private List<SpacePlan> _begun = [];
     private readonly List<PageRegion> _regions = [];
     private readonly PageReader _reader = new(), _aidesReader = new();
     private readonly Aide _aide = new();
+    private List<SpacePlan> _begun = [];
     private Task _reading = Task.CompletedTask;
     private (DomainId Domain, Task<bool> Written) _writing;
 
@@ -185,7 +186,7 @@ internal sealed class LiveMachine : IMachine, IDisposable
         LetBeRead(id, range);
         LiveSpace space = _spaces[id.Value];
         _reading = Task.CompletedTask;
-        if (Aide.IsOfUse && range.Count >= FewPages)
+        if (range.Count >= FewPages)
             _reading = _aide.Begin(() => _aidesReader.Read(space, range, content.Span, facts.Span));
         else
             _reader.Read(space, range, content.Span, facts.Span);
@@ -210,24 +211,15 @@ internal sealed class LiveMachine : IMachine, IDisposable
         if (plan < 0)
             return false;
         List<PlannedRun> runs = _begun[plan].Runs;
-        int low = 0, high = runs.Count;
-        while (low < high)
-        {
-            int middle = (low + high) / 2;
-            if (runs[middle].Range.End <= range.Start.Value)
-                low = middle + 1;
-            else
-                high = middle;
-        }
-
-        return low < runs.Count && (runs[low].Range.Start.Value < range.End || (low > 0 && runs[low].Range.Start.Value - runs[low - 1].Range.End <= Stretches.PagesBetween));
+        int at = Ranges.FirstEndingBehind(runs, range.Start.Value);
+        return at < runs.Count && (runs[at].Range.Start.Value < range.End || (at > 0 && runs[at].Range.Start.Value - runs[at - 1].Range.End <= Stretches.PagesBetween));
     }
 
     /// <inheritdoc/>
     public void BeginWriteFrames(DomainId domain, FrameId first, ReadOnlyMemory<byte> content)
     {
         FramePool pool = _pools[domain.Value];
-        _writing = (domain, Aide.IsOfUse ? _aide.Begin(() => pool.TryWrite(first.Value, content.Span)) : Task.FromResult(pool.TryWrite(first.Value, content.Span)));
+        _writing = (domain, _aide.Begin(() => pool.TryWrite(first.Value, content.Span)));
     }
 
     /// <inheritdoc/>

@@ -31,7 +31,7 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
         KeepWithinLimit(outcomes);
         // Runs are put into stretches once. What is left then lies between mappings of frames, or next to what could not be moved.
         Stretches stretches = new(space.Map.Segments);
-        for (bool once = true; _operations.Count > 0; once = false)
+        for (bool once = Stretches.AreWorthIt; _operations.Count > 0; once = false)
         {
             int tried = once
                 ? stretches.TakeOutcomes(space.Run(stretches.Bracket(_operations)), _operations)

@@ -16,14 +16,15 @@ internal sealed class Stretches(List<Segment> segments)
     /// <summary>A move of more bytes than this flushes once: longer runs need no stretch, shorter stretches help nobody.</summary>
     private const ulong FlushedOneByOne = TranslationFlush.OneByOneMax * Page;
 
-    private static readonly bool s_areWorthIt = Environment.GetEnvironmentVariable("SAMEPAGE_STRETCHES") switch { "always" => true, "never" => false, _ => TranslationFlush.IsDear };
-
     /// <summary>The most pages that lie between two runs of a stretch, and are moved out with them.</summary>
     public const ulong PagesBetween = 16;
 
     private const ulong MaxStretch = 256 * Page, MaxGap = PagesBetween * Page, ChunkBytes = 512 * Page;
     private readonly List<AgentOperation> _batch = [];
     private int _segment;
+
+    /// <summary>Stretches cost less here than what they save.</summary>
+    public static bool AreWorthIt { get; } = Environment.GetEnvironmentVariable("SAMEPAGE_STRETCHES") switch { "always" => true, "never" => false, _ => TranslationFlush.IsDear };
 
     /// <summary>The batch for these operations, by rising address: all of them, and what brackets them.</summary>
     public Span<AgentOperation> Bracket(List<AgentOperation> operations)
@@ -84,7 +85,7 @@ internal sealed class Stretches(List<Segment> segments)
         AgentOperation begin = operations[first];
         while (_segment < segments.Count && segments[_segment].End <= begin.Address)
             _segment++;
-        if (_segment == segments.Count || !s_areWorthIt || !IsShortRun(begin))
+        if (_segment == segments.Count || !IsShortRun(begin))
             return first + 1;
         ulong limit = Math.Min(Math.Min(segments[_segment].End, begin.Address + MaxStretch), (begin.Address / ChunkBytes + 1) * ChunkBytes);
         int end = first + 1;

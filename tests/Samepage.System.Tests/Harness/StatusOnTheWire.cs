@@ -7,7 +7,7 @@ internal sealed record WireStatus(
     int Run, long FullScans, long PagesScanned, long PagesShared, long PagesSharing, long PagesUnshared, long PagesVolatile, long ZeroPages,
     int PageSize, long ProfitBytes, long GeneralProfitBytes, string ControlDirectory, WireDaemon Daemon, WireDomain[] Domains, WireProcess[] Processes, string WaitsFor)
 {
-    private static readonly JsonSerializerOptions SnakeCase = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, RespectRequiredConstructorParameters = true };
+    internal static readonly JsonSerializerOptions SnakeCase = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, RespectRequiredConstructorParameters = true };
 
     public static WireStatus Parse(string json) => JsonSerializer.Deserialize<WireStatus>(json, SnakeCase) ?? throw new InvalidDataException(json);
 
@@ -24,9 +24,7 @@ internal sealed record WireProcess(int Pid, string Name, string Domain, string S
 /// <summary>What became of a process that was to be taken in or given back.</summary>
 internal sealed record WireOutcome(int Pid, bool Done, string State, string Reason)
 {
-    private static readonly JsonSerializerOptions SnakeCase = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, RespectRequiredConstructorParameters = true };
-
-    public static WireOutcome[] Parse(string json) => JsonSerializer.Deserialize<Reply>(json, SnakeCase)?.Processes ?? throw new InvalidDataException(json);
+    public static WireOutcome[] Parse(string json) => JsonSerializer.Deserialize<Reply>(json, WireStatus.SnakeCase)?.Processes ?? throw new InvalidDataException(json);
 
     private sealed record Reply(WireOutcome[] Processes);
 }
