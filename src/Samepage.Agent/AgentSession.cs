@@ -26,6 +26,10 @@ public sealed class AgentSession : IDisposable
     private readonly ulong _cookie;
     private Tracee _executor, _warden;
 
+    /// <summary>Sessions whose agent's threads the calling thread has seized.</summary>
+    [ThreadStatic]
+    private static List<AgentSession>? s_shielded;
+
     internal AgentSession(int pid, ulong baseAddress, int executor, FileDescriptor tracking, FileDescriptor merged,
         FileDescriptor executorSocket, FileDescriptor wardenSocket)
     {
@@ -60,6 +64,24 @@ public sealed class AgentSession : IDisposable
         (_executor, _warden) = (new Tracee(Pid, ExecutorThread) { IsFiltered = true }, new Tracee(Pid, WardenThread) { IsFiltered = true });
         _ = _executor.Seize();
         _ = _warden.Seize();
+        (s_shielded ??= []).Add(this);
+    }
+
+    /// <summary>Looks after what the calling thread has in hand of programs that it alone can let go: threads that it seized.</summary>
+    /// <returns>It has something in hand still.</returns>
+    public static bool LookAfterHeld()
+    {
+        WorldStop.LookAfterLingering();
+        s_shielded?.RemoveAll(static session => session.ShieldedHaveEnded());
+        return WorldStop.HasLingering || s_shielded is { Count: > 0 };
+    }
+
+    /// <summary>Sets the agent's threads going where they have come to a stop, and hears of their end.</summary>
+    private bool ShieldedHaveEnded()
+    {
+        AgentThreads.Restart(ref _executor);
+        AgentThreads.Restart(ref _warden);
+        return _executor.Kind == StopKind.Gone && _warden.Kind == StopKind.Gone;
     }
 
     /// <summary>Operations in a batch, at most.</summary>
@@ -193,9 +215,10 @@ public sealed class AgentSession : IDisposable
     /// <param name="watched">The descriptors; they stay open meanwhile.</param>
     /// <param name="interrupt">Ends the wait.</param>
     /// <param name="bound">Ends the wait too; milliseconds, -1 for none.</param>
+    /// <param name="came">Receives the descriptors over which something has come.</param>
     /// <param name="forked">Receives those whose process has forked.</param>
     /// <param name="gone">Receives those whose warden has gone: they are not to be waited for again.</param>
-    public static unsafe void AwaitForks(IReadOnlyList<AgentSession> sessions, IReadOnlyList<FileDescriptor> watched, EventSignal interrupt, int bound, List<AgentSession> forked, List<AgentSession> gone)
+    public static unsafe void AwaitForks(IReadOnlyList<AgentSession> sessions, IReadOnlyList<FileDescriptor> watched, EventSignal interrupt, int bound, List<FileDescriptor> came, List<AgentSession> forked, List<AgentSession> gone)
     {
         // A socket that is waited on must not be closed meanwhile: its number could be another's by then.
         LibC.pollfd[] table = new LibC.pollfd[sessions.Count + watched.Count + 1];
@@ -206,6 +229,12 @@ public sealed class AgentSession : IDisposable
         table[^1] = new LibC.pollfd { fd = interrupt.Number, events = LibC.POLLIN };
         fixed (LibC.pollfd* entries = table)
             _ = LibC.poll(entries, (ulong)table.Length, bound);
+        for (int i = 0; i < watched.Count; i++)
+        {
+            if (table[sessions.Count + i].revents != 0)
+                came.Add(watched[i]);
+        }
+
         for (int i = 0; i < sessions.Count; i++)
         {
             ulong word;

@@ -73,6 +73,9 @@ public enum PageFact : byte
 
     /// <summary>Another address space maps the same physical page already, after fork: nothing to gain (C6).</summary>
     SharedAlready,
+
+    /// <summary>The address space did not let itself be read in time: it is tried again at the next visit.</summary>
+    Unread,
 }
 
 /// <summary>What to do with a run.</summary>
@@ -115,7 +118,7 @@ public enum PageOutcome : byte
     /// <summary>It is not there any more (D4).</summary>
     Gone,
 
-    /// <summary>The address space could not be worked on at this moment: nothing was tried.</summary>
+    /// <summary>The address space could not be worked on at this moment: nothing was tried, or what was tried may yet come about. What it comes to is noticed at the next visit that can be made.</summary>
     Deferred,
 
     /// <summary>A limit stands in the way: mappings of the process, memory.</summary>
@@ -172,10 +175,9 @@ public interface IMachine
     /// call of this is followed by; until then anything may be called but this.</summary>
     void BeginRead(SpaceId space, PageRun range, Memory<byte> content, Memory<PageFact> facts) => Read(space, range, content.Span, facts.Span);
 
-    /// <summary>Returns when what was begun has been read.</summary>
-    void EndRead()
-    {
-    }
+    /// <summary>Returns when what was begun has been read, or is waited for no longer.</summary>
+    /// <returns>False when it was not read in time. The buffers are the machine's from then on: something may still be written into them, and the caller uses others.</returns>
+    bool EndRead() => true;
 
     /// <summary>Begins to write frames that nobody maps, and may go on with it when this has returned. Every call of this is followed by one of <see cref="EndWriteFrames"/>; until then
     /// anything may be called but this.</summary>

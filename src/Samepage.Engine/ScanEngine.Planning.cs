@@ -42,23 +42,24 @@ public sealed partial class ScanEngine
     private bool LookUpUnchanged(Space space, ref long pages)
     {
         Candidates candidates = new(_records, space, _options.PagesPerRead);
-        (Batch batch, Batch next) = (_batches[0], _batches[1]);
-        bool reads = TryBeginRead(space, ref candidates, pages, batch);
+        int at = 0;
+        bool reads = TryBeginRead(space, ref candidates, pages, _batches[0]);
         while (reads)
         {
-            _machine.EndRead();
+            EndRead(ref _batches[at]);
+            Batch batch = _batches[at], next = _batches[1 - at];
             reads = TryBeginRead(space, ref candidates, pages - batch.Range.Count, next);
             space.NextPage = batch.Range.End;
             if (!LookUp(space, batch, ref pages))
             {
                 if (reads)
-                    _machine.EndRead();
+                    EndRead(ref _batches[1 - at]);
                 return false;
             }
 
             // Not all that was read need have been looked at: then more may be.
             reads = reads || TryBeginRead(space, ref candidates, pages, next);
-            (batch, next) = (next, batch);
+            at = 1 - at;
         }
 
         return candidates.AreThrough;
@@ -76,6 +77,15 @@ public sealed partial class ScanEngine
     {
         int count = (int)batch.Range.Count;
         _machine.BeginRead(space.Id, batch.Range, batch.Content.AsMemory(0, count * _machine.PageSize), batch.Facts.AsMemory(0, count));
+    }
+
+    /// <summary>Waits for what was begun to be read. Where it was not read in time its buffers stay the machine's, and there are others in their place.</summary>
+    private void EndRead(ref Batch batch)
+    {
+        if (_machine.EndRead())
+            return;
+        batch = new Batch(_machine.PageSize, _options.PagesPerRead) { Range = batch.Range, Slab = batch.Slab };
+        batch.Facts.AsSpan().Fill(PageFact.Unread);
     }
 
     /// <summary>On a machine without write tracking every page that was present when the visit began is looked at.</summary>
@@ -97,8 +107,8 @@ public sealed partial class ScanEngine
                 Batch batch = _batches[0];
                 (batch.Range, batch.Slab) = (new PageRun(new PageNumber(page), count), slab);
                 BeginRead(space, batch);
-                _machine.EndRead();
-                if (!LookUp(space, batch, ref pages))
+                EndRead(ref _batches[0]);
+                if (!LookUp(space, _batches[0], ref pages))
                     return false;
             }
         }
@@ -141,11 +151,17 @@ public sealed partial class ScanEngine
         return !space.IsLeaving;
     }
 
-    /// <summary>A page that is not its owner's alone, or not there, is in no index: it is looked at again now and then, as nothing announces that it is once more.</summary>
+    /// <summary>A page that is not its owner's alone, or not there, is in no index: it is looked at again now and then, as nothing announces that it is once more. One that could not be read is
+    /// looked at in the next visit.</summary>
     private void SetAside(Space space, PageRef record, PageFact fact)
     {
         Leave(space, record);
-        _records.SetState(record, fact == PageFact.Absent ? Gone : PageState.SharedAlready, space.Counts);
+        _records.SetState(record, fact switch
+        {
+            PageFact.Absent => Gone,
+            PageFact.Unread => _machine.TracksWrites ? PageState.Retry : PageState.None,
+            _ => PageState.SharedAlready,
+        }, space.Counts);
     }
 
     /// <summary>What becomes of one page: it leaves whatever it was in, then the frames are asked, then its past, then the unique pages.</summary>

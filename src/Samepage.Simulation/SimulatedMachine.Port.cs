@@ -109,6 +109,13 @@ internal sealed partial class SimulatedMachine
             Between();
             if (!IsThere(space, out SimulatedProcess process))
                 return;
+            // Nobody waits for a program that does not let itself be read.
+            if (process.Stopped && _options.Lags)
+            {
+                facts[i] = PageFact.Unread;
+                continue;
+            }
+
             PageEntry entry = Tables[PlaceOf(process, range.Start.Value + (ulong)i)];
             if (entry is not { State: EntryState.Present, Backing: 0 } || !entry.In(AreaFlags.Readable))
                 continue;

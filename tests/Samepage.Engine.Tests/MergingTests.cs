@@ -23,6 +23,19 @@ public sealed class MergingTests
     }
 
     [Fact]
+    public void C4_PagesThatDoNotLetThemselvesBeReadInTimeAreReadLaterIntoOtherBuffers()
+    {
+        using Scanned scanned = new();
+        FakeSpace one = scanned.Space(1, 7, 8, 9), other = scanned.Space(1, 7, 9, 8);
+        scanned.Machine.ReadsAreLate = true;
+        scanned.Pass(4);
+        Assert.Equal((0, 0), (one.InFrames, other.InFrames));
+        scanned.Machine.ReadsAreLate = false;
+        scanned.Pass(2);
+        Assert.Equal((3, 3), (one.InFrames, other.InFrames));
+    }
+
+    [Fact]
     public void C5_TwoEqualPagesOfOneSpaceShareAFrame()
     {
         using Scanned scanned = new();

@@ -86,6 +86,10 @@ public sealed class ScanControl
     /// <param name="figures">The figures to say, as they were at some moment.</param>
     public string? Read(string file, in ControlFigures figures) => ValueOf(file, figures) is { } value ? $"{value}\n" : null;
 
+    /// <summary>Whether to write this is to unmerge everything.</summary>
+    public bool Unmerges(string file, ReadOnlySpan<char> text) =>
+        file == RunFile && Run != RunState.Unmerged && ControlText.ReadWhole(text, out ulong value) == ControlOutcome.Done && value == (ulong)RunState.Unmerged;
+
     /// <summary>Writes a file. When this returns it is so: with <c>run</c> 2, everything is unmerged.</summary>
     public ControlOutcome Write(string file, ReadOnlySpan<char> text)
     {

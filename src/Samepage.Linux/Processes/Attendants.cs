@@ -65,7 +65,7 @@ public sealed class Attendants(Func<bool>? lookAfter = null) : IDisposable
     /// <returns>The work; null when other work is under way.</returns>
     public Job? TryBegin(int pid, Action work) => TryBegin(pid, work, onlyIfFree: true);
 
-    /// <summary>Threads without work end; those that work end when they have. Nothing is waited for.</summary>
+    /// <summary>Threads without work end; those that work end when they have. Nothing is waited for, and work that comes after is done too.</summary>
     public void Dispose()
     {
         lock (_changed)
@@ -80,7 +80,6 @@ public sealed class Attendants(Func<bool>? lookAfter = null) : IDisposable
     {
         lock (_changed)
         {
-            ObjectDisposedException.ThrowIf(_disposed, this);
             if (!_programs.TryGetValue(pid, out Program? program))
                 _programs.Add(pid, program = new Program(pid));
             if (onlyIfFree && program.Work.Count > 0)

@@ -19,20 +19,23 @@ internal sealed partial class Coordinator
     private int _nextDomain;
     private DomainRules _domainRules = DomainRules.ByUser;
 
-    /// <summary>Puts other rules of who shares with whom in force. When this returns, whoever they put into another domain has been moved there, or is merged with nobody
-    /// until it can be.</summary>
-    public void Use(DomainRules rules)
+    /// <summary>Puts other rules of who shares with whom in force.</summary>
+    /// <returns>Ends when whoever they put into another domain has been moved there, or is merged with nobody until it can be.</returns>
+    public async Task Use(DomainRules rules)
     {
         // Children are to be found while they still are of their parents' domains.
-        AdoptAllChildren();
+        await AdoptAllChildren();
         _domainRules = rules;
+        List<Task> moved = [];
         foreach (int pid in Pids())
         {
-            if (!_participants.TryGetValue(pid, out Participant? participant) || participant.Space is not SpaceId id)
+            if (!TryFindIdle(pid, out Participant? participant, out SpaceId id) || ProcessStatus.TryRead($"/proc/{pid}/status") is not { } status)
                 continue;
-            participant.LeaveTriedAt = 0;
-            _ = LookAfter(participant, _machine[id]);
+            if (!MayStay(participant, _machine[id], status, out string? reason, out string? moves))
+                moved.Add(LeaveOrMove(participant, _machine[id], reason, moves));
         }
+
+        await Task.WhenAll(moved);
     }
 
     /// <summary>The domain that a process is in now.</summary>
@@ -48,41 +51,20 @@ internal sealed partial class Coordinator
         return name ?? "";
     }
 
-    /// <summary>Leaves a process that may not be served any more, and moves one whose domain is another by now.</summary>
-    /// <returns>False when it was left or moved, or is to be and cannot be yet: then nothing is merged in it meanwhile.</returns>
-    private bool TryKeep(Participant participant, LiveSpace space, ProcessStatus status)
+    /// <summary>Whether a process may be served on, where it is.</summary>
+    /// <param name="participant">The process.</param>
+    /// <param name="space">Its space: where it may not stay, nothing is merged in it from here on.</param>
+    /// <param name="status">Its status.</param>
+    /// <param name="reason">Why it must be left.</param>
+    /// <param name="moves">The domain that it belongs to by now, if that is all.</param>
+    private bool MayStay(Participant participant, LiveSpace space, ProcessStatus status, out string? reason, out string? moves)
     {
         string user = TrustDomain.Of(participant.Pid, status);
-        string? reason = Eligibility.Changed(participant.Pid, status, space.IsIdle) ??
+        reason = Eligibility.Changed(participant.Pid, status, space.IsIdle) ??
             (participant.User != user ? "its user changed, or its user namespace" : space.LocksWhatItMaps ? "it locks all memory that it maps from now on (mlockall with MCL_FUTURE)" : null);
-        string? moves = reason is null && _domainRules.NameOf(user, new ProcessFacts(participant.Pid, status)) is var domain && domain != participant.Domain ? domain ?? "another domain" : null;
+        moves = reason is null && _domainRules.NameOf(user, new ProcessFacts(participant.Pid, status)) is var domain && domain != participant.Domain ? domain ?? "another domain" : null;
         space.MustLeave = reason is not null || moves is not null;
-        if (!space.MustLeave)
-            return true;
-        if (Stopwatch.GetElapsedTime(participant.LeaveTriedAt) < s_leaveInterval && participant.LeaveTriedAt != 0)
-            return false;
-        List<int> children = [];
-        string failure = GiveBack(space, children), program = new ProcessFacts(participant.Pid).Executable;
-        // Children that were given back with it are as wanted as they were, but such as have become other programs since.
-        foreach (int child in moves is null ? [] : children.Where(child => new ProcessFacts(child).Executable == program))
-            _ = Attach(child, participant.Origin);
-        if (failure.Length > 0)
-        {
-            participant.LeaveTriedAt = Stopwatch.GetTimestamp();
-            space.Obstacle = $"it is to be left ({reason ?? $"it belongs to {moves} now"}), and cannot be yet: {failure}";
-            space.ForgetLook();
-            return false;
-        }
-
-        participant.Reason = reason ?? "";
-        Forget(participant, reason ?? $"it belongs to {moves} now");
-        if (moves is not null)
-        {
-            _participants.Remove(participant.Pid);
-            _ = Attach(participant.Pid, participant.Origin);
-        }
-
-        return false;
+        return !space.MustLeave;
     }
 
     private DomainId DomainOf(string name)
@@ -103,7 +85,7 @@ internal sealed partial class Coordinator
         {
             if (_domains.Count <= DomainsKept)
                 return;
-            if (!Engine.TryForget(domain))
+            if (_arriving.ContainsKey(domain) || !Engine.TryForget(domain))
                 continue;
             _machine.Forget(domain);
             _domains.Remove(name);

@@ -13,7 +13,7 @@ internal sealed partial class Coordinator
     private readonly HashSet<(int Pid, ulong Start)> _released = [];
 
     /// <summary>Gives a process back because somebody asked for it: rules do not take it in again.</summary>
-    public ProcessOutcome Release(int pid)
+    public Task<ProcessOutcome> Release(int pid)
     {
         if (ProcessStat.TryRead(pid, out ProcessStat stat))
             _released.Add((pid, stat.StartTime));
@@ -26,18 +26,30 @@ internal sealed partial class Coordinator
     /// <summary>Rules may take in again what was given back by hand.</summary>
     public void ForgetReleased() => _released.Clear();
 
-    /// <summary>Whether a process is taken in, or was asked for and skipped.</summary>
-    public bool Knows(int pid) => _participants.ContainsKey(pid);
+    /// <summary>Whether a process is taken in, or was asked for and skipped, and is not to be tried again yet.</summary>
+    public bool Knows(int pid) => _participants.TryGetValue(pid, out Participant? known) &&
+        (known.Space is not null || known.IsAtWork || known.Origin == Origin.Hand || known.TryAgainAt == 0 || Stopwatch.GetTimestamp() < known.TryAgainAt);
 
     /// <summary>The processes that were found, not asked for by hand.</summary>
     public (int Pid, Origin Origin)[] Found() => [.. _participants.Values.Where(participant => participant.Origin != Origin.Hand).Select(participant => (participant.Pid, participant.Origin))];
+
+    /// <summary>Looks at a process that may keep whoever does. On the scanner's thread again when it has let go.</summary>
+    public Task<T> LookAt<T>(int pid, Func<T> look) => _machine.Attendants.Begin(Lanes.Of(pid, Lane.Look), look);
+
+    /// <summary>Has work done that is about no process in particular, and that nobody waits for.</summary>
+    /// <param name="number">Tells it from others that may be under way.</param>
+    /// <param name="work">The work.</param>
+    public void Beside(int number, Action work) => Observed(_machine.Attendants.Begin(Lanes.OfRound(number), work));
+
+    /// <summary>Takes a process in that was found; nobody waits for it.</summary>
+    public void BeginAttach(int pid, Origin origin) => Observed(Attach(pid, origin));
 
     /// <summary>Forgets what was found and skipped and has ended: nobody asked for it, so nobody asks what became of it.</summary>
     public void ForgetEndedSkipped()
     {
         foreach ((int pid, _) in Found())
         {
-            if (_participants[pid].Space is null && !Directory.Exists($"/proc/{pid}"))
+            if (_participants[pid] is { Space: null, IsAtWork: false } && !Directory.Exists($"/proc/{pid}"))
                 _participants.Remove(pid);
         }
     }
@@ -55,14 +67,15 @@ internal sealed partial class Coordinator
         }
 
         if (space.Map.Segments.Count == 0)
-            _ = Detach(participant.Pid);
+            Observed(Detach(participant.Pid));
     }
 
     /// <summary>The same for a process that is not visited now. Its mappings are read for that, so only where anything is merged.</summary>
     private void HonourAdviceNow(Participant participant, LiveSpace space)
     {
         if (participant.Origin != Origin.Advice || space.MustLeave || Engine.FiguresOf(space.Id).Counts.Merged == 0 ||
-            Stopwatch.GetElapsedTime(participant.AdviceReadAt) < AdviceInterval || !LiveMachine.Refresh(space))
+            Stopwatch.GetElapsedTime(participant.AdviceReadAt) < AdviceInterval ||
+            space.TryBegin(Lane.Hold, () => LiveMachine.Refresh(space)) is not { } refresh || !space.Await(refresh))
         {
             return;
         }

@@ -83,15 +83,17 @@ internal sealed partial class Coordinator
     }
 
     /// <summary>Neighbouring segments with the same advice are one area to the program, whatever we have mapped there.</summary>
-    private List<ObservedArea> AreasOf(LiveSpace space)
+    private List<ObservedArea> AreasOf(LiveSpace space) => space.Map.Observe(AreasOf);
+
+    private List<ObservedArea> AreasOf(IReadOnlyList<Segment> segments, IReadOnlyList<Mapping> mappings)
     {
         ulong page = (ulong)_machine.PageSize;
         List<ObservedArea> areas = [];
         Segment? before = null;
         int mapping = 0;
-        foreach (Segment segment in space.Map.Segments)
+        foreach (Segment segment in segments)
         {
-            string name = segment.Kind == AreaKind.Merged ? "" : NameAt(space.Map.Mappings, segment.Start, ref mapping);
+            string name = segment.Kind == AreaKind.Merged ? "" : NameAt(mappings, segment.Start, ref mapping);
             bool joins = before is { } last && last.End == segment.Start && last.Advice == segment.Advice && (name.Length == 0 || areas[^1].Name.Length == 0 || areas[^1].Name == name);
             if (joins)
                 areas[^1] = new ObservedArea(areas[^1].Start, segment.End / page, areas[^1].Name.Length > 0 ? areas[^1].Name : name);

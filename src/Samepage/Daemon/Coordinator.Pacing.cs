@@ -19,7 +19,7 @@ internal sealed partial class Coordinator
     /// <summary>As <see cref="Visit"/>, when its time has come, and counts what it takes.</summary>
     public VisitProgress VisitInTurn(int pid, ref long pages)
     {
-        if (!_participants.TryGetValue(pid, out Participant? participant) || participant.Space is not SpaceId id)
+        if (!TryFindIdle(pid, out Participant? participant, out SpaceId id))
             return VisitProgress.Nothing;
         if (!participant.InVisit && Engine.SmartScan && Stopwatch.GetElapsedTime(participant.VisitedAt) < participant.Pacing.Rest(_wastedByAll, SavedIn(id)))
             return KeepInTurn(participant);

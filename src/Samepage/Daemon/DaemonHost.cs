@@ -21,7 +21,8 @@ internal static class DaemonHost
 {
     private const int MaxPids = 4096;
     private static readonly string Folder = RunDirectory.Current, SocketPath = RunDirectory.SocketPath(Folder);
-    private static readonly TimeSpan RecoveryBound = TimeSpan.FromSeconds(30), LockBound = TimeSpan.FromSeconds(60), LockPatience = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan RecoveryBound = TimeSpan.FromSeconds(30), LockBound = TimeSpan.FromSeconds(60), LockPatience = TimeSpan.FromSeconds(2),
+        StillBound = TimeSpan.FromSeconds(10), LookAgain = TimeSpan.FromMilliseconds(100);
 
     /// <summary>Serves until SIGTERM or SIGINT; then gives everybody back.</summary>
     /// <returns>0 when everybody was given back; 1 when the daemon could not serve; 3 when it is not permitted to.</returns>
@@ -258,10 +259,23 @@ internal static class DaemonHost
             : Refused("the daemon is starting; try again", 503)).WithMetadata(WebEndpoint.Shown);
         application.MapPost("/v1/attach", async (AttachRequest request) => Check(request.Pids) is { } wrong
             ? Refused(wrong, 400)
-            : Json(await scanner.Ask(c => new OutcomeReply([.. request.Pids.Select(pid => c.Attach(pid))])), ApiJson.Default.OutcomeReply));
+            : Json(await OutcomesOf(scanner, _ => request.Pids, (c, pid) => c.Attach(pid)), ApiJson.Default.OutcomeReply));
         application.MapPost("/v1/detach", async (DetachRequest request) => !request.All && Check(request.Pids) is { } wrong
             ? Refused(wrong, 400)
-            : Json(await scanner.Ask(c => new OutcomeReply([.. (request.All ? c.Pids() : request.Pids).Select(c.Release)])), ApiJson.Default.OutcomeReply));
+            : Json(await OutcomesOf(scanner, c => request.All ? c.Pids() : request.Pids, (c, pid) => c.Release(pid)), ApiJson.Default.OutcomeReply));
+    }
+
+    /// <summary>Does something with several processes at once, and says what came of it. Who keeps it is not waited for for ever.</summary>
+    private static async Task<OutcomeReply> OutcomesOf(ScannerService scanner, Func<Coordinator, int[]> pids, Func<Coordinator, int, Task<ProcessOutcome>> work) =>
+        new(await await scanner.Ask(coordinator => Task.WhenAll(pids(coordinator).Distinct().Select(pid => InTime(coordinator, pid, work(coordinator, pid))))));
+
+    private static async Task<ProcessOutcome> InTime(Coordinator coordinator, int pid, Task<ProcessOutcome> work)
+    {
+        long since = Stopwatch.GetTimestamp();
+        while (!work.IsCompleted && (Stopwatch.GetElapsedTime(since) < StillBound || Stopwatch.GetElapsedTime(coordinator.ProgressOf(pid)) < StillBound))
+            _ = await Task.WhenAny(work, Task.Delay(LookAgain));
+        return work.IsCompleted ? await work : new ProcessOutcome(pid, false, "waiting",
+            $"it has kept us for {StillBound.TotalSeconds} s: it is stopped, frozen, starved, or does so on purpose; this goes on as soon as it lets go, and samepage status says what has become of it");
     }
 
     private static string? Check(int[]? pids) =>

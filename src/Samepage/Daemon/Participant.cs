@@ -6,15 +6,17 @@ namespace Samepage.Daemon;
 /// <summary>A process that somebody asked for, taken in or not.</summary>
 internal sealed class Participant(int pid)
 {
+    private TaskCompletionSource? _work;
+
     public int Pid => pid;
 
     public string Name { get; set; } = "";
 
     /// <summary>Its user, as <see cref="Live.TrustDomain"/> has it, when it was taken in.</summary>
-    public string User { get; init; } = "";
+    public string User { get; set; } = "";
 
     /// <summary>The trust domain that its frames are of.</summary>
-    public string Domain { get; init; } = "";
+    public string Domain { get; set; } = "";
 
     /// <summary>Why it is skipped; empty while it is taken in.</summary>
     public string Reason { get; set; } = "";
@@ -48,6 +50,45 @@ internal sealed class Participant(int pid)
 
     /// <summary>It is being given back.</summary>
     public bool Detaching { get; set; }
+
+    /// <summary>It is being taken in.</summary>
+    public bool Arriving { get; set; }
+
+    /// <summary>Why it is skipped may pass: it is tried again, if it is still wanted, at this time; a timestamp, 0 for never.</summary>
+    public long TryAgainAt { get; set; }
+
+    /// <summary>How often it was tried in vain.</summary>
+    public int Tries { get; set; }
+
+    /// <summary>Something is done with it beside the scanner, which keeps its hands off meanwhile.</summary>
+    public bool IsAtWork => _work is not null;
+
+    /// <summary>Its children are being taken in.</summary>
+    public bool AdoptsChildren { get; set; }
+
+    /// <summary>Ends when nothing is done with it any more.</summary>
+    public Task Rest => _work?.Task ?? Task.CompletedTask;
+
+    /// <summary>Something is done with it until what this returns is disposed of. Nothing may be under way.</summary>
+    public IDisposable Work()
+    {
+        if (_work is not null)
+            throw new InvalidOperationException($"process {Pid} is at work already");
+        _work = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        return new Worker(this);
+    }
+
+    private void EndWork()
+    {
+        TaskCompletionSource work = _work!;
+        _work = null;
+        work.SetResult();
+    }
+
+    private sealed class Worker(Participant participant) : IDisposable
+    {
+        public void Dispose() => participant.EndWork();
+    }
 }
 
 /// <summary>What came of a visit.</summary>

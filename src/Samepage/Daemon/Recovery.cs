@@ -11,7 +11,7 @@ namespace Samepage.Daemon;
 /// did, and may itself be killed at any moment, and begun again.</remarks>
 internal static class Recovery
 {
-    private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(20), Patience = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(20), Patience = TimeSpan.FromSeconds(2), Bound = TimeSpan.FromSeconds(20);
 
     /// <summary>Goes on until nothing is left, or the time is over.</summary>
     /// <param name="runDirectory">Where the dead daemon kept its state; the caller holds its lock.</param>
@@ -88,7 +88,8 @@ internal static class Recovery
                 adopted.Add(pid);
             }
 
-            ProcessOutcome back = coordinator.Detach(pid);
+            if (!ThreadPump.TryRun(() => coordinator.Detach(pid), Bound, out ProcessOutcome back))
+                return "it does not let itself be given back";
             if (back.Done)
                 logger.LogInformation("gave back process {Pid}, which a daemon that died had left", pid);
             return back.Done ? "" : back.Reason;

@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using System.Diagnostics;
 using Samepage.Api;
 using Samepage.Engine;
@@ -11,7 +10,7 @@ using Samepage.Web;
 namespace Samepage.Daemon;
 
 /// <summary>The scanner's thread: passes over all processes in batches, and the requests that come in between. Everything that touches a target runs here.</summary>
-/// <remarks>Requests are served between two visits. <see cref="Status"/> and <see cref="Read"/> show the last moment between visits, and are any thread's.</remarks>
+/// <remarks>Requests are served between two visits, and so is what goes on beside the scanner (<see cref="ThreadPump"/>): nothing here waits for one program. <see cref="Status"/> and <see cref="Read"/> show the last moment between visits, and are any thread's.</remarks>
 internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian guardian, IHostApplicationLifetime lifetime, IWaitingThreads waiting, RuleSet rules) : IDisposable
 {
     /// <summary>A daemon is started to scan, and tracks writes: its batches are larger than the kernel's by default, for a page costs it much less.</summary>
@@ -23,14 +22,18 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     /// <summary>How often everybody is looked after at least while a pass lasts, or none is made; longer than the pause between two, in which nobody need be.</summary>
     private static readonly TimeSpan KeepInterval = TimeSpan.FromSeconds(1.1);
 
+    /// <summary>For so long everybody who is given back at the end may stand still.</summary>
+    private static readonly TimeSpan LastWait = TimeSpan.FromSeconds(10);
+
     private readonly Throttle _throttle = new();
-    private readonly ConcurrentQueue<Action<Coordinator>> _requests = [];
-    private readonly EventSignal _asked = new();
+    private readonly ThreadPump _pump = new();
     private readonly TaskCompletionSource<bool> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource _ready = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private volatile Published? _published;
     private volatile ScanControl? _control;
     private Discovery? _discovery;
+    private Coordinator? _coordinator;
+    private int _unmerging;
     private long _keptAt;
     private volatile bool _stopping;
     private volatile string _controlDirectory = "";
@@ -57,7 +60,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
 
     private TimeSpan Sleep => TimeSpan.FromMilliseconds(_control!.SleepMilliseconds);
 
-    private bool Scans => _control is { Run: RunState.Running, PagesToScan: > 0 } && _throttle.IsOpen;
+    private bool Scans => _control is { Run: RunState.Running, PagesToScan: > 0 } && _throttle.IsOpen && _unmerging == 0;
 
     /// <summary>Starts the thread; when the task ends there are figures, and it takes requests.</summary>
     public Task Start()
@@ -70,26 +73,46 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     public string? Read(string file) => _published is { } published ? _control?.Read(file, published.Control) : null;
 
     /// <summary>Writes a control file. When the task ends it is so.</summary>
-    public Task<ControlOutcome> WriteAsync(string file, string text) => Ask(_ => _control!.Write(file, text));
+    public Task<ControlOutcome> WriteAsync(string file, string text) => AskFor(async coordinator =>
+    {
+        if (_control!.Unmerges(file, text))
+        {
+            // The scanner stands still meanwhile; everybody is worked on at once, and others are answered.
+            _unmerging++;
+            try
+            {
+                await coordinator.UnmergeAll();
+            }
+            finally
+            {
+                _unmerging--;
+            }
+        }
+
+        return _control.Write(file, text);
+    });
 
     /// <summary>Puts other rules in force. When the task ends, those that they would not have taken in are given back, and those whose trust domain is another are there.</summary>
-    public Task UseAsync(RuleSet changed) => Ask(_ =>
+    public Task UseAsync(RuleSet changed) => AskFor(async _ =>
     {
         _throttle.Use(changed);
-        _discovery!.Use(changed);
+        await _discovery!.Use(changed);
         return true;
     });
 
     /// <summary>Runs a request on the scanner's thread. When the task ends, the figures tell of it.</summary>
-    public Task<T> Ask<T>(Func<Coordinator, T> request)
+    public Task<T> Ask<T>(Func<Coordinator, T> request) => AskFor(coordinator => Task.FromResult(request(coordinator)));
+
+    /// <summary>Runs a request on the scanner's thread that may have to wait for programs: others are served meanwhile. When the task ends, the figures tell of it.</summary>
+    public Task<T> AskFor<T>(Func<Coordinator, Task<T>> request)
     {
         TaskCompletionSource<T> answer = new(TaskCreationOptions.RunContinuationsAsynchronously);
-        _requests.Enqueue(coordinator =>
+        _pump.Post(async _ =>
         {
             try
             {
-                T result = request(coordinator);
-                Publish(coordinator);
+                T result = await request(_coordinator!);
+                Publish(_coordinator!);
                 answer.SetResult(result);
             }
             catch (Exception failed)
@@ -97,8 +120,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
                 logger.LogError(failed, "a request failed");
                 answer.SetException(failed);
             }
-        });
-        _asked.Set();
+        }, null);
         return answer.Task;
     }
 
@@ -107,12 +129,12 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     public Task<bool> StopAsync()
     {
         _stopping = true;
-        _asked.Set();
+        _pump.Wake();
         return _ended.Task;
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _asked.Dispose();
+    public void Dispose() => _pump.Dispose();
 
     private void Run()
     {
@@ -120,9 +142,11 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
         {
             Scheduling.BeNice(5);
             using Coordinator coordinator = new(logger, new AgentRecords(RunDirectory.Current)) { CompanionBytes = guardian.ResidentBytes, Waiting = waiting };
-            _control = new ScanControl(coordinator.Engine, Defaults, coordinator.UnmergeAll);
+            _coordinator = coordinator;
+            SynchronizationContext.SetSynchronizationContext(_pump);
+            _control = new ScanControl(coordinator.Engine, Defaults, coordinator.ForgetMerged);
             _throttle.Use(rules);
-            coordinator.Use(rules.Domains);
+            coordinator.Use(rules.Domains).GetAwaiter().GetResult(); // nobody is taken in yet
             _discovery = new Discovery(coordinator, rules);
             Publish(coordinator);
             _ready.SetResult();
@@ -134,15 +158,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
                     Pause(coordinator, _ => Scans ? TimeSpan.Zero : TimeSpan.MaxValue);
             }
 
-            bool all = true;
-            foreach (int pid in coordinator.Pids())
-            {
-                if (coordinator.Detach(pid) is not { Done: false } left)
-                    continue;
-                logger.LogError("process {Pid} is left as it is, and given back later by the guardian: {Reason}", pid, left.Reason);
-                all = false;
-            }
-
+            bool all = GiveAllBack(coordinator);
             _ended.SetResult(all);
         }
         catch (Exception failed)
@@ -156,6 +172,23 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
         }
     }
 
+    /// <summary>Gives everybody back at the end, all at once. Who keeps it is left to the guardian.</summary>
+    private bool GiveAllBack(Coordinator coordinator)
+    {
+        (int Pid, Task<ProcessOutcome> Back)[] all = [.. coordinator.Pids().Select(pid => (pid, coordinator.Detach(pid)))];
+        long since = Stopwatch.GetTimestamp();
+        _ = _pump.ServeUntil(Task.WhenAll(all.Select(one => one.Back)), () => Stopwatch.GetElapsedTime(Math.Max(since, coordinator.ProgressAt)) > LastWait);
+        foreach ((int pid, Task<ProcessOutcome> back) in all)
+        {
+            if (!back.IsCompletedSuccessfully)
+                logger.LogError("process {Pid} is left as it is, and given back later by the guardian: it does not let itself be given back", pid);
+            else if (back.Result is { Done: false } left)
+                logger.LogError("process {Pid} is left as it is, and given back later by the guardian: {Reason}", pid, left.Reason);
+        }
+
+        return all.All(one => one.Back is { IsCompletedSuccessfully: true, Result.Done: true });
+    }
+
     /// <summary>One pass over all processes, in batches. It is given up when the scanner is to stand still.</summary>
     private void Pass(Coordinator coordinator, ScanControl control)
     {
@@ -166,7 +199,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
         {
             for (VisitProgress progress = VisitProgress.Unfinished; progress == VisitProgress.Unfinished;)
             {
-                Serve(coordinator, TimeSpan.Zero);
+                _pump.Serve(TimeSpan.Zero);
                 _throttle.LookNowAndThen();
                 if (_stopping || !Scans)
                     return;
@@ -211,20 +244,8 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
                 continue;
             }
 
-            Serve(coordinator, left < untilKept ? left : untilKept);
+            _pump.Serve(left < untilKept ? left : untilKept);
         }
-    }
-
-    /// <summary>Serves what waits, and waits at most so long for the first.</summary>
-    private void Serve(Coordinator coordinator, TimeSpan wait)
-    {
-        if (wait > TimeSpan.Zero && _requests.IsEmpty)
-            _asked.Wait(wait);
-        // Cleared before the queue is looked at: what comes later sets it again.
-        if (!_requests.IsEmpty || wait > TimeSpan.Zero)
-            _asked.Clear();
-        while (_requests.TryDequeue(out Action<Coordinator>? request))
-            request(coordinator);
     }
 
     private void Publish(Coordinator coordinator)

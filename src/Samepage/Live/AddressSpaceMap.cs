@@ -20,15 +20,18 @@ internal readonly record struct Segment(ulong Start, ulong End, AreaKind Kind, O
 }
 
 /// <summary>What a target's mappings are, and which of them may be merged.</summary>
+/// <remarks>One thread at a time reads and changes it, whoever works on the process. Any other looks at it by <see cref="Observe"/>.</remarks>
 internal sealed class AddressSpaceMap(int pid, FramePool pool)
 {
-    private readonly List<Mapping> _mappings = [];
+    private readonly object _changing = new();
+    private List<Mapping> _mappings = [], _mappingsBefore = [];
+    private List<Segment> _segmentsBefore = [];
 
     /// <summary>Only what the program has advised to be mergeable may be merged; otherwise all that can be.</summary>
     public bool AdvisedOnly { get; set; }
 
     /// <summary>Segments by rising address.</summary>
-    public List<Segment> Segments { get; } = [];
+    public List<Segment> Segments { get; private set; } = [];
 
     /// <summary>Mappings of the process, all of them: <c>vm.max_map_count</c> bounds these.</summary>
     public int MappingCount { get; private set; }
@@ -48,24 +51,40 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
     /// <returns>False when the process is gone.</returns>
     public bool TryRefresh(ulong agentStart, ulong agentEnd)
     {
-        if (!Mapping.TryReadAll($"/proc/{pid}/smaps", _mappings))
+        // The lists of before serve again; what is read may be waited for, so nobody else is kept meanwhile.
+        (List<Mapping> mappings, List<Segment> segments) = (_mappingsBefore, _segmentsBefore);
+        if (!Mapping.TryReadAll($"/proc/{pid}/smaps", mappings))
             return false;
         ReadAt = Stopwatch.GetTimestamp();
-        MappingCount = _mappings.Count;
-        Segments.Clear();
-        HugeBytes = 0;
-        foreach (Mapping mapping in _mappings)
+        MappingCount = mappings.Count;
+        segments.Clear();
+        ulong huge = 0;
+        foreach (Mapping mapping in mappings)
         {
-            HugeBytes += mapping.AnonymousHugeBytes;
+            huge += mapping.AnonymousHugeBytes;
             if (mapping.Start >= agentStart && mapping.End <= agentEnd)
                 continue;
             if (pool.Has(mapping))
-                Segments.Add(new Segment(mapping.Start, mapping.End, AreaKind.Merged, AdviceOf(mapping), mapping.Offset, mapping.ProtectionKey != 0 || mapping.Has("sl")));
+                segments.Add(new Segment(mapping.Start, mapping.End, AreaKind.Merged, AdviceOf(mapping), mapping.Offset, mapping.ProtectionKey != 0 || mapping.Has("sl")));
             else if (AreaEligibility.IsMergeable(MappingTraits.Of(mapping)) && (!AdvisedOnly || mapping.Has("mg")))
-                Segments.Add(new Segment(mapping.Start, mapping.End, AreaKind.Mergeable, AdviceOf(mapping), 0));
+                segments.Add(new Segment(mapping.Start, mapping.End, AreaKind.Mergeable, AdviceOf(mapping), 0));
+        }
+
+        HugeBytes = huge;
+        lock (_changing)
+        {
+            (_mappingsBefore, _mappings) = (_mappings, mappings);
+            (_segmentsBefore, Segments) = (Segments, segments);
         }
 
         return true;
+    }
+
+    /// <summary>Looks at segments and mappings while nobody changes them. Any thread; what looks must be quick.</summary>
+    public T Observe<T>(Func<IReadOnlyList<Segment>, IReadOnlyList<Mapping>, T> look)
+    {
+        lock (_changing)
+            return look(Segments, _mappings);
     }
 
     /// <summary>Notes what our own merges have made of the segments, so that mappings need not be read again for them.</summary>
@@ -75,10 +94,10 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
         if (merged.Count == 0)
             return;
         MappingCount += 2 * merged.Count;
-        List<Segment> before = [.. Segments];
-        Segments.Clear();
+        List<Segment> segments = _segmentsBefore;
+        segments.Clear();
         int next = 0;
-        foreach (Segment segment in before)
+        foreach (Segment segment in Segments)
         {
             ulong at = segment.Start;
             while (segment.Kind == AreaKind.Mergeable && next < merged.Count && merged[next].Start < segment.End)
@@ -87,15 +106,18 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
                 if (end > segment.End || start < at)
                     break;
                 if (start > at)
-                    Segments.Add(segment with { Start = at, End = start });
-                Segments.Add(segment with { Start = start, End = end, Kind = AreaKind.Merged, Offset = offset });
+                    segments.Add(segment with { Start = at, End = start });
+                segments.Add(segment with { Start = start, End = end, Kind = AreaKind.Merged, Offset = offset });
                 at = end;
                 next++;
             }
 
             if (at < segment.End)
-                Segments.Add(segment with { Start = at });
+                segments.Add(segment with { Start = at });
         }
+
+        lock (_changing)
+            (_segmentsBefore, Segments) = (Segments, segments);
     }
 
     private static OperationFlags AdviceOf(in Mapping mapping) =>

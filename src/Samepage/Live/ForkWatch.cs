@@ -1,5 +1,7 @@
+using System.Diagnostics;
 using Samepage.Agent;
 using Samepage.Linux;
+using Samepage.Linux.Processes;
 
 namespace Samepage.Live;
 
@@ -11,13 +13,15 @@ internal sealed class ForkWatch : IDisposable
 {
     private const int LookForDeadMilliseconds = 1000, Forever = -1;
     private readonly List<LiveSpace> _spaces = [];
-    private readonly Orphans _orphans = new();
+    private readonly Orphans _orphans;
     private readonly EventSignal _changed = new();
     private readonly Thread _thread;
     private volatile bool _ended;
 
-    public ForkWatch()
+    /// <param name="attendants">Do whatever may have to wait for a parent or a child.</param>
+    public ForkWatch(Attendants attendants)
     {
+        _orphans = new Orphans(attendants, _changed);
         _thread = new Thread(Run) { Name = "fork watch", IsBackground = true };
         _thread.Start();
     }
@@ -36,8 +40,8 @@ internal sealed class ForkWatch : IDisposable
         _changed.Set();
     }
 
-    /// <summary>A space is about to go: whoever still needs its children's descriptors is watched here from now on.</summary>
-    public void Inherit(LiveSpace space)
+    /// <summary>A space is about to go: whoever still needs its children's descriptors is watched here from now on, behind what is under way for them.</summary>
+    public void Inherit(LiveSpace space) => _ = space.Do(Lane.Fork, () =>
     {
         lock (space.Inherited)
         {
@@ -47,7 +51,8 @@ internal sealed class ForkWatch : IDisposable
         }
 
         _changed.Set();
-    }
+        return true;
+    });
 
     /// <summary>Watches a child that has no warden. Any thread.</summary>
     /// <param name="m">Its M; owned here from now on.</param>
@@ -67,9 +72,20 @@ internal sealed class ForkWatch : IDisposable
         _orphans.Dispose();
     }
 
+    private bool TakeForked(LiveSpace space)
+    {
+        space.ForgetForked();
+        Offspring.TakeNew(space);
+        if (space.Session.TakeCallForHelp())
+            Offspring.TakeUnread(space, _orphans);
+        return true;
+    }
+
     private void Run()
     {
         List<AgentSession> forked = [], gone = [];
+        List<FileDescriptor> came = [];
+        long lookedForDead = Stopwatch.GetTimestamp();
         while (!_ended)
         {
             // Cleared before the list is read: what is added later sets it again.
@@ -77,10 +93,11 @@ internal sealed class ForkWatch : IDisposable
             LiveSpace[] spaces;
             lock (_spaces)
                 spaces = [.. _spaces];
+            came.Clear();
             forked.Clear();
             gone.Clear();
             List<FileDescriptor> watched = _orphans.Watched();
-            AgentSession.AwaitForks([.. spaces.Select(space => space.Session)], watched, _changed, watched.Count > 0 ? LookForDeadMilliseconds : Forever, forked, gone);
+            AgentSession.AwaitForks([.. spaces.Select(space => space.Session)], watched, _changed, watched.Count > 0 ? LookForDeadMilliseconds : Forever, came, forked, gone);
             lock (_spaces)
             {
                 _spaces.RemoveAll(space => gone.Contains(space.Session));
@@ -88,13 +105,16 @@ internal sealed class ForkWatch : IDisposable
                 {
                     if (!forked.Contains(space.Session) || !_spaces.Contains(space))
                         continue;
-                    Offspring.TakeNew(space);
-                    if (space.Session.TakeCallForHelp())
-                        Offspring.TakeUnread(space, _orphans);
+                    if (space.NoteForked())
+                        _ = space.Do(Lane.Fork, () => TakeForked(space));
                 }
             }
 
-            _orphans.Serve();
+            // Nobody announces that one has died.
+            bool all = Stopwatch.GetElapsedTime(lookedForDead).TotalMilliseconds >= LookForDeadMilliseconds;
+            if (all)
+                lookedForDead = Stopwatch.GetTimestamp();
+            _orphans.Serve(all ? watched : came);
         }
     }
 }

@@ -1,125 +1,119 @@
-using Samepage.Agent.Tracing;
+using System.Diagnostics;
+using Samepage.Linux.Processes;
 
 namespace Samepage.Live;
 
-/// <summary>Works on several processes at a time, one thread to each.</summary>
-/// <remarks>What is done to one process is all done by one thread, because ptrace(2) belongs to the thread that seized; threads that it could not let go of
-/// it looks after while it has nothing else to do. They inherit the priority of the thread that gives them work, which is always the same one.</remarks>
-internal sealed class Hands : IDisposable
+/// <summary>Works on several processes at a time, one attendant to each, and waits for none of them too long.</summary>
+/// <remarks>What is done to one process is all done by one thread, because ptrace(2) belongs to the thread that seized. As many work at a time as there are processors to spare. A piece that makes no
+/// progress for a second, or takes longer than some seconds in all, is late: its attendant goes on with it alone.</remarks>
+internal sealed class Hands
 {
     private const int Most = 3;
-    private static readonly TimeSpan LookAfter = TimeSpan.FromMilliseconds(50);
+    private static readonly TimeSpan LongestInAll = TimeSpan.FromSeconds(4), LongestStill = TimeSpan.FromSeconds(1), LookAgain = TimeSpan.FromMilliseconds(100);
     private readonly object _changed = new();
-    private readonly List<Thread> _threads = [];
-    private Action<int> _work = static _ => { };
-    private int _next, _count, _busy;
-    private Exception? _failure;
-    private bool _ended;
+    private List<Piece> _pieces = [];
+    private int _next, _busy;
 
     /// <summary>Begins pieces of work, of which none may be under way. The caller goes on, on a processor of its own if there are two, and then calls <see cref="End"/>.</summary>
-    /// <param name="count">How many pieces.</param>
-    /// <param name="work">Does one. What it throws is thrown by <see cref="End"/>.</param>
-    public void Begin(int count, Action<int> work)
-    {
-        Employ(Math.Min(count, Math.Clamp(Environment.ProcessorCount - 1, 1, Most)));
-        lock (_changed)
-        {
-            (_work, _next, _count, _failure) = (work, 0, count, null);
-            Monitor.PulseAll(_changed);
-        }
-    }
-
-    /// <summary>Returns when all that was begun is done. The calling thread does its share.</summary>
-    public void End()
-    {
-        while (TryOne())
-            continue;
-        lock (_changed)
-        {
-            while (_busy > 0)
-                Monitor.Wait(_changed);
-        }
-
-        if (Interlocked.Exchange(ref _failure, null) is { } failure)
-            throw new InvalidOperationException("a process could not be worked on", failure);
-    }
-
-    /// <inheritdoc/>
-    public void Dispose()
+    /// <param name="work">By process. A piece owns what it writes to until it has ended.</param>
+    public void Begin(IEnumerable<(LiveSpace Space, Action Work)> work)
     {
         lock (_changed)
         {
-            _ended = true;
-            Monitor.PulseAll(_changed);
-        }
-
-        foreach (Thread thread in _threads)
-            thread.Join();
-    }
-
-    private void Employ(int count)
-    {
-        while (_threads.Count < count)
-        {
-            Thread thread = new(Run) { Name = $"hand {_threads.Count + 1}", IsBackground = true };
-            _threads.Add(thread);
-            thread.Start();
+            (_pieces, _next, _busy) = ([.. work.Select(piece => new Piece(piece.Space, piece.Work))], 0, 0);
+            BeginMore(_pieces);
         }
     }
 
-    private void Run()
+    /// <summary>Returns when all that was begun is done, or is late.</summary>
+    /// <returns>By piece, the work that is late; null for what is done. A job that is null as well could not be begun: earlier work for that process is late.</returns>
+    public (bool IsLate, Attendants.Job? Job)[] End()
     {
-        for (; ; )
+        foreach (Piece piece in _pieces)
+            Await(piece);
+        (bool, Attendants.Job?)[] ended = [.. _pieces.Select(piece => (piece.IsLate, piece.Job))];
+        _pieces = [];
+        return ended;
+    }
+
+    private void Await(Piece piece)
+    {
+        lock (_changed)
         {
-            lock (_changed)
+            while (!piece.HasEnded && !piece.IsLate)
             {
-                while (!_ended && _next >= _count)
+                _ = Monitor.Wait(_changed, LookAgain);
+                foreach (Piece begun in _pieces)
                 {
-                    if (WorldStop.HasLingering)
-                        _ = Monitor.Wait(_changed, LookAfter);
-                    else
-                        _ = Monitor.Wait(_changed);
-                    WorldStop.LookAfterLingering();
+                    if (begun.Job is null || begun.HasEnded || begun.IsLate || !begun.TakesTooLong)
+                        continue;
+                    begun.IsLate = true;
+                    _busy--;
+                    BeginMore(_pieces);
                 }
-
-                if (_ended)
-                    return;
             }
+        }
 
-            while (TryOne())
-                continue;
+        // What it throws is thrown here; and behind this other work can be begun for that process.
+        if (!piece.IsLate)
+            _ = piece.Job!.Wait(LongestInAll);
+    }
+
+    /// <summary>Begins what waits, as far as there are processors; to be called with the lock held.</summary>
+    private void BeginMore(List<Piece> pieces)
+    {
+        while (_next < pieces.Count && _busy < Math.Clamp(Environment.ProcessorCount - 1, 1, Most))
+        {
+            Piece piece = pieces[_next++];
+            piece.Since = Stopwatch.GetTimestamp();
+            piece.Space.NoteProgress();
+            piece.Job = piece.Space.TryBegin(Lane.Hold, () => Do(pieces, piece));
+            if (piece.Job is null)
+                piece.IsLate = true;
+            else
+                _busy++;
         }
     }
 
-    /// <returns>False when nothing is left to begin.</returns>
-    private bool TryOne()
+    private void Do(List<Piece> pieces, Piece piece)
     {
-        int piece;
-        lock (_changed)
-        {
-            if (_next >= _count)
-                return false;
-            piece = _next++;
-            _busy++;
-        }
-
         try
         {
-            _work(piece);
-        }
-        catch (Exception failed)
-        {
-            _failure = failed;
+            piece.Work();
         }
         finally
         {
-            lock (_changed)
-            {
-                if (--_busy == 0)
-                    Monitor.PulseAll(_changed);
-            }
+            Ended(pieces, piece);
         }
+    }
 
-        return true;
+    private void Ended(List<Piece> pieces, Piece piece)
+    {
+        lock (_changed)
+        {
+            if (piece.IsLate)
+                return;
+            piece.HasEnded = true;
+            _busy--;
+            BeginMore(pieces);
+            Monitor.PulseAll(_changed);
+        }
+    }
+
+    private sealed class Piece(LiveSpace space, Action work)
+    {
+        public LiveSpace Space => space;
+
+        public Action Work => work;
+
+        public Attendants.Job? Job { get; set; }
+
+        public long Since { get; set; }
+
+        public bool HasEnded { get; set; }
+
+        public bool IsLate { get; set; }
+
+        public bool TakesTooLong => Stopwatch.GetElapsedTime(Since) > LongestInAll || Stopwatch.GetElapsedTime(Math.Max(Since, space.ProgressAt)) > LongestStill;
     }
 }

@@ -13,7 +13,7 @@ namespace Samepage.Live;
 /// written once; from then on its content is read now and then, and it is reported again when it has changed and then stood still between two looks. What the engine
 /// takes for unchanged may so be stale; it stays a hint, as everything is that was read: the comparison after the move decides. Only a merge splits them.</para>
 /// <para>Looking takes at most a fiftieth of a processor, and ends when the process has run no more since all was looked at twice.</para>
-/// <para>One thread at a time: the scanner's, or the one that carries out a plan for it.</para>
+/// <para>One thread at a time: the attendant that has its process's <see cref="Lane.Hold"/>.</para>
 /// </remarks>
 internal sealed class HugePages
 {
@@ -21,7 +21,10 @@ internal sealed class HugePages
     private const ulong Bytes = 2UL << 20;
     private const int Share = 50;
     private static readonly TimeSpan LookMost = TimeSpan.FromMilliseconds(20);
-    private static readonly byte[] Content = GC.AllocateUninitializedArray<byte>((int)Bytes);
+
+    /// <summary>What is read, by each thread that reads: a read may be left behind in the middle.</summary>
+    [ThreadStatic]
+    private static byte[]? s_content;
     private readonly Dictionary<ulong, Seen> _seen = [];
     private readonly List<ulong> _order = [];
     private readonly HashSet<ulong> _split = [];
@@ -29,6 +32,9 @@ internal sealed class HugePages
     private long _lastLook = Stopwatch.GetTimestamp();
     private long _processorTicks, _looksSinceItRan;
     private int _next;
+
+    /// <summary>There are some that are looked at now and then, whether the process runs or not.</summary>
+    public bool HasAny => _seen.Count > 0;
 
     /// <summary>Adds those that are new, and those that have changed and stand still again, to what was written.</summary>
     /// <param name="space">Their process.</param>
@@ -44,7 +50,7 @@ internal sealed class HugePages
     }
 
     /// <summary>Those in some areas are to be reported again.</summary>
-    public void Forget(List<Area> areas)
+    public void Forget(Area[] areas)
     {
         foreach (Area area in areas)
         {
@@ -119,15 +125,16 @@ internal sealed class HugePages
             return;
         if (stat.ProcessorTicks != _processorTicks)
             (_processorTicks, _looksSinceItRan) = (stat.ProcessorTicks, 0);
+        byte[] content = s_content ??= GC.AllocateUninitializedArray<byte>((int)Bytes);
         long began = Stopwatch.GetTimestamp(), most = Math.Min((began - _lastLook) / Share, LookMost.Ticks * Stopwatch.Frequency / TimeSpan.TicksPerSecond);
         // What a look has cost is paid off before the next.
         for (long ended = began; ended - began < most && _looksSinceItRan < 2L * _seen.Count; ended = _lastLook = Stopwatch.GetTimestamp())
         {
             _looksSinceItRan++;
             ulong start = _order[_next = (_next + 1) % _order.Count];
-            if (!_seen.TryGetValue(start, out Seen seen) || new RemoteMemory(space.Pid).Read(start, Content) != Content.Length)
+            if (!_seen.TryGetValue(start, out Seen seen) || new RemoteMemory(space.Pid).Read(start, content) != content.Length)
                 continue;
-            ulong digest = XxHash3.HashToUInt64(Content);
+            ulong digest = XxHash3.HashToUInt64(content);
             if (seen.Digest == digest && seen.IsNews)
                 written.Add(Whole(start));
             _seen[start] = new Seen(digest, IsNews: seen.Digest != digest && seen.Digest != 0);

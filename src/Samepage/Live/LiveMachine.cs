@@ -10,27 +10,23 @@ using Samepage.Linux.Userfault;
 namespace Samepage.Live;
 
 /// <summary>The engine's machine on real processes.</summary>
-/// <remarks>One OS thread makes all calls; plans are carried out by several, each process by one of them, because ptrace belongs to the thread that
-/// seized. See ARCHITECTURE.md for the life of a page.</remarks>
-internal sealed class LiveMachine : IMachine, IDisposable
+/// <remarks>One OS thread makes all calls. Whatever may have to wait for a program is done by its attendant (<see cref="Attendants"/>), and waited for only so long: a program that keeps it is left out
+/// until it lets go. See ARCHITECTURE.md for the life of a page.</remarks>
+internal sealed partial class LiveMachine : IMachine, IDisposable
 {
     private const ulong Page = 4096;
 
-    /// <summary>Fewer pages are read by the scanner at once: to wake somebody takes as long.</summary>
-    private const int FewPages = 32;
-
-    private static readonly TimeSpan LookIsFresh = TimeSpan.FromMilliseconds(250);
-    private const ulong SpanGap = 64UL << 20;
     private readonly Dictionary<int, LiveSpace> _spaces = [];
     private readonly Dictionary<int, FramePool> _pools = [];
-    private readonly ForkWatch _forks = new();
+    private readonly ForkWatch _forks;
     private readonly Hands _hands = new();
-    private readonly List<PageRegion> _regions = [];
-    private readonly PageReader _reader = new(), _aidesReader = new();
     private readonly Aide _aide = new();
-    private List<SpacePlan> _begun = [];
-    private Task _reading = Task.CompletedTask;
     private (DomainId Domain, Task<bool> Written) _writing;
+
+    public LiveMachine() => _forks = new ForkWatch(Attendants);
+
+    /// <summary>Those who do what may have to wait for a program.</summary>
+    public Attendants Attendants { get; } = new(AgentSession.LookAfterHeld);
 
     /// <inheritdoc/>
     public int PageSize => (int)Page;
@@ -93,129 +89,6 @@ internal sealed class LiveMachine : IMachine, IDisposable
     }
 
     /// <inheritdoc/>
-    public bool TryListAreas(SpaceId id, List<Area> areas, out bool changed)
-    {
-        LiveSpace space = _spaces[id.Value];
-        changed = false;
-        // Without its executor it has called exec, or is about to end.
-        if (PidFd.HasEnded(space.PidFd) || (!space.IsIdle && !Directory.Exists($"/proc/{space.Pid}/task/{space.Session.ExecutorThread}")))
-            return false;
-        bool list = space.MustList;
-        if (!list && !space.AreasFromMap)
-            return true;
-        if (list && !Refresh(space))
-            return false;
-        (space.MustList, space.AreasFromMap) = (false, false);
-        List<Area> listed = [];
-        foreach (Segment segment in space.Map.Segments)
-        {
-            Area area = new(new PageRun(new PageNumber(segment.Start / Page), (long)((segment.End - segment.Start) / Page)), segment.Kind);
-            if (area.Kind == AreaKind.Mergeable && listed.Count > 0 && listed[^1].Kind == AreaKind.Mergeable && listed[^1].Range.End == area.Range.Start.Value)
-                listed[^1] = new Area(new PageRun(listed[^1].Range.Start, listed[^1].Range.Count + area.Range.Count), AreaKind.Mergeable);
-            else
-                listed.Add(area);
-        }
-
-        for (int i = 0; i < listed.Count; i++)
-        {
-            if (list && listed[i].Kind == AreaKind.Mergeable &&
-                Userfaultfd.TrackWrites(space.Session.T, listed[i].Range.Start.Value * Page, (ulong)listed[i].Range.Count * Page) is var errno && errno != Errno.None)
-            {
-                if (errno == Errno.ESRCH)
-                    return false;
-                listed.RemoveAt(i--); // EBUSY: another userfaultfd has it; EINVAL: it changed just now
-            }
-        }
-
-        changed = !listed.SequenceEqual(areas);
-        areas.Clear();
-        areas.AddRange(listed);
-        return true;
-    }
-
-    /// <inheritdoc/>
-    public bool TryCollectWritten(SpaceId id, List<Area> areas, bool everything, List<WrittenRun> written)
-    {
-        written.Clear();
-        LiveSpace space = _spaces[id.Value];
-        if (everything)
-            return TryListPopulated(space, areas, written);
-        foreach ((ulong start, ulong end) in space.IsIdle ? [] : Spans(areas, AreaKind.Mergeable))
-        {
-            _regions.Clear();
-            if (space.Pagemap.CollectWritten(start, end, _regions) == Errno.ESRCH)
-                return false;
-            AddWritten(written);
-        }
-
-        space.Huge.Collect(space, written);
-        return true;
-    }
-
-    /// <inheritdoc/>
-    public bool TryCollectMerged(SpaceId id, List<Area> areas, bool everything, List<MergedRun> merged, out bool unchanged)
-    {
-        merged.Clear();
-        LiveSpace space = _spaces[id.Value];
-        unchanged = space.IsIdle && !everything;
-        if (unchanged)
-            return true;
-        int segment = 0;
-        foreach ((ulong start, ulong end) in Spans(areas, AreaKind.Merged))
-        {
-            _regions.Clear();
-            if (space.Pagemap.CollectFilePages(start, end, _regions) == Errno.ESRCH)
-                return false;
-            foreach (PageRegion region in _regions)
-                AddMerged(space.Map.Segments, ref segment, region, merged);
-        }
-
-        return true;
-    }
-
-    /// <inheritdoc/>
-    public void Read(SpaceId id, PageRun range, Span<byte> content, Span<PageFact> facts)
-    {
-        LetBeRead(id, range);
-        _reader.Read(_spaces[id.Value], range, content, facts);
-    }
-
-    /// <inheritdoc/>
-    public void BeginRead(SpaceId id, PageRun range, Memory<byte> content, Memory<PageFact> facts)
-    {
-        LetBeRead(id, range);
-        LiveSpace space = _spaces[id.Value];
-        _reading = Task.CompletedTask;
-        if (range.Count >= FewPages)
-            _reading = _aide.Begin(() => _aidesReader.Read(space, range, content.Span, facts.Span));
-        else
-            _reader.Read(space, range, content.Span, facts.Span);
-    }
-
-    /// <inheritdoc/>
-    public void EndRead() => _reading.GetAwaiter().GetResult();
-
-    /// <summary>Sees to it that no page of a range is moved out, or will be before somebody has read it.</summary>
-    /// <remarks>Whoever touches a page that is moved out waits for its executor, perhaps for ever. That must be nobody who looks after others. Hands wait for an executor only so long;
-    /// so what was begun ends first, and nothing is begun while anything is read (<see cref="BeginExecute"/>).</remarks>
-    private void LetBeRead(SpaceId id, PageRun range)
-    {
-        if (MayBeMovedOut(id, range))
-            EndExecute();
-    }
-
-    /// <summary>Whether a page is in what was begun, or lies between two runs that may be moved out together.</summary>
-    private bool MayBeMovedOut(SpaceId id, PageRun range)
-    {
-        int plan = _begun.FindIndex(plan => plan.Space == id);
-        if (plan < 0)
-            return false;
-        List<PlannedRun> runs = _begun[plan].Runs;
-        int at = Ranges.FirstEndingBehind(runs, range.Start.Value);
-        return at < runs.Count && (runs[at].Range.Start.Value < range.End || (at > 0 && runs[at].Range.Start.Value - runs[at - 1].Range.End <= Stretches.PagesBetween));
-    }
-
-    /// <inheritdoc/>
     public void BeginWriteFrames(DomainId domain, FrameId first, ReadOnlyMemory<byte> content)
     {
         FramePool pool = _pools[domain.Value];
@@ -237,43 +110,14 @@ internal sealed class LiveMachine : IMachine, IDisposable
     public bool TryReadFrame(DomainId domain, FrameId frame, Span<byte> content) => _pools[domain.Value].TryRead(frame.Value, content);
 
     /// <inheritdoc/>
-    public void FindUnmapped(DomainId domain, FrameId first, Span<bool> unmapped) => _pools[domain.Value].FindUnmapped(first.Value, unmapped);
+    public void FindUnmapped(DomainId domain, FrameId first, Span<bool> unmapped)
+    {
+        _pools[domain.Value].FindUnmapped(first.Value, unmapped);
+        KeepUnsettled(domain, first, unmapped);
+    }
 
     /// <inheritdoc/>
     public void FreeFrames(DomainId domain, FrameId first, int count) => _pools[domain.Value].Punch(first.Value, count);
-
-    /// <inheritdoc/>
-    public void BeginExecute(List<SpacePlan> plans)
-    {
-        EndRead();
-        _begun = plans;
-        _hands.Begin(plans.Count, i => Execute(plans[i].Space, plans[i].Runs, plans[i].Outcomes));
-    }
-
-    /// <inheritdoc/>
-    public void EndExecute()
-    {
-        _hands.End();
-        _begun = [];
-    }
-
-    /// <inheritdoc/>
-    public void Execute(SpaceId id, List<PlannedRun> plan, Span<PageOutcome> outcomes)
-    {
-        LiveSpace space = _spaces[id.Value];
-        outcomes.Fill(space.MustLeave ? PageOutcome.Deferred : PageOutcome.Gone);
-        if (space.MustLeave)
-            return;
-        // The advice of every mapping is looked at now, right before the threads are held: what is replaced must look the same. (Protection and
-        // locks the move itself compares.) A look that is only just past serves again: one costs as much as a program has mappings.
-        if (Stopwatch.GetElapsedTime(space.Map.ReadAt) > LookIsFresh && !Refresh(space))
-            return;
-        PlanExecution execution = new(space, MappingLimit.ForMerging(MappingLimit.Read()));
-        execution.Run(plan, outcomes);
-        space.AreasFromMap = true;
-        if (execution.Unmerged)
-            space.ForgetLook();
-    }
 
     /// <summary>Gives a process its own copy of everything back.</summary>
     /// <returns>False when it could not be done; why stands in the space's obstacle.</returns>
@@ -393,87 +237,21 @@ internal sealed class LiveMachine : IMachine, IDisposable
     /// <summary>Finds out which processes the children are that a process forked.</summary>
     /// <param name="space">The parent.</param>
     /// <param name="all">Also those that have only just been born.</param>
-    public List<Child> FindChildren(LiveSpace space, bool all) => Offspring.Find(space, all, _forks.Watch);
+    public List<Child> FindChildren(LiveSpace space, bool all) => Offspring.Find(space, all, _forks.Watch, Attendants);
 
     /// <inheritdoc/>
     public void Dispose()
     {
-        _hands.Dispose();
         _aide.Dispose();
         _forks.Dispose();
         foreach (LiveSpace space in _spaces.Values)
             space.Dispose();
+        Attendants.Dispose();
         foreach (FramePool pool in _pools.Values)
             pool.Dispose();
-    }
-
-    /// <summary>Lists what holds something, and leaves the marks of what was written for the next collection. What is in swap counts: nothing announces that
-    /// it is back.</summary>
-    private bool TryListPopulated(LiveSpace space, List<Area> areas, List<WrittenRun> written)
-    {
-        space.Huge.Forget(areas);
-        foreach (Area area in areas)
-        {
-            _regions.Clear();
-            if (area.Kind == AreaKind.Mergeable &&
-                space.Pagemap.CollectPopulated(area.Range.Start.Value * Page, area.Range.End * Page, _regions) == Errno.ESRCH)
-            {
-                return false;
-            }
-
-            AddWritten(written);
-        }
-
-        return true;
-    }
-
-    private void AddWritten(List<WrittenRun> written)
-    {
-        foreach (PageRegion region in _regions)
-        {
-            written.Add(new WrittenRun(new PageRun(new PageNumber(region.Start / Page), (long)((region.End - region.Start) / Page)),
-                (region.Categories & Pagemap.ZeroPage) != 0));
-        }
-    }
-
-    /// <summary>A region of frames may lie over several mappings, each with frames of its own.</summary>
-    private static void AddMerged(List<Segment> segments, ref int segment, PageRegion region, List<MergedRun> merged)
-    {
-        while (segment < segments.Count && segments[segment].End <= region.Start)
-            segment++;
-        for (int i = segment; i < segments.Count && segments[i].Start < region.End; i++)
-        {
-            if (segments[i].Kind != AreaKind.Merged)
-                continue;
-            ulong start = Math.Max(region.Start, segments[i].Start), end = Math.Min(region.End, segments[i].End);
-            merged.Add(new MergedRun(new PageRun(new PageNumber(start / Page), (long)((end - start) / Page)), segments[i].FrameAt(start)));
-        }
     }
 
     /// <summary>Reads the mappings of a process anew.</summary>
     /// <returns>False when it is gone.</returns>
     public static bool Refresh(LiveSpace space) => space.Map.TryRefresh(space.Session.BaseAddress, space.Session.EndAddress);
-
-    /// <summary>One system call serves a span with many areas: mappings of other kinds in between are passed over by the kernel.</summary>
-    private static IEnumerable<(ulong Start, ulong End)> Spans(List<Area> areas, AreaKind kind)
-    {
-        ulong start = 0, end = 0;
-        foreach (Area area in areas)
-        {
-            if (area.Kind != kind)
-                continue;
-            if (end != 0 && area.Range.Start.Value * Page - end > SpanGap)
-            {
-                yield return (start, end);
-                end = 0;
-            }
-
-            if (end == 0)
-                start = area.Range.Start.Value * Page;
-            end = area.Range.End * Page;
-        }
-
-        if (end != 0)
-            yield return (start, end);
-    }
 }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Samepage.Agent;
 using Samepage.Agent.Tracing;
 using Samepage.Engine;
@@ -8,6 +9,11 @@ using Samepage.Linux.ProcFs;
 using Samepage.Metrics;
 
 namespace Samepage.Live;
+
+/// <summary>Pages that were collected.</summary>
+/// <param name="Runs">The pages; null when the space is gone.</param>
+/// <param name="Everything">All that were there to be collected, and not only what has changed.</param>
+internal readonly record struct Collected<T>(List<T>? Runs, bool Everything);
 
 /// <summary>What came with a forked child.</summary>
 /// <param name="M">The userfaultfd over which its mappings of frames are watched.</param>
@@ -33,14 +39,20 @@ internal sealed class LiveSpace : IDisposable
     private static readonly TimeSpan ShortHold = TimeSpan.FromMilliseconds(2), LongHold = TimeSpan.FromMilliseconds(8);
     private const int VisitsBetweenScans = 60;
     private readonly WorldStop _world;
+    private readonly Attendants _attendants;
+    private readonly Patience _patience = new();
+    private long _progressAt = Stopwatch.GetTimestamp();
+    private int _hasForked;
     private Look _look;
     private int _visitsSinceScan, _visitsSinceListing;
 
     /// <summary>What this machine takes for what was estimated: learned from hold to hold.</summary>
     private double _pace = 1.5;
 
-    public LiveSpace(SpaceId id, int pid, FileDescriptor pidfd, DomainId domain, FramePool pool, AgentSession session, Pagemap pagemap, IWaitingThreads? waiting)
+    public LiveSpace(
+        SpaceId id, int pid, FileDescriptor pidfd, DomainId domain, FramePool pool, AgentSession session, Pagemap pagemap, IWaitingThreads? waiting, Attendants attendants)
     {
+        _attendants = attendants;
         _world = new WorldStop(waiting);
         (Id, Pid, PidFd, Domain, Pool, Session, Pagemap) = (id, pid, pidfd, domain, pool, session, pagemap);
         Map = new AddressSpaceMap(pid, pool);
@@ -97,6 +109,54 @@ internal sealed class LiveSpace : IDisposable
 
     /// <summary>Our own merges have changed the segments since the areas were listed.</summary>
     public bool AreasFromMap { get; set; }
+
+    /// <summary>The engine was not told all that has changed: pages that are not listed may have been written, or be mapped to frames by now.</summary>
+    public bool LostSight { get; set; }
+
+    /// <summary>The next collection of merged pages must list them all.</summary>
+    public bool MustCollectMerged { get; set; }
+
+    /// <summary>Questions that the scanner asks at each visit.</summary>
+    public Question<List<Area>?> AreasAsked { get; } = new();
+
+    /// <inheritdoc cref="AreasAsked"/>
+    public Question<Collected<WrittenRun>> WrittenAsked { get; } = new();
+
+    /// <inheritdoc cref="AreasAsked"/>
+    public Question<Collected<MergedRun>> MergedAsked { get; } = new();
+
+    /// <summary>Work for it is under way that nobody waits for any more, or that goes on beside the scanner: what is known of it is that work's.</summary>
+    public bool IsBusy => _attendants.IsBusy(Lanes.Of(Pid, Lane.Hold));
+
+    /// <summary>When work in it last came forward, as a timestamp.</summary>
+    public long ProgressAt => Volatile.Read(ref _progressAt);
+
+    /// <summary>Work in it comes forward. Any thread.</summary>
+    public void NoteProgress() => Volatile.Write(ref _progressAt, Stopwatch.GetTimestamp());
+
+    /// <summary>It has forked, says its warden: who takes what has come must be sent for. Any thread.</summary>
+    /// <returns>False when he has been sent for already, and has not begun.</returns>
+    public bool NoteForked() => Interlocked.Exchange(ref _hasForked, 1) == 0;
+
+    /// <summary>What has come is about to be taken. Any thread.</summary>
+    public void ForgetForked() => Volatile.Write(ref _hasForked, 0);
+
+    /// <summary>Begins work for it, unless there is some in that lane.</summary>
+    public Attendants.Job? TryBegin(Lane lane, Action work) => _attendants.TryBegin(Lanes.Of(Pid, lane), work);
+
+    /// <summary>Has work done for it behind what is under way in that lane. The task may never end.</summary>
+    public Task<T> Do<T>(Lane lane, Func<T> work) => _attendants.Begin(Lanes.Of(Pid, lane), work);
+
+    /// <summary>Waits for work, for as long as this program is waited for. The scanner's thread.</summary>
+    /// <returns>False when it is late.</returns>
+    public bool Await(Attendants.Job job) => _patience.Await(job);
+
+    /// <summary>What the engine knows of it is no longer all that there is to know: the next visit lists everything.</summary>
+    public void LoseSight()
+    {
+        (LostSight, MustCollectMerged, MustList) = (true, true, true);
+        ForgetLook();
+    }
 
     /// <summary>Looks, once at the beginning of a visit, whether anything has happened since the visit before.</summary>
     /// <remarks>A program that has not faulted has written nothing, and one whose size is the same has hardly mapped anything. What this misses
@@ -164,6 +224,7 @@ internal sealed class LiveSpace : IDisposable
                 _world.Release();
             }
 
+            NoteProgress();
             _pace = Math.Clamp(0.5 * _pace + 0.5 * _pace * held / 1000 / Math.Max(estimate * _pace, 100), 0.5, 20);
             Stops++;
             StallNsMax = Math.Max(StallNsMax, held);
@@ -207,9 +268,8 @@ internal sealed class LiveSpace : IDisposable
             return outcome == HoldOutcome.Gone ? Parting.Done : Parting.Never;
         try
         {
-            Offspring.Look(this);
             List<Mapping> mappings = [];
-            if (Inherited.Count > 0 || !Mapping.TryReadAll($"{executor}/maps", mappings) || mappings.Exists(mapping => Pool.Has(mapping)))
+            if (!Offspring.TryLook(this) || Inherited.Count > 0 || !Mapping.TryReadAll($"{executor}/maps", mappings) || mappings.Exists(mapping => Pool.Has(mapping)))
                 return Parting.NotYet;
             _ = Session.DismissWarden(_world.Suspended);
             return Parting.Done;
@@ -220,8 +280,12 @@ internal sealed class LiveSpace : IDisposable
         }
     }
 
-    /// <inheritdoc/>
-    public void Dispose()
+    /// <summary>Gives up all that is held of it, behind the work that is under way: that may still use it.</summary>
+    public void Dispose() => Behind(Lane.Hold, () => Behind(Lane.Read, () => Behind(Lane.Fork, Close)));
+
+    private void Behind(Lane lane, Action work) => _attendants.Begin(Lanes.Of(Pid, lane), work);
+
+    private void Close()
     {
         foreach (Inherited inherited in Inherited.Values)
             inherited.M.Dispose();

@@ -19,15 +19,23 @@ internal readonly record struct Child(int Pid, int Slot, FileDescriptor M);
 /// own, until they die, call exec, or are taken in themselves.</summary>
 internal static class Offspring
 {
-    private static readonly TimeSpan Settled = TimeSpan.FromSeconds(2), ForkBound = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan Settled = TimeSpan.FromSeconds(2), ForkBound = TimeSpan.FromSeconds(1), LookBound = TimeSpan.FromMilliseconds(100);
 
-    /// <summary>Takes note of new children, and closes the descriptors of dead ones: nobody announces that a child has ended or called exec.</summary>
-    public static void Look(LiveSpace space)
+    /// <summary>Takes note of new children, and closes the descriptors of dead ones: nobody announces that a child has ended or called exec. Any thread that may wait for the process.</summary>
+    /// <returns>False when another thread is about that, and does not come to its end: nothing is known then.</returns>
+    public static bool TryLook(LiveSpace space)
     {
-        lock (space.Inherited)
+        if (!Monitor.TryEnter(space.Inherited, LookBound))
+            return false;
+        try
         {
             CloseDead(space);
             TakeNew(space);
+            return true;
+        }
+        finally
+        {
+            Monitor.Exit(space.Inherited);
         }
     }
 
@@ -61,13 +69,16 @@ internal static class Offspring
     }
 
     /// <summary>Gives a child's descriptor up: it is dead, or has a warden of its own.</summary>
-    public static void Drop(LiveSpace space, int slot)
+    /// <returns>Whether there was one.</returns>
+    public static bool Drop(LiveSpace space, int slot)
     {
         lock (space.Inherited)
         {
             space.Session.CloseInherited(slot, space.Tickets[slot]);
-            if (space.Inherited.Remove(slot, out Inherited inherited))
-                inherited.M.Dispose();
+            if (!space.Inherited.Remove(slot, out Inherited inherited))
+                return false;
+            inherited.M.Dispose();
+            return true;
         }
     }
 
@@ -76,7 +87,7 @@ internal static class Offspring
         foreach ((int slot, Inherited inherited) in space.Inherited.ToArray())
         {
             if (Userfaultfd.IsDead(inherited.M))
-                Drop(space, slot);
+                _ = Drop(space, slot);
         }
     }
 
@@ -84,7 +95,8 @@ internal static class Offspring
     /// <param name="space">The parent.</param>
     /// <param name="all">Also those that have only just been born, and will most likely call exec or end.</param>
     /// <param name="orphan">Takes the descriptor of a grandchild that was born meanwhile.</param>
-    public static List<Child> Find(LiveSpace space, bool all, Action<FileDescriptor> orphan)
+    /// <param name="attendants">Look at processes that may be anybody's: one that keeps them is passed over.</param>
+    public static List<Child> Find(LiveSpace space, bool all, Action<FileDescriptor> orphan, Attendants attendants)
     {
         List<Child> children = [];
         KeyValuePair<int, Inherited>[] brought;
@@ -94,7 +106,8 @@ internal static class Offspring
             return children;
         foreach (int pid in Descendants(space.Pid))
         {
-            if (FirstFrame(pid, space) is not ulong address)
+            ulong? first = null;
+            if (!attendants.TryDo(Lanes.Of(pid, Lane.Look), () => first = FirstFrame(pid, space), LookBound, out _) || first is not ulong address)
                 continue;
             foreach ((int slot, Inherited inherited) in brought)
             {

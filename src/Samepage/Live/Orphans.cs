@@ -1,11 +1,15 @@
 using Samepage.Linux;
+using Samepage.Linux.Processes;
 using Samepage.Linux.Userfault;
 
 namespace Samepage.Live;
 
 /// <summary>Children without a warden: their parent has ended with the one that they had, or it could take no more. The daemon answers their faults itself,
 /// as soon as they come, until they end.</summary>
-internal sealed class Orphans : IDisposable
+/// <remarks>To answer may have to wait for the lock of a child's address space, so each child has an attendant of its own while anything has come over its descriptor.</remarks>
+/// <param name="attendants">Answer.</param>
+/// <param name="changed">Set when there is another, or one may be waited on again.</param>
+internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDisposable
 {
     private readonly List<FileDescriptor> _watched = [];
 
@@ -16,26 +20,19 @@ internal sealed class Orphans : IDisposable
             _watched.Add(m);
     }
 
-    /// <summary>The descriptors; the thread that serves may wait on them, for it alone closes them.</summary>
+    /// <summary>The descriptors that may be waited on: those that nobody is answering over, and they alone are closed by <see cref="Serve"/>.</summary>
     public List<FileDescriptor> Watched()
     {
         lock (_watched)
-            return [.. _watched];
+            return [.. _watched.Where(m => !attendants.IsBusy(Lanes.OfDescriptor(m.Number)))];
     }
 
-    /// <summary>Answers what waits, and lets go of what is dead. One thread.</summary>
-    public void Serve()
+    /// <summary>Has answered what waits, and what is dead let go of. One thread.</summary>
+    /// <param name="waited">Those that were waited on.</param>
+    public void Serve(List<FileDescriptor> waited)
     {
-        foreach (FileDescriptor m in Watched())
-        {
-            foreach (FileDescriptor born in Userfaultfd.AnswerDiscards(m, isUnfilled: null))
-                Add(born);
-            if (!Userfaultfd.IsDead(m))
-                continue;
-            lock (_watched)
-                _watched.Remove(m);
-            m.Dispose();
-        }
+        foreach (FileDescriptor m in waited)
+            _ = attendants.TryBegin(Lanes.OfDescriptor(m.Number), () => Answer(m));
     }
 
     /// <inheritdoc/>
@@ -43,5 +40,19 @@ internal sealed class Orphans : IDisposable
     {
         foreach (FileDescriptor descriptor in Watched())
             descriptor.Dispose();
+    }
+
+    private void Answer(FileDescriptor m)
+    {
+        foreach (FileDescriptor born in Userfaultfd.AnswerDiscards(m, isUnfilled: null))
+            Add(born);
+        if (Userfaultfd.IsDead(m))
+        {
+            lock (_watched)
+                _watched.Remove(m);
+            m.Dispose();
+        }
+
+        changed.Set();
     }
 }

@@ -13,6 +13,7 @@ internal sealed class FakeMachine : IMachine
     private readonly HashSet<(int Domain, uint Frame)> _joined = [];
     private readonly HashSet<(int Domain, uint Frame)> _shared = [];
     private (DomainId Domain, FrameId First, ReadOnlyMemory<byte> Content) _writing;
+    private readonly List<(Memory<byte> Content, Memory<PageFact> Facts)> _late = [];
     private int _next;
 
     public int PageSize => 64;
@@ -33,6 +34,9 @@ internal sealed class FakeMachine : IMachine
 
     /// <summary>There is no memory for frames.</summary>
     public bool OutOfMemory { get; set; }
+
+    /// <summary>No space lets itself be read in time.</summary>
+    public bool ReadsAreLate { get; set; }
 
     /// <summary>The pages read by the engine, in order.</summary>
     public List<(SpaceId Space, ulong Page)> Looked { get; } = [];
@@ -249,6 +253,27 @@ internal sealed class FakeMachine : IMachine
                 _ => PageFact.Own,
             };
         }
+    }
+
+    public bool EndRead()
+    {
+        foreach ((Memory<byte> content, Memory<PageFact> facts) in _late)
+        {
+            content.Span.Fill(0xEE);
+            facts.Span.Fill(PageFact.Own);
+        }
+
+        return !ReadsAreLate;
+    }
+
+    public void BeginRead(SpaceId space, PageRun range, Memory<byte> content, Memory<PageFact> facts)
+    {
+        if (_late.Exists(lent => lent.Content.Equals(content)))
+            throw new InvalidOperationException("the buffers of a late read are used again");
+        if (ReadsAreLate)
+            _late.Add((content, facts));
+        else
+            Read(space, range, content.Span, facts.Span);
     }
 
     public bool TryReadFrame(DomainId domain, FrameId frame, Span<byte> content)

@@ -1,0 +1,263 @@
+using System.Diagnostics;
+using Samepage.Agent;
+using Samepage.Api;
+using Samepage.Engine;
+using Samepage.Linux;
+using Samepage.Linux.Frames;
+using Samepage.Linux.Processes;
+using Samepage.Linux.ProcFs;
+using Samepage.Live;
+
+namespace Samepage.Daemon;
+
+/// <content>Taking processes in.</content>
+internal sealed partial class Coordinator
+{
+    private const int TriesAtLongestPause = 6;
+
+    /// <summary>Processes that are being taken in, by domain: its pool must stay.</summary>
+    private readonly Dictionary<DomainId, int> _arriving = [];
+
+    /// <summary>Takes a process in. One that was taken in for its advice is taken in whole when it is asked for by hand.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="origin">Why.</param>
+    /// <returns>What came of it. Ends when the process lets it.</returns>
+    public async Task<ProcessOutcome> Attach(int pid, Origin origin = Origin.Hand)
+    {
+        int tries = 0;
+        while (_participants.TryGetValue(pid, out Participant? known))
+        {
+            if (known.IsAtWork)
+            {
+                await known.Rest;
+                continue;
+            }
+
+            if (known.Space is not SpaceId taken)
+            {
+                tries = known.Tries;
+                break;
+            }
+
+            if (!PidFd.HasEnded(_machine[taken].PidFd))
+            {
+                known.Origin = origin;
+                TakeAdvice(known, _machine[taken]);
+                return Outcome(known);
+            }
+
+            await Leave(known, "it ended", keep: false);
+        }
+
+        if (_participants.Count >= MaxParticipants)
+            return new ProcessOutcome(pid, false, ProcessReport.Skipped, $"the daemon serves {MaxParticipants} processes already");
+        Participant participant = new(pid) { Origin = origin, Tries = tries };
+        _participants[pid] = participant;
+        string? reason;
+        using (participant.Work())
+            reason = await TryTakeIn(participant, inheritedM: null);
+        if (reason == "no such process")
+        {
+            _participants.Remove(pid);
+            return new ProcessOutcome(pid, false, "gone", reason);
+        }
+
+        if (reason is null)
+            logger.LogInformation("took in process {Pid} ({Name}), domain {Domain}", pid, participant.Name, participant.Domain);
+        else
+            logger.LogInformation("skipped process {Pid} ({Name}): {Reason}", pid, participant.Name, reason);
+        return Outcome(participant);
+    }
+
+    /// <summary>Takes over a process whose daemon has died, so that it can be given back. The calling thread may have to wait for the process.</summary>
+    /// <param name="record">What that daemon wrote down. All records that a coordinator is given must be of one pool.</param>
+    /// <param name="why">What stood in the way.</param>
+    public AdoptionOutcome Adopt(AgentRecord record, out string why)
+    {
+        AdoptionOutcome outcome = Adoption.TryAdopt(record.Place, out AgentSession? session, out FramePool? pool, out why);
+        if (outcome != AdoptionOutcome.Adopted)
+            return outcome;
+        int pid = record.Place.Pid;
+        if (!PidFd.TryOpen(pid, out FileDescriptor? pidfd, out _) || Pagemap.TryOpen(pid) is not { } pagemap)
+        {
+            session!.Dispose();
+            pool!.Dispose();
+            why = $"process {pid} cannot be opened: it is about to end";
+            return AdoptionOutcome.NotYet;
+        }
+
+        DomainId domain = DomainOf(record.Domain);
+        if (_machine.HasPool(domain))
+            pool!.Dispose();
+        else
+            _machine.Adopt(domain, pool!);
+        ProcessStatus? status = ProcessStatus.TryRead($"/proc/{pid}/status");
+        Participant participant = new(pid) { Name = status?.Name ?? "", User = status is null ? "" : TrustDomain.Of(pid, status), Domain = record.Domain };
+        _participants[pid] = participant;
+        Enter(participant, NewSpace(pid, pidfd!, domain, session!, pagemap));
+        return outcome;
+    }
+
+    /// <summary>Looks at a process, and takes it in if nothing speaks against it. It is at work meanwhile.</summary>
+    /// <param name="participant">The process.</param>
+    /// <param name="inheritedM">The M that came with fork, for a child of a process taken in; null otherwise.</param>
+    /// <param name="parent">That process.</param>
+    /// <returns>Why not; null when it is taken in.</returns>
+    private async Task<string?> TryTakeIn(Participant participant, FileDescriptor? inheritedM, Participant? parent = null)
+    {
+        participant.Arriving = true;
+        string? reason;
+        try
+        {
+            (reason, participant.Name, participant.User, participant.Domain) = await _machine.Attendants.Begin(Lanes.Of(participant.Pid, Lane.Hold), () => LookAtNew(participant.Pid));
+            // Of its parent's user it is taken in where its frames are, and, where it belongs elsewhere by now, moved before anything else is done with it.
+            if (reason is null && parent is not null && participant.User == parent.User)
+                participant.Domain = parent.Domain;
+            if (reason is null && parent is not null && participant.Domain != parent.Domain)
+                reason = "a child of another user than its parent: it keeps its parent's warden";
+            if (reason is null)
+                await TakeIn(participant, inheritedM);
+        }
+        catch (Exception refused) when (refused is AttachException or SyscallException)
+        {
+            reason = refused.Message;
+            if (refused is AttachException { AgentLeft: true })
+                participant.Tries = -1;
+        }
+
+        (participant.Arriving, participant.Reason) = (false, reason ?? "");
+        NoteWhetherToTryAgain(participant);
+        return reason;
+    }
+
+    /// <summary>Next to nothing about a program stays as it is: it is continued, closes what stood in the way, calls exec. So it is looked at again, ever more seldom, to once a minute.</summary>
+    private static void NoteWhetherToTryAgain(Participant participant)
+    {
+        bool never = participant.Reason.Length == 0 || participant.Tries < 0;
+        participant.Tries = never ? participant.Tries : Math.Min(participant.Tries + 1, TriesAtLongestPause);
+        participant.TryAgainAt = never ? 0 : Stopwatch.GetTimestamp() + (Stopwatch.Frequency << participant.Tries);
+    }
+
+    private (string? Reason, string Name, string User, string Domain) LookAtNew(int pid)
+    {
+        string? reason = Eligibility.Refuse(pid, out string name, out string user, out _);
+        string domain = reason is null ? DomainNameOf(pid, user, ref reason) : "";
+        return (reason, name, user, domain);
+    }
+
+    private async Task TakeIn(Participant participant, FileDescriptor? inheritedM)
+    {
+        int pid = participant.Pid;
+        string name = participant.Domain;
+        DomainId domain = DomainOf(name);
+        FramePool pool = _machine.PoolOf(domain);
+        _arriving[domain] = _arriving.GetValueOrDefault(domain) + 1;
+        try
+        {
+            (FileDescriptor pidfd, Pagemap pagemap, AgentSession session) = await _machine.Attendants.Begin(Lanes.Of(pid, Lane.Hold), () => BringIn(pid, name, pool, inheritedM));
+            Enter(participant, NewSpace(pid, pidfd, domain, session, pagemap));
+        }
+        finally
+        {
+            if (--_arriving[domain] == 0)
+                _arriving.Remove(domain);
+        }
+    }
+
+    /// <summary>Brings an agent into a process. On an attendant's thread.</summary>
+    private (FileDescriptor PidFd, Pagemap Pagemap, AgentSession Session) BringIn(int pid, string domain, FramePool pool, FileDescriptor? inheritedM)
+    {
+        bool keeps = false;
+        FileDescriptor? pidfd = null;
+        Pagemap? pagemap = null;
+        try
+        {
+            // A child may end meanwhile, and its M be given up.
+            inheritedM?.DangerousAddRef(ref keeps);
+            if (!PidFd.TryOpen(pid, out pidfd, out Errno errno))
+                throw new SyscallException("pidfd_open", $"process {pid}", errno);
+            pagemap = Pagemap.TryOpen(pid) ?? throw new AttachException($"not permitted: /proc/{pid}/pagemap cannot be read", permission: true);
+            return (pidfd!, pagemap, AgentSession.Attach(pid, pool, inheritedM, place => records.Write(new AgentRecord(place, pool.Inode, domain))));
+        }
+        catch (Exception refused) when (refused is AttachException or SyscallException or IOException or UnauthorizedAccessException or ObjectDisposedException)
+        {
+            pagemap?.Dispose();
+            pidfd?.Dispose();
+            if (refused is not AttachException { AgentLeft: true })
+                records.Remove(pid);
+            throw refused as AttachException ?? (refused is SyscallException ? new AttachException(refused.Message)
+                : new AttachException($"its agent cannot be written down under {RunDirectory.Current}: {refused.Message}"));
+        }
+        finally
+        {
+            if (keeps)
+                inheritedM!.DangerousRelease();
+        }
+    }
+
+    private LiveSpace NewSpace(int pid, FileDescriptor pidfd, DomainId domain, AgentSession session, Pagemap pagemap) =>
+        new(new SpaceId(_nextSpace++), pid, pidfd, domain, _machine.PoolOf(domain), session, pagemap, Waiting, _machine.Attendants);
+
+    private void Enter(Participant participant, LiveSpace space)
+    {
+        TakeAdvice(participant, space);
+        _machine.Add(space);
+        Engine.Add(space.Id, space.Domain);
+        participant.Space = space.Id;
+    }
+
+    /// <summary>Takes note of new children of a process, closes what belongs to dead ones, and takes those in that have settled.</summary>
+    private async Task TakeChildrenIn(Participant participant, LiveSpace space)
+    {
+        participant.AdoptsChildren = true;
+        try
+        {
+            await space.Do(Lane.Fork, () => Offspring.TryLook(space));
+            await AdoptChildren(space, all: false);
+        }
+        finally
+        {
+            participant.AdoptsChildren = false;
+        }
+    }
+
+    /// <summary>Takes children in that have settled, with the descriptor that they inherited: from then on they have a warden of their own.</summary>
+    /// <param name="space">The parent.</param>
+    /// <param name="all">Also those that have not settled.</param>
+    /// <returns>Those that were taken in.</returns>
+    private async Task<List<int>> AdoptChildren(LiveSpace space, bool all)
+    {
+        List<int> adopted = [];
+        if (space.Inherited.Count == 0)
+            return adopted;
+        foreach (Child child in await space.Do(Lane.Fork, () => _machine.FindChildren(space, all)))
+        {
+            if ((_participants.TryGetValue(child.Pid, out Participant? known) && (known.Space is not null || known.IsAtWork)) || !_participants.TryGetValue(space.Pid, out Participant? parent))
+                continue;
+            Participant participant = new(child.Pid) { Origin = parent.Origin };
+            _participants[child.Pid] = participant;
+            string? reason;
+            using (participant.Work())
+                reason = await TryTakeIn(participant, child.M, parent);
+            if (reason == "no such process")
+                _participants.Remove(child.Pid);
+            if (reason is not null)
+                continue;
+            logger.LogInformation("took in process {Pid} ({Name}), forked by {Parent}", child.Pid, participant.Name, space.Pid);
+            await space.Do(Lane.Fork, () => Offspring.Drop(space, child.Slot));
+            adopted.Add(child.Pid);
+        }
+
+        return adopted;
+    }
+
+    /// <summary>Takes in all children that share frames with their parents, settled or not.</summary>
+    private async Task AdoptAllChildren()
+    {
+        foreach (int pid in Pids())
+        {
+            if (TryFindIdle(pid, out _, out SpaceId id))
+                _ = await AdoptChildren(_machine[id], all: true);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+using System.Diagnostics;
+using Samepage.Api;
+using Samepage.Engine;
+using Samepage.Linux.Processes;
+using Samepage.Live;
+
+namespace Samepage.Daemon;
+
+/// <content>Giving processes back.</content>
+internal sealed partial class Coordinator
+{
+    private const int PartingRounds = 100;
+
+    /// <summary>When anything of what is done beside the scanner last came forward, as a timestamp.</summary>
+    public long ProgressAt => _participants.Values.Where(participant => participant.IsAtWork && participant.Space is not null)
+        .Select(participant => _machine[participant.Space!.Value].ProgressAt).DefaultIfEmpty().Max();
+
+    /// <summary>When something that is done with a process last came forward, as a timestamp; 0 where it is not taken in.</summary>
+    public long ProgressOf(int pid) => _participants.TryGetValue(pid, out Participant? participant) && participant.Space is SpaceId id ? _machine[id].ProgressAt : 0;
+
+    /// <summary>Gives a process back.</summary>
+    /// <returns>Ends when no trace is left in it, or it is known why that cannot be; when the process lets it.</returns>
+    public async Task<ProcessOutcome> Detach(int pid)
+    {
+        Participant? participant;
+        while (_participants.TryGetValue(pid, out participant) && participant.IsAtWork)
+            await participant.Rest;
+        if (participant is null)
+            return new ProcessOutcome(pid, false, "gone", "it was not taken in");
+        if (participant.Space is not SpaceId id)
+        {
+            _participants.Remove(pid);
+            return new ProcessOutcome(pid, true, "gone", "");
+        }
+
+        string failure;
+        using (participant.Work())
+        {
+            participant.Detaching = true;
+            failure = await GiveBack(_machine[id], children: null);
+            participant.Detaching = false;
+            if (failure.Length == 0)
+                await Forget(participant, "it was given back");
+        }
+
+        if (failure.Length > 0)
+        {
+            participant.Reason = failure;
+            return new ProcessOutcome(pid, false, State(participant), failure);
+        }
+
+        _participants.Remove(pid);
+        return new ProcessOutcome(pid, true, "gone", "");
+    }
+
+    /// <summary>Gives every page its own copy; everybody stays taken in (E3). <see cref="ForgetMerged"/> is called behind it.</summary>
+    public async Task UnmergeAll()
+    {
+        await AdoptAllChildren();
+        List<Task> all = [];
+        foreach (Participant participant in _participants.Values.ToArray())
+        {
+            participant.InVisit = false;
+            if (participant.Space is SpaceId id && !participant.IsAtWork)
+                all.Add(UnmergeAll(participant, _machine[id]));
+        }
+
+        await Task.WhenAll(all);
+    }
+
+    /// <summary>Forgets all records, when every page has its own copy.</summary>
+    /// <returns>What the engine says of it; interrupted where a process could not be worked on, and the rest is left as it is.</returns>
+    public BreakOutcome ForgetMerged() =>
+        _participants.Values.Any(participant => participant.Space is SpaceId id && (participant.IsAtWork || _machine[id].IsBusy)) ? BreakOutcome.Interrupted : Engine.UnmergeAll();
+
+    private static async Task UnmergeAll(Participant participant, LiveSpace space)
+    {
+        using (participant.Work())
+        {
+            _ = await space.Do(Lane.Hold, () => LiveMachine.UnmergeAll(space));
+            // Its memory is tracked no more, and its areas are not what the engine thinks.
+            space.LoseSight();
+        }
+    }
+
+    /// <summary>Gives a process back that may not be served any more, and takes one in again that belongs to another domain.</summary>
+    private async Task LeaveOrMove(Participant participant, LiveSpace space, string? reason, string? moves)
+    {
+        List<int> children = [];
+        string failure, program;
+        using (participant.Work())
+        {
+            failure = await GiveBack(space, children);
+            program = new Rules.ProcessFacts(participant.Pid).Executable;
+            if (failure.Length > 0)
+            {
+                participant.LeaveTriedAt = Stopwatch.GetTimestamp();
+                space.Obstacle = $"it is to be left ({reason ?? $"it belongs to {moves} now"}), and cannot be yet: {failure}";
+                space.LoseSight();
+            }
+            else
+            {
+                participant.Reason = reason ?? "";
+                await Forget(participant, reason ?? $"it belongs to {moves} now");
+                NoteWhetherToTryAgain(participant);
+            }
+        }
+
+        // Children that were given back with it are as wanted as they were, but such as have become other programs since.
+        foreach (int child in moves is null ? [] : children.Where(child => new Rules.ProcessFacts(child).Executable == program))
+            _ = await Attach(child, participant.Origin);
+        if (failure.Length > 0 || moves is null)
+            return;
+        _participants.Remove(participant.Pid);
+        _ = await Attach(participant.Pid, participant.Origin);
+    }
+
+    /// <param name="space">The process.</param>
+    /// <param name="children">Receives those that it had forked and that were given back with it.</param>
+    /// <returns>What stood in the way; empty when the process is as it was.</returns>
+    private async Task<string> GiveBack(LiveSpace space, List<int>? children)
+    {
+        await space.Do(Lane.Hold, () =>
+        {
+            space.Session.Shield();
+            return true;
+        });
+        Parting parting = Parting.NotYet;
+        for (int round = 0; parting == Parting.NotYet; round++)
+        {
+            if (round == PartingRounds)
+                return "it forks, or moves its memory, faster than it can be given back; detach it again";
+            _ = await space.Do(Lane.Fork, () => Offspring.TryLook(space));
+            foreach (int child in await AdoptChildren(space, all: true))
+            {
+                if (await Detach(child) is { Done: false } left)
+                    return $"process {child}, which it forked, could not be given back: {left.Reason}";
+                children?.Add(child);
+            }
+
+            if (space.Inherited.Count > 0 && !PidFd.HasEnded(space.PidFd))
+                return $"{space.Inherited.Count} processes that it forked share frames and cannot be taken in; they are served until they end or call exec; then detach it again";
+            if (!await space.Do(Lane.Hold, () => LiveMachine.UnmergeAll(space)))
+                return $"not everything could be given back: {space.Obstacle}";
+            parting = await space.Do(Lane.Hold, space.Part);
+            if (parting == Parting.Never && !PidFd.HasEnded(space.PidFd))
+                return $"everything is given back, but the agent could not be sent away: {space.Obstacle}; detach it again";
+        }
+
+        if (!await space.Do(Lane.Hold, space.Session.Leave) && !PidFd.HasEnded(space.PidFd))
+            return "the agent could not be removed: no thread of the process could be held; detach it again";
+        return await space.Do(Lane.Hold, () =>
+        {
+            space.Huge.MakeWhole(space);
+            return "";
+        });
+    }
+
+    /// <summary>Leaves a process that is gone, or was found to be: nothing is given back.</summary>
+    /// <param name="participant">The process.</param>
+    /// <param name="why">For the log.</param>
+    /// <param name="keep">It is still shown, as skipped.</param>
+    private async Task Leave(Participant participant, string why, bool keep)
+    {
+        using (participant.Work())
+            await Forget(participant, why);
+        if (!keep && _participants.GetValueOrDefault(participant.Pid) == participant)
+            _participants.Remove(participant.Pid);
+    }
+
+    private async Task LeaveGone(Participant participant, LiveSpace space)
+    {
+        bool running = !PidFd.HasEnded(space.PidFd);
+        await Leave(participant, running ? "it called exec" : "it ended", keep: running);
+        if (running)
+            participant.Reason = "it called exec and is another program now; attach it again";
+        NoteWhetherToTryAgain(participant);
+    }
+
+    /// <summary>Forgets a process, which is at work: its children that share frames are taken in first.</summary>
+    private async Task Forget(Participant participant, string why)
+    {
+        if (participant.Space is not SpaceId id)
+            return;
+        _ = await AdoptChildren(_machine[id], all: true);
+        logger.LogInformation("left process {Pid} ({Name}): {Why}", participant.Pid, participant.Name, why);
+        Engine.Remove(id);
+        _machine.Remove(id);
+        records.Remove(participant.Pid);
+        participant.Space = null;
+    }
+}

@@ -1,0 +1,80 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using Samepage.Linux;
+
+namespace Samepage.Daemon;
+
+/// <summary>Lets asynchronous methods of one thread go on between the pieces of its other work.</summary>
+/// <remarks>While it is the thread's <see cref="SynchronizationContext"/>, whoever awaits something there goes on there, when <see cref="Serve"/> is called. So what waits for one program is written
+/// as one method, and keeps nobody.</remarks>
+internal sealed class ThreadPump : SynchronizationContext, IDisposable
+{
+    private readonly ConcurrentQueue<(SendOrPostCallback Work, object? State)> _posted = [];
+    private readonly EventSignal _signal = new();
+
+    /// <inheritdoc/>
+    public override void Post(SendOrPostCallback d, object? state)
+    {
+        _posted.Enqueue((d, state));
+        Wake();
+    }
+
+    /// <summary>Ends the wait of who serves. Any thread.</summary>
+    public void Wake() => _signal.Set();
+
+    /// <summary>Does what has been posted, and waits at most so long for the first. The thread whose pump it is.</summary>
+    public void Serve(TimeSpan wait)
+    {
+        if (wait > TimeSpan.Zero && _posted.IsEmpty)
+            _signal.Wait(wait);
+        // Cleared before the queue is looked at: what comes later sets it again.
+        if (!_posted.IsEmpty || wait > TimeSpan.Zero)
+            _signal.Clear();
+        while (_posted.TryDequeue(out (SendOrPostCallback Work, object? State) next))
+            next.Work(next.State);
+    }
+
+    /// <summary>Serves until a task has ended, or nothing has come forward for so long.</summary>
+    /// <param name="task">The task.</param>
+    /// <param name="isHopeless">Asked now and then: whether to wait no longer.</param>
+    /// <returns>False when it is not waited for any longer.</returns>
+    public bool ServeUntil(Task task, Func<bool> isHopeless)
+    {
+        while (!task.IsCompleted)
+        {
+            Serve(TimeSpan.FromMilliseconds(50));
+            if (!task.IsCompleted && isHopeless())
+                return false;
+        }
+
+        task.GetAwaiter().GetResult();
+        return true;
+    }
+
+    /// <summary>Runs an asynchronous method on the calling thread to its end.</summary>
+    /// <param name="method">The method.</param>
+    /// <param name="bound">How long to wait.</param>
+    /// <param name="result">What it returns.</param>
+    /// <returns>False when it has not ended in time: it is not gone on with.</returns>
+    public static bool TryRun<T>(Func<Task<T>> method, TimeSpan bound, out T result)
+    {
+        ThreadPump pump = new();
+        SynchronizationContext? before = Current;
+        SetSynchronizationContext(pump);
+        try
+        {
+            long since = Stopwatch.GetTimestamp();
+            Task<T> task = method();
+            bool ended = pump.ServeUntil(task, () => Stopwatch.GetElapsedTime(since) > bound);
+            result = ended ? task.Result : default!;
+            return ended;
+        }
+        finally
+        {
+            SetSynchronizationContext(before);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _signal.Dispose();
+}
