@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Samepage.Linux;
@@ -12,43 +13,46 @@ namespace Samepage.Agent.Tracing;
 /// hold and begins none, and stops it again. See <see cref="X64.GuardianAssembler"/>.</para>
 /// <code>
 ///   0     Slots × 8 bytes   a counter of each tracing thread: odd while it holds threads, or has some that it could not let go of yet
-///   512   8 bytes           no hold is begun before this time, CLOCK_MONOTONIC, nanoseconds; the guardian writes it
+///   2048  8 bytes           no hold is begun before this time, CLOCK_MONOTONIC, nanoseconds; the guardian writes it
 /// </code>
 /// <para>The page belongs to the process, as being a tracer does.</para>
 /// </remarks>
 public static unsafe class HoldBoard
 {
-    internal const int Slots = 64, PauseAt = Slots * sizeof(ulong), Bytes = 4096;
+    internal const int Slots = 256, PauseAt = Slots * sizeof(ulong), Bytes = 4096;
     private static readonly FileDescriptor s_file = Create();
     private static readonly ulong* s_page = Map();
-    private static int s_taken;
+    private static readonly ConcurrentStack<int> s_free = new(Enumerable.Range(0, Slots).Reverse());
 
+    /// <summary>The slot of the calling thread, and one more; 0 while it holds nothing.</summary>
     [ThreadStatic]
-    private static ulong* s_own;
+    private static int s_own;
 
     /// <summary>Where another process of the same user can open it for as long as this one lives.</summary>
     public static string Path { get; } = $"/proc/{Environment.ProcessId}/fd/{s_file.Number}";
 
-    /// <summary>False while no hold may be begun: this process was stopped in the middle of one, and is about to be stopped again.</summary>
-    internal static bool MayHold => Volatile.Read(ref s_page[Slots]) <= (ulong)(Stopwatch.GetTimestamp() * (1e9 / Stopwatch.Frequency));
+    /// <summary>False while no hold may be begun: this process was stopped in the middle of one, and is about to be stopped again; or as many threads as there are slots hold some.</summary>
+    internal static bool MayHold => (s_own != 0 || !s_free.IsEmpty) && Volatile.Read(ref s_page[Slots]) <= (ulong)(Stopwatch.GetTimestamp() * (1e9 / Stopwatch.Frequency));
 
-    /// <summary>The calling thread holds threads from now on.</summary>
-    internal static void Begin() => Set(holding: true);
+    /// <summary>The calling thread holds threads from now on. To be called right behind <see cref="MayHold"/>.</summary>
+    /// <remarks>Where others took the last slots in between, this hold is not on the board: only a daemon that is stopped during it would not be woken for it.</remarks>
+    internal static void Begin()
+    {
+        if (s_own != 0 || !s_free.TryPop(out int slot))
+            return;
+        s_own = slot + 1;
+        Volatile.Write(ref s_page[slot], s_page[slot] + 1);
+    }
 
     /// <summary>The calling thread holds none any more, unless some linger.</summary>
     internal static void End()
     {
-        if (!Lingering.Any)
-            Set(holding: false);
-    }
-
-    private static void Set(bool holding)
-    {
-        if (s_own == null)
-            s_own = s_page + Math.Min(Interlocked.Increment(ref s_taken) - 1, Slots - 1);
-        ulong counter = Volatile.Read(ref *s_own);
-        if ((counter & 1) != (holding ? 1UL : 0))
-            Volatile.Write(ref *s_own, counter + 1);
+        if (s_own == 0 || Lingering.Any)
+            return;
+        int slot = s_own - 1;
+        s_own = 0;
+        Volatile.Write(ref s_page[slot], s_page[slot] + 1);
+        s_free.Push(slot);
     }
 
     private static FileDescriptor Create()

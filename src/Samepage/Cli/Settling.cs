@@ -60,6 +60,6 @@ internal static class Settling
         private static double Progress(ProcessReport? p) =>
             IsFinished(p) ? 1 : Math.Min(0.95, (double)(p!.PagesMerged + p.ZeroPages) / Math.Max(1, p.PagesTracked));
 
-        private static bool IsFinished(ProcessReport? p) => p is null || p.Settled || p.State is "skipped" or "detaching";
+        private static bool IsFinished(ProcessReport? p) => p is null || p.Settled || p.State is ProcessReport.Skipped or "detaching";
     }
 }

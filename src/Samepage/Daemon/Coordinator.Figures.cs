@@ -72,8 +72,8 @@ internal sealed partial class Coordinator
             counts.Volatile, counts.Unique, counts.Broken, figures.Breaks, profit, space.Stops, space.StallNsMax);
     }
 
-    private static ProcessReport Skipped(Participant participant) =>
-        new(participant.Pid, participant.Name, participant.Domain, ProcessReport.Skipped, participant.Reason, true, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    private ProcessReport Skipped(Participant participant) =>
+        new(participant.Pid, participant.Name, participant.Domain, State(participant), participant.Reason, Settled: !participant.Arriving, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
 
     private static long AgentBytes(LiveSpace space) => AgentCost.ResidentBytes + space.Session.FrameBytes;
 }

@@ -146,6 +146,7 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
     public bool EndPass()
     {
         bool counts = Engine.HasWork;
+        _machine.LookAfter();
         SumUpWaste();
         if (counts)
             Engine.EndPass();
@@ -166,6 +167,7 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
         }
 
         Engine.SweepFrames();
+        _machine.LookAfter();
         ForgetEmptyDomains();
     }
 

@@ -267,7 +267,7 @@ internal static class DaemonHost
 
     /// <summary>Does something with several processes at once, and says what came of it. Who keeps it is not waited for for ever.</summary>
     private static async Task<OutcomeReply> OutcomesOf(ScannerService scanner, Func<Coordinator, int[]> pids, Func<Coordinator, int, Task<ProcessOutcome>> work) =>
-        new(await await scanner.Ask(coordinator => Task.WhenAll(pids(coordinator).Distinct().Select(pid => InTime(coordinator, pid, work(coordinator, pid))))));
+        new(await scanner.AskFor(coordinator => Task.WhenAll(pids(coordinator).Distinct().Select(pid => InTime(coordinator, pid, work(coordinator, pid))))));
 
     private static async Task<ProcessOutcome> InTime(Coordinator coordinator, int pid, Task<ProcessOutcome> work)
     {

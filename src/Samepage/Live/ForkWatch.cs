@@ -12,18 +12,21 @@ namespace Samepage.Live;
 internal sealed class ForkWatch : IDisposable
 {
     private const int LookForDeadMilliseconds = 1000, Forever = -1;
+    private static readonly TimeSpan StandsStill = TimeSpan.FromSeconds(1);
     private readonly List<LiveSpace> _spaces = [];
     private readonly Orphans _orphans;
     private readonly EventSignal _changed = new();
-    private readonly Thread _thread;
+    private Thread _thread;
+    private LiveSpace? _at;
+    private long _since;
     private volatile bool _ended;
 
     /// <param name="attendants">Do whatever may have to wait for a parent or a child.</param>
     public ForkWatch(Attendants attendants)
     {
         _orphans = new Orphans(attendants, _changed);
-        _thread = new Thread(Run) { Name = "fork watch", IsBackground = true };
-        _thread.Start();
+        lock (_spaces)
+            _thread = Begin();
     }
 
     public void Add(LiveSpace space)
@@ -67,18 +70,56 @@ internal sealed class ForkWatch : IDisposable
     {
         _ended = true;
         _changed.Set();
-        _thread.Join();
-        _changed.Dispose();
+        // One that a process keeps is not waited for, and may still look at the signal.
+        if (_thread.Join(StandsStill))
+            _changed.Dispose();
         _orphans.Dispose();
     }
 
-    private bool TakeForked(LiveSpace space)
+    /// <summary>Sees to it that nobody who keeps the thread keeps the others: then another takes its place, and the process that it stands at is passed over for good. Now and then, any one thread.</summary>
+    public void Check()
     {
-        space.ForgetForked();
+        lock (_spaces)
+        {
+            if (_at is null || Stopwatch.GetElapsedTime(_since) < StandsStill)
+                return;
+            _spaces.Remove(_at);
+            (_at, _thread) = (null, Begin());
+        }
+
+        _changed.Set();
+    }
+
+    private Thread Begin()
+    {
+        Thread thread = new(Run) { Name = "fork watch", IsBackground = true };
+        thread.Start();
+        return thread;
+    }
+
+    /// <summary>Takes the descriptors of children at once: their parent may be gone in the next moment.</summary>
+    /// <returns>False when another thread has taken the place of this one meanwhile.</returns>
+    private bool TryTakeForked(LiveSpace space)
+    {
+        lock (_spaces)
+        {
+            if (_thread != Thread.CurrentThread)
+                return false;
+            if (!_spaces.Contains(space))
+                return true;
+            (_at, _since) = (space, Stopwatch.GetTimestamp());
+        }
+
         Offspring.TakeNew(space);
         if (space.Session.TakeCallForHelp())
             Offspring.TakeUnread(space, _orphans);
-        return true;
+        lock (_spaces)
+        {
+            if (_thread != Thread.CurrentThread)
+                return false;
+            _at = null;
+            return true;
+        }
     }
 
     private void Run()
@@ -92,22 +133,23 @@ internal sealed class ForkWatch : IDisposable
             _changed.Clear();
             LiveSpace[] spaces;
             lock (_spaces)
+            {
+                if (_thread != Thread.CurrentThread)
+                    return;
                 spaces = [.. _spaces];
+            }
+
             came.Clear();
             forked.Clear();
             gone.Clear();
             List<FileDescriptor> watched = _orphans.Watched();
-            AgentSession.AwaitForks([.. spaces.Select(space => space.Session)], watched, _changed, watched.Count > 0 ? LookForDeadMilliseconds : Forever, came, forked, gone);
+            AgentSession.AwaitForks([.. spaces.Select(space => space.Session)], watched, _changed, _orphans.IsEmpty ? Forever : LookForDeadMilliseconds, came, forked, gone);
             lock (_spaces)
-            {
                 _spaces.RemoveAll(space => gone.Contains(space.Session));
-                foreach (LiveSpace space in spaces)
-                {
-                    if (!forked.Contains(space.Session) || !_spaces.Contains(space))
-                        continue;
-                    if (space.NoteForked())
-                        _ = space.Do(Lane.Fork, () => TakeForked(space));
-                }
+            foreach (LiveSpace space in spaces)
+            {
+                if (forked.Contains(space.Session) && !TryTakeForked(space))
+                    return;
             }
 
             // Nobody announces that one has died.

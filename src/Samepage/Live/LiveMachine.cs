@@ -79,6 +79,9 @@ internal sealed partial class LiveMachine : IMachine, IDisposable
         _forks.Add(space);
     }
 
+    /// <summary>Looks after what goes on beside the scanner; now and then.</summary>
+    public void LookAfter() => _forks.Check();
+
     public void Remove(SpaceId id)
     {
         if (!_spaces.Remove(id.Value, out LiveSpace? space))

@@ -42,7 +42,6 @@ internal sealed class LiveSpace : IDisposable
     private readonly Attendants _attendants;
     private readonly Patience _patience = new();
     private long _progressAt = Stopwatch.GetTimestamp();
-    private int _hasForked;
     private Look _look;
     private int _visitsSinceScan, _visitsSinceListing;
 
@@ -89,6 +88,9 @@ internal sealed class LiveSpace : IDisposable
     /// <summary>The longest hold, nanoseconds.</summary>
     public long StallNsMax { get; private set; }
 
+    /// <summary>It was given up, and has no descriptor any more; to be read with <see cref="Inherited"/> locked.</summary>
+    public bool IsClosed { get; private set; }
+
     /// <summary>What holds merging back at the moment; empty when nothing does.</summary>
     public string Obstacle { get; set; } = "";
 
@@ -133,13 +135,6 @@ internal sealed class LiveSpace : IDisposable
 
     /// <summary>Work in it comes forward. Any thread.</summary>
     public void NoteProgress() => Volatile.Write(ref _progressAt, Stopwatch.GetTimestamp());
-
-    /// <summary>It has forked, says its warden: who takes what has come must be sent for. Any thread.</summary>
-    /// <returns>False when he has been sent for already, and has not begun.</returns>
-    public bool NoteForked() => Interlocked.Exchange(ref _hasForked, 1) == 0;
-
-    /// <summary>What has come is about to be taken. Any thread.</summary>
-    public void ForgetForked() => Volatile.Write(ref _hasForked, 0);
 
     /// <summary>Begins work for it, unless there is some in that lane.</summary>
     public Attendants.Job? TryBegin(Lane lane, Action work) => _attendants.TryBegin(Lanes.Of(Pid, lane), work);
@@ -287,8 +282,15 @@ internal sealed class LiveSpace : IDisposable
 
     private void Close()
     {
-        foreach (Inherited inherited in Inherited.Values)
-            inherited.M.Dispose();
+        // Whoever takes descriptors of children at this moment has this locked.
+        lock (Inherited)
+        {
+            IsClosed = true;
+            foreach (Inherited inherited in Inherited.Values)
+                inherited.M.Dispose();
+            Inherited.Clear();
+        }
+
         Session.Dispose();
         Pagemap.Dispose();
         PidFd.Dispose();

@@ -44,6 +44,8 @@ internal static class Offspring
     {
         lock (space.Inherited)
         {
+            if (space.IsClosed)
+                return;
             List<InheritedDescriptor> fresh = [];
             space.Session.TakeInherited(fresh, space.Tickets);
             foreach (InheritedDescriptor child in fresh)
@@ -61,6 +63,8 @@ internal static class Offspring
     {
         lock (space.Inherited)
         {
+            if (space.IsClosed)
+                return;
             List<FileDescriptor> born = Userfaultfd.AnswerDiscards(space.Session.M, space.Session.IsUnfilled);
             foreach (Inherited inherited in space.Inherited.Values)
                 born.AddRange(Userfaultfd.AnswerDiscards(inherited.M, isUnfilled: null));

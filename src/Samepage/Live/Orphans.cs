@@ -12,6 +12,7 @@ namespace Samepage.Live;
 internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDisposable
 {
     private readonly List<FileDescriptor> _watched = [];
+    private readonly HashSet<FileDescriptor> _answered = [];
 
     /// <summary>Takes a descriptor. Any thread.</summary>
     public void Add(FileDescriptor m)
@@ -20,11 +21,21 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDis
             _watched.Add(m);
     }
 
-    /// <summary>The descriptors that may be waited on: those that nobody is answering over, and they alone are closed by <see cref="Serve"/>.</summary>
+    /// <summary>There are none.</summary>
+    public bool IsEmpty
+    {
+        get
+        {
+            lock (_watched)
+                return _watched.Count == 0;
+        }
+    }
+
+    /// <summary>The descriptors that may be waited on: those over which nobody is answering, for who does may close one.</summary>
     public List<FileDescriptor> Watched()
     {
         lock (_watched)
-            return [.. _watched.Where(m => !attendants.IsBusy(Lanes.OfDescriptor(m.Number)))];
+            return [.. _watched.Where(m => !_answered.Contains(m))];
     }
 
     /// <summary>Has answered what waits, and what is dead let go of. One thread.</summary>
@@ -32,7 +43,11 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDis
     public void Serve(List<FileDescriptor> waited)
     {
         foreach (FileDescriptor m in waited)
-            _ = attendants.TryBegin(Lanes.OfDescriptor(m.Number), () => Answer(m));
+        {
+            lock (_watched)
+                _answered.Add(m);
+            _ = attendants.Begin(Lanes.OfDescriptor(m.Number), () => Answer(m));
+        }
     }
 
     /// <inheritdoc/>
@@ -46,13 +61,16 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDis
     {
         foreach (FileDescriptor born in Userfaultfd.AnswerDiscards(m, isUnfilled: null))
             Add(born);
-        if (Userfaultfd.IsDead(m))
+        bool dead = Userfaultfd.IsDead(m);
+        lock (_watched)
         {
-            lock (_watched)
+            _answered.Remove(m);
+            if (dead)
                 _watched.Remove(m);
-            m.Dispose();
         }
 
+        if (dead)
+            m.Dispose();
         changed.Set();
     }
 }

@@ -49,7 +49,7 @@ internal static class MetricsPage
             .Gauge("samepage_pool_bytes", "Memory that the frame pools hold.", status.Daemon.PoolBytes)
             .Gauge("samepage_overhead_bytes", "What no domain pays for: the daemon's memory besides records, its guardian, frames about to be freed.", status.Daemon.OverheadBytes)
             .Family("samepage_processes", "gauge", "Processes that were asked for or found, by state.", "state",
-                ((string[])["settling", "merging", "detaching", ProcessReport.Skipped]).Select(state => (state, (double)status.Processes.Count(process => process.State == state))))
+                ((string[])["arriving", "settling", "merging", "detaching", ProcessReport.Skipped]).Select(state => (state, (double)status.Processes.Count(process => process.State == state))))
             .Domains(status, "samepage_domain_profit_bytes", "gauge", "Bytes saved in a trust domain less the cost of its records and agents.", domain => domain.ProfitBytes)
             .Domains(status, "samepage_domain_saved_bytes", "gauge", "Bytes of pages that share a frame or are the zero page, less the frames.", domain => (domain.PagesSharing + domain.ZeroPages) * (double)status.PageSize)
             .Domains(status, "samepage_domain_frames", "gauge", "Frames in use.", domain => domain.Frames)
