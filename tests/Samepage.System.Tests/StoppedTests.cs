@@ -95,13 +95,13 @@ public sealed partial class StoppedTests(SharedDaemon shared) : OnOneDaemon(shar
     private static bool IsStopped(LiveProgram program) =>
         File.ReadLines($"/proc/{program.Pid}/status").Any(line => line.StartsWith("State:\tT", StringComparison.Ordinal));
 
-    private static async Task Stop(LiveProgram program)
+    internal static async Task Stop(LiveProgram program)
     {
         Assert.Equal(0, kill(program.Pid, SIGSTOP));
         await Until.True(() => IsStopped(program), 10, () => ProcessView.Of(program.Pid).Standing);
     }
 
-    private static void Go(LiveProgram program) => Assert.Equal(0, kill(program.Pid, SIGCONT));
+    internal static void Go(LiveProgram program) => Assert.Equal(0, kill(program.Pid, SIGCONT));
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int kill(int pid, int signal);

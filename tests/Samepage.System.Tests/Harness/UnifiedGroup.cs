@@ -27,9 +27,13 @@ internal sealed class UnifiedGroup : IDisposable
     /// <summary>Moves a process into it.</summary>
     public void Take(int pid) => File.WriteAllText($"{_folder}/cgroup.procs", $"{pid}");
 
+    /// <summary>Stops all that its processes do, or sets them going again.</summary>
+    public void Freeze(bool frozen) => File.WriteAllText($"{_folder}/cgroup.freeze", frozen ? "1" : "0");
+
     /// <summary>Its processes go back to the top, and it goes.</summary>
     public void Dispose()
     {
+        Freeze(false);
         foreach (string pid in File.ReadAllLines($"{_folder}/cgroup.procs"))
             File.WriteAllText($"{_folder}/../cgroup.procs", pid);
         for (int attempt = 0; attempt < 100; attempt++, Thread.Sleep(20))
