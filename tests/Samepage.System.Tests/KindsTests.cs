@@ -52,7 +52,7 @@ public sealed class KindsTests(SharedDaemon shared) : OnOneDaemon(shared)
         await Until.True(async () => (await Daemon.Status()).Of(pids[0]).PagesMerged >= 400, 120, async () => $"{(await Daemon.Status()).Of(pids[0])}\n{Daemon.Tail}");
         await one.Does("write");
         long scans = (await Daemon.Status()).FullScans;
-        await Until.True(async () => (await Daemon.Status()).FullScans > scans + 2, 120, () => "it is scanned again");
+        await Until.True(async () => (await Daemon.Status()).FullScans > scans + 2, 120, async () => $"it is scanned again: {await Daemon.Status()}");
         await GiveBack(pids);
         Assert.Equal(before, Look(pids[0]));
         await one.Does("verify");
@@ -89,7 +89,7 @@ public sealed class KindsTests(SharedDaemon shared) : OnOneDaemon(shared)
         Assert.True(taken.ExitCode == 0, $"{taken}\n{Daemon.Tail}");
         await Until.True(async () => (await Daemon.Status()).Of(pids[0]).Reason.Contains("mbind", StringComparison.Ordinal), 120, async () => $"{(await Daemon.Status()).Of(pids[0])}");
         long holds = await Holds(pids[0]), scans = (await Daemon.Status()).FullScans;
-        await Until.True(async () => (await Daemon.Status()).FullScans > scans + 5, 120, () => "it is scanned again");
+        await Until.True(async () => (await Daemon.Status()).FullScans > scans + 5, 120, async () => $"it is scanned again: {await Daemon.Status()}");
         Assert.InRange(await Holds(pids[0]), holds, holds + 3);
         await GiveBack(pids);
     }

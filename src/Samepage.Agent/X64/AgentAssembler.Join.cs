@@ -17,7 +17,7 @@ internal sealed partial class AgentAssembler
 
     /// <remarks>Steps, for the range at r13, r14 and the page n before it; both must be borders of areas now:
     /// 0. If the area is locked, unlock n and the range; they are locked again at the end.
-    /// 1. Register the range on T with MISSING and move its pages to X. What is pinned stays, and nothing is done.
+    /// 1. Register the range on T with MISSING and move its pages to X. What is pinned, or shared after fork, stays, and nothing is done.
     /// 2. Register n on M with MISSING, and announce n and the range to the warden as unfilled: whoever touches either waits for the executor.
     /// 3. Move n aside, to A; its place stays mapped and empty. Let A grow by the range.
     /// 4. Move all of A over n and the range: one call, behind which n is as it was, and the range is empty memory of the same area, registered along.
@@ -48,7 +48,12 @@ internal sealed partial class AgentAssembler
         c.test(rax, rax);
         c.jnz(refused);
         c.mov(Word(AgentLayout.MoveMode), UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES);
-        MoveOut();
+        c.mov(rdi, r15);
+        c.mov(rsi, r13);
+        c.mov(rdx, r14);
+        c.call(_moveAll);
+        c.mov(rbp, rax);
+        c.mov(__qword_ptr[rbx + ErrorAt], rdx);
         c.cmp(rbp, r14);
         c.jne(pinned);
 

@@ -17,9 +17,12 @@ internal sealed class Footprint
     /// <summary>Fewer mappings more are worth a line in the log, and no more: an area whose beginning was merged may keep one.</summary>
     private const int MappingsThatMatter = 64;
 
+    /// <summary>Bytes of what is moved to be one with what was given back before it.</summary>
+    private const ulong MovedMost = 16 << 20;
+
     private static readonly ConcurrentDictionary<string, string> LastingFlags = [];
     private readonly RangeSet _areas = new(joinsAdjacent: false), _given = new(joinsAdjacent: true);
-    private readonly List<Segment> _expected = [];
+    private readonly Dictionary<ulong, Segment> _expected = [];
 
     /// <summary>Notes the areas in which something was merged, as they looked right before.</summary>
     /// <param name="merged">What was merged, by rising address.</param>
@@ -51,20 +54,28 @@ internal sealed class Footprint
                 continue;
             _given.Add(segment.Start, segment.End);
             if (_expected.Count < RangeSet.Most)
-                _expected.Add(segment);
+                _expected[segment.Start] = segment;
         }
     }
 
-    /// <summary>Mappings that were given back, and are to be one with the mapping right before them.</summary>
+    /// <summary>Mappings that are to be one with the mapping right before them: those that were given back; where there are none, those behind the beginning of an area that was
+    /// given back, if they are short, for their pages must be moved. A huge page would be split for that, and is worth more than a mapping.</summary>
     /// <param name="mappings">All mappings, by rising address.</param>
-    public IEnumerable<Mapping> ToBeJoined(IReadOnlyList<Mapping> mappings)
+    public List<Mapping> ToBeJoined(IReadOnlyList<Mapping> mappings)
     {
+        List<Mapping> given = [], behind = [];
         for (int i = 1; i < mappings.Count; i++)
         {
-            Mapping mapping = mappings[i];
-            if (IsLeftOver(mappings[i - 1], mapping) && _given.Contains(mapping.Start, mapping.End) && mapping is { Readable: true, Writable: true })
-                yield return mapping;
+            (Mapping low, Mapping high) = (mappings[i - 1], mappings[i]);
+            if (high is not { Readable: true, Writable: true, Executable: false, Shared: false } || !IsLeftOver(low, high))
+                continue;
+            if (_given.Contains(high.Start, high.End))
+                given.Add(high);
+            else if (_given.Contains(low.Start, low.End) && high is { AnonymousHugeBytes: 0, Length: <= MovedMost })
+                behind.Add(high);
         }
+
+        return given.Count > 0 ? given : behind;
     }
 
     /// <summary>Says what is not as it was.</summary>
@@ -91,8 +102,7 @@ internal sealed class Footprint
     {
         SortedDictionary<string, ulong> found = new(StringComparer.Ordinal);
         int at = 0;
-        _expected.Sort((one, other) => one.Start.CompareTo(other.Start));
-        foreach (Segment expected in _expected)
+        foreach (Segment expected in _expected.Values.OrderBy(segment => segment.Start))
         {
             while (at < mappings.Count && mappings[at].End <= expected.Start)
                 at++;

@@ -12,7 +12,7 @@ namespace Samepage.Live;
 /// <remarks>The scanner's thread, as all of <see cref="LiveMachine"/>.</remarks>
 internal static class GivingBack
 {
-    private const int JoinRounds = 3;
+    private const int JoinRounds = 6;
 
     /// <summary>Mappings that must be left for a join, which makes some for a moment.</summary>
     private const int RoomForJoin = 64;

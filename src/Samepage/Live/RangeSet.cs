@@ -1,13 +1,15 @@
+using Samepage.Engine;
+
 namespace Samepage.Live;
 
-/// <summary>Ranges of addresses that do not overlap, by rising address.</summary>
+/// <summary>Ranges of addresses in whole pages that do not overlap, by rising address.</summary>
 /// <param name="joinsAdjacent">Ranges that touch become one, as those that overlap always do.</param>
 internal sealed class RangeSet(bool joinsAdjacent)
 {
     /// <summary>Ranges that are kept: as many mappings as a process has by default, 1 MiB. What would be one more is not added.</summary>
     public const int Most = 65536;
 
-    private readonly List<(ulong Start, ulong End)> _ranges = [];
+    private readonly List<Pages> _ranges = [];
 
     /// <summary>Adds a range; overlapping ones become one.</summary>
     public void Add(ulong start, ulong end)
@@ -17,12 +19,12 @@ internal sealed class RangeSet(bool joinsAdjacent)
             (start, end) = (Math.Min(start, _ranges[behind].Start), Math.Max(end, _ranges[behind].End));
         if (behind > first)
         {
-            _ranges[first] = (start, end);
+            _ranges[first] = new Pages(start, end);
             _ranges.RemoveRange(first + 1, behind - first - 1);
         }
         else if (_ranges.Count < Most)
         {
-            _ranges.Insert(first, (start, end));
+            _ranges.Insert(first, new Pages(start, end));
         }
     }
 
@@ -36,15 +38,10 @@ internal sealed class RangeSet(bool joinsAdjacent)
     public bool Touches(ulong border) =>
         FirstEndingBehind(border) is var at && ((at < _ranges.Count && _ranges[at].Start <= border) || (at > 0 && _ranges[at - 1].End == border));
 
-    private int FirstEndingBehind(ulong address)
-    {
-        int low = 0, high = _ranges.Count;
-        while (low < high)
-        {
-            int middle = (low + high) / 2;
-            (low, high) = _ranges[middle].End > address ? (low, middle) : (middle + 1, high);
-        }
+    private int FirstEndingBehind(ulong address) => Ranges.FirstEndingBehind(_ranges, address / 4096);
 
-        return low;
+    private readonly record struct Pages(ulong Start, ulong End) : IRanged
+    {
+        public PageRun Range => new(new PageNumber(Start / 4096), (long)((End - Start) / 4096));
     }
 }
