@@ -134,7 +134,7 @@ public sealed class KindsTests(SharedDaemon shared) : OnOneDaemon(shared)
             """);
         try
         {
-            await ComeBackWithoutSeams(() => LiveProgram.Start(java, "-Xmx256m", "-XX:+UseSerialGC", source), 2000);
+            await ComeBackWithoutSeams(() => LiveProgram.Start(java, "-Xmx256m", "-XX:+UseSerialGC", source), 200);
         }
         finally
         {
