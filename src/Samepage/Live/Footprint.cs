@@ -129,5 +129,8 @@ internal sealed class Footprint
 
     /// <summary>The flags but for those that come and go by themselves.</summary>
     private static string Lasting(string flags) => LastingFlags.GetOrAdd(flags, static flags =>
-        string.Join(' ', flags.Split(' ', StringSplitOptions.RemoveEmptyEntries).Where(flag => MappingTraits.Flags.TryGetValue(flag, out (FlagFate Fate, AreaTraits) known) ? known.Fate != FlagFate.Harmless && flag is not ("um" or "ui") : true)));
+        string.Join(' ', flags.Split(' ', StringSplitOptions.RemoveEmptyEntries).Where(IsLasting)));
+
+    private static bool IsLasting(string flag) =>
+        !MappingTraits.Flags.TryGetValue(flag, out (FlagFate Fate, AreaTraits Trait) known) || (known.Fate != FlagFate.Harmless && known.Trait != AreaTraits.Watched);
 }

@@ -159,7 +159,10 @@ internal static class GivingBack
             foreach (Mapping mapping in space.Footprint.ToBeJoined(space.Map.Mappings))
             {
                 for (ulong at = mapping.Start; at < mapping.End; at += AgentSession.MaxRunBytes)
-                    operations.Add(new AgentOperation { Kind = OperationKind.Join, Flags = AddressSpaceMap.AdviceOf(mapping), Address = at, Length = Math.Min(AgentSession.MaxRunBytes, mapping.End - at) });
+                {
+                    ulong length = Math.Min(AgentSession.MaxRunBytes, mapping.End - at);
+                    operations.Add(new AgentOperation { Kind = OperationKind.Join, Flags = AddressSpaceMap.AdviceOf(mapping), Address = at, Length = length });
+                }
             }
 
             if (operations.Count == 0)

@@ -5,8 +5,8 @@ using Samepage.Linux.ProcFs;
 namespace Samepage.Live;
 
 /// <summary>Areas of one process in which the kernel refused an exchange as a whole, for what they are: they are left alone as long as they look the same.</summary>
-/// <remarks>To try again is to hold the program for nothing. The kernel does not say why it refuses, and it may be over without a sign, so it is tried again after a minute, and after
-/// twice as long each time. There are at most <see cref="Most"/>; one more puts the oldest out of mind, which costs one try.</remarks>
+/// <remarks>One thread at a time, whoever works on the process; <see cref="Reason"/> any. To try again is to hold the program for nothing. The kernel does not say why it refuses,
+/// and it may be over without a sign, so it is tried again after a minute, and after twice as long each time. There are at most <see cref="Most"/>; one more puts the oldest out of mind, which costs one try.</remarks>
 internal sealed class RefusedAreas
 {
     private const int Most = 1024;
