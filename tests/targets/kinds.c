@@ -3,7 +3,7 @@
  *   kinds KIND [MIB=4] [RUN=4]
  *
  * KIND: plain noreserve growsdown stack random sequential dontfork dontdump wipe mergeable huge nohuge locked onfault name pkey watched droppable sealed policy
- * guarded, or `moved` (touched, then moved by mremap), `child` (touched, then inherited by fork), `arena` (malloc in a thread), `personality` (mapped before
+ * guarded (one page of it), or `moved` (touched, then moved by mremap), `child` (touched, then inherited by fork), `arena` (malloc in a thread), `personality` (mapped before
  * READ_IMPLIES_EXEC was set). Prints `lacking` in place of `ready` where the kernel or the processor has no such thing.
  *
  * Commands: `verify` (every byte), `write` (all that was common becomes its own, and then common again), `now WHAT` (the memory becomes of another kind as well),
@@ -28,7 +28,7 @@
 #define BLOCK_PAGES 15UL
 
 static unsigned char *memory, *blocks[BLOCKS];
-static uint64_t pages, run = 4, changed;
+static uint64_t pages, run = 4, changed, guard = ~0UL; /* the page that nobody may touch */
 
 static void lacking(const char *what)
 {
@@ -52,14 +52,15 @@ static uint64_t seed_of(uint64_t page)
 static void fill(void)
 {
     for (uint64_t page = 0; page < pages; page++)
-        page_fill(page_at(page), seed_of(page));
+        if (page != guard)
+            page_fill(page_at(page), seed_of(page));
 }
 
 static uint64_t verify(void)
 {
     uint64_t bad = 0;
     for (uint64_t page = 0; page < pages; page++)
-        bad += page_bad(page_at(page), seed_of(page)) != 0;
+        bad += page != guard && page_bad(page_at(page), seed_of(page)) != 0;
     return bad;
 }
 
@@ -93,9 +94,10 @@ static int mark(const char *kind)
         return (int)syscall(SYS_mbind, memory, bytes, 2 /* MPOL_BIND */, &nodes, 8, 0);
     }
     if (!strcmp(kind, "guarded"))
-        return madvise(memory + bytes / 2, PAGE, 102 /* MADV_GUARD_INSTALL, Linux 6.13 */);
+        return madvise(page_at(guard = pages / 2), PAGE, 102 /* MADV_GUARD_INSTALL, Linux 6.13 */);
     if (!strcmp(kind, "unguarded")) {
-        if (madvise(memory + bytes / 2, PAGE, 103 /* MADV_GUARD_REMOVE */))
+        guard = ~0UL;
+        if (madvise(page_at(pages / 2), PAGE, 103 /* MADV_GUARD_REMOVE */))
             return -1;
         page_fill(page_at(pages / 2), seed_of(pages / 2));
         return 0;
@@ -173,11 +175,10 @@ int main(int argc, char **argv)
     if (!strcmp(kind, "child"))
         become_child();
     if (!strcmp(kind, "watched"))
-        fill();
+        fill(); /* it could not afterwards */
     if (mark(kind))
         lacking(kind);
-    if (strcmp(kind, "guarded"))
-        fill();
+    fill();
     say("ready %d", getpid());
 
     char line[64];
