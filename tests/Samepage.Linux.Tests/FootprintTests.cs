@@ -64,7 +64,6 @@ public sealed class FootprintTests
     {
         Footprint footprint = new();
         footprint.NoteMerged([(20 * 4096, 24 * 4096, 0)], [new Segment(16 * 4096, 32 * 4096, AreaKind.Mergeable, 0, 0, Flags: Flags)]);
-        footprint.BeginGiving();
         footprint.Expect([new Segment(20 * 4096, 24 * 4096, AreaKind.Merged, 0, 0, Flags: Flags)]);
         Mapping[] apart = [At(8, 16, Flags), At(16, 20, Flags), At(20, 24, Flags), At(24, 32, Flags), At(32, 40, Flags)];
         Assert.Equal([apart[2]], footprint.ToBeJoined(apart));
@@ -90,6 +89,8 @@ public sealed class FootprintTests
         footprint.Expect([new Segment(20 * 4096, 24 * 4096, AreaKind.Merged, OperationFlags.NoReserve, 0, Flags: "rd wr mr mw me nr um ui uw ")]);
         string said = footprint.Difference([At(20, 24, Flags)], out bool matters);
         Assert.True(matters && said.Contains("16 KiB without nr and with ac", StringComparison.Ordinal), said);
+        Assert.Empty(footprint.Difference([At(20, 24, Flags)], out matters));
+        footprint.Expect([new Segment(20 * 4096, 24 * 4096, AreaKind.Merged, OperationFlags.NoReserve, 0, Flags: "rd wr mr mw me nr um ui uw ")]);
         Assert.Empty(footprint.Difference([At(20, 24, "rd wr mr mw me nr sd ")], out matters));
         Assert.False(matters);
     }

@@ -42,9 +42,6 @@ internal sealed class Footprint
     /// <summary>Notes that a range was given back.</summary>
     public void NoteGiven(ulong start, ulong end) => _given.Add(start, end);
 
-    /// <summary>All is about to be given back: what was expected of an earlier time is not any more.</summary>
-    public void BeginGiving() => _expected.Clear();
-
     /// <summary>Notes what is about to be given back, as it looks now.</summary>
     public void Expect(List<Segment> segments)
     {
@@ -78,7 +75,7 @@ internal sealed class Footprint
         return given.Count > 0 ? given : behind;
     }
 
-    /// <summary>Says what is not as it was.</summary>
+    /// <summary>Says what is not as it was; what was expected is not any more then.</summary>
     /// <param name="mappings">All mappings, by rising address.</param>
     /// <param name="matters">It is worth an exit status.</param>
     /// <returns>A clause; empty when all is.</returns>
@@ -88,6 +85,7 @@ internal sealed class Footprint
         for (int i = 1; i < mappings.Count; i++)
             more += IsLeftOver(mappings[i - 1], mappings[i]) ? 1 : 0;
         SortedDictionary<string, ulong> flags = DifferentFlags(mappings);
+        _expected.Clear();
         matters = more >= MappingsThatMatter || flags.Count > 0;
         List<string> parts = [];
         if (more > 0)

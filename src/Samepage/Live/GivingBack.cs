@@ -21,7 +21,6 @@ internal static class GivingBack
     /// <returns>False when it could not be done; why stands in the space's obstacle.</returns>
     public static bool UnmergeAll(LiveSpace space)
     {
-        space.Footprint.BeginGiving();
         for (int round = 0, refused = 0; round < 200 && refused < 40 && space.Unanswered < 3; round++)
         {
             if (PidFd.HasEnded(space.PidFd) || !LiveMachine.Refresh(space))
