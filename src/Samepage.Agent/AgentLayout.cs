@@ -49,7 +49,7 @@ internal static class AgentLayout
     public const int AllSignals = 0xB0, LowNeighbour = 0x100, HighNeighbour = 0x108, Unmerging = 0x110, GuardFd = 0x118, Identity = 0x120, NonZero = 0xC0;
     public const int ExecutorStruct = 0x140, WardenStruct = 0x1C0, QueryStruct = 0x200, WardenMessage = 0x280;
     public const int Message = 0x2C0, MessageVector = 0x300, MessageControl = 0x310, MessagePayload = 0x338, SocketPair = 0x340;
-    public const int EpollFd = 0xC58, FreeSlots = 0xC60, WantsHelp = 0xC68, LocksFuture = 0xD40, Tickets = 0xD48, EpollEvent = 0xC70, EpollEvents = 0xC80, MaxEpollEvents = 16;
+    public const int EpollFd = 0xC58, FreeSlots = 0xC60, WantsHelp = 0xC68, LocksFuture = 0xD40, Tickets = 0xD48, MovesOn = 0xD50, MoveMode = 0xD58, Guarded = 0xD80, EpollEvent = 0xC70, EpollEvents = 0xC80, MaxEpollEvents = 16;
 
     /// <summary>The descriptors that the warden reads: M's, and those of forked children behind it; 8 bytes each: the descriptor, -1 where there is none, and above it a
     /// ticket, another for each child.</summary>
@@ -84,6 +84,9 @@ public enum OperationKind : uint
 
     /// <summary>Give a mapping of frames its own memory back.</summary>
     Unmerge = 3,
+
+    /// <summary>Makes memory that was given back a part of the area right before it, which it did not join.</summary>
+    Join = 4,
 }
 
 /// <summary>Advice that the new mapping must carry on, and what brackets runs that are merged together.</summary>
@@ -96,10 +99,16 @@ public enum OperationFlags : uint
     NoHugePage = 4,
     DontFork = 8,
     DontDump = 16,
-    Advice = Mergeable | HugePage | NoHugePage | DontFork | DontDump,
 
     /// <summary>Of an unmerge: what takes the place of the frames is locked, mlock(2), as they are.</summary>
     Locked = 32,
+
+    /// <summary>It is read at random, MADV_RANDOM.</summary>
+    Random = 64,
+
+    /// <summary>It is read from its beginning to its end, MADV_SEQUENTIAL.</summary>
+    Sequential = 128,
+    Advice = Mergeable | HugePage | NoHugePage | DontFork | DontDump | Random | Sequential,
 
     /// <summary>Not a run: moves a stretch of one area out whole. As many runs as FrameOffset says follow, by rising address, and then its end.</summary>
     BeginStretch = 0x100,
@@ -112,6 +121,12 @@ public enum OperationFlags : uint
 
     /// <summary>Of an unmerge: looks once more, <see cref="AgentLayout.SettleMilliseconds"/> later, whether what was copied has changed, and then leaves it as it is (EBUSY).</summary>
     Settle = 0x800,
+
+    /// <summary>What takes its place is mapped without reservation too (MAP_NORESERVE): charged to nobody, and so alike that it joins its neighbours again.</summary>
+    NoReserve = 0x1000,
+
+    /// <summary>Of an unmerge, with <see cref="Locked"/>: pages are locked as they are touched (MLOCK_ONFAULT), and none is made resident for it.</summary>
+    OnFault = 0x2000,
 }
 
 /// <summary>One operation as it lies in the target: 48 bytes.</summary>

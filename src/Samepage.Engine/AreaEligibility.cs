@@ -63,6 +63,15 @@ public enum AreaTraits
 
     /// <summary>It has a protection key: the program's threads may reach it only now and then.</summary>
     Keyed = 1 << 18,
+
+    /// <summary>The kernel may drop what it holds (MAP_DROPPABLE).</summary>
+    Droppable = 1 << 19,
+
+    /// <summary>Somebody's userfaultfd answers its faults.</summary>
+    Watched = 1 << 20,
+
+    /// <summary>It was mapped without reservation, and the machine lets nobody map any more so.</summary>
+    Unreserved = 1 << 21,
 }
 
 /// <summary>Whether an area may be merged at all (A2). What cannot is passed over; advice on it is ignored, not refused.</summary>
@@ -86,6 +95,9 @@ public static class AreaEligibility
         (AreaTraits.Locked, "locked memory"),
         (AreaTraits.Sealed, "sealed memory"),
         (AreaTraits.Keyed, "memory with a protection key"),
+        (AreaTraits.Droppable, "memory that the kernel may drop"),
+        (AreaTraits.Watched, "memory whose faults a userfaultfd answers"),
+        (AreaTraits.Unreserved, "memory without reservation, of which there can be no more (vm.overcommit_memory is 2)"),
         (AreaTraits.Unknown, "a flag that is not known to be harmless"),
     ];
 

@@ -25,6 +25,7 @@ internal sealed partial class AgentAssembler
         assembler.Merge();
         assembler.Zero();
         assembler.Unmerge();
+        assembler.Join();
         assembler.WardenMain();
         assembler.Subroutines();
         using MemoryStream stream = new();

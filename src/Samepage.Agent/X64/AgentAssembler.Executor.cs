@@ -21,7 +21,7 @@ internal sealed partial class AgentAssembler
     private void ExecutorMain()
     {
         Label wait = c.CreateLabel(), orphaned = c.CreateLabel(), failed = c.CreateLabel(), exit = c.CreateLabel(), haveM = c.CreateLabel();
-        Label run = c.CreateLabel(), locked = c.CreateLabel(), next = c.CreateLabel(), answer = c.CreateLabel(), merge = c.CreateLabel(), zero = c.CreateLabel(), counted = c.CreateLabel();
+        Label run = c.CreateLabel(), locked = c.CreateLabel(), next = c.CreateLabel(), answer = c.CreateLabel(), merge = c.CreateLabel(), zero = c.CreateLabel(), join = c.CreateLabel(), counted = c.CreateLabel();
         Label warden = c.CreateLabel(), unnoticed = c.CreateLabel(), sockets = c.CreateLabel(), made = c.CreateLabel(), later = c.CreateLabel();
 
         At(ref _executorMain);
@@ -29,6 +29,7 @@ internal sealed partial class AgentAssembler
         c.mov(r12, _base + AgentLayout.DataOffset);
         Sys(SYS_gettid);
         c.mov(Word(AgentLayout.ExecutorTid), rax);
+        MapAsAsked();
         c.xor(edi, edi);
         c.mov(esi, -1);
         c.xor(edx, edx);
@@ -44,6 +45,8 @@ internal sealed partial class AgentAssembler
         Close(AgentLayout.ExecutorFar);
         Close(AgentLayout.WardenFar);
         NewUserfaultfd(AgentLayout.T, failed);
+        c.mov(rax, Word(AgentLayout.T));
+        c.mov(Word(AgentLayout.MovesOn), rax);
         c.cmp(Word(AgentLayout.InheritedM), 0);
         c.jne(haveM);
         NewUserfaultfd(AgentLayout.M, failed);
@@ -99,7 +102,12 @@ internal sealed partial class AgentAssembler
         c.cmp(eax, (int)OperationKind.Zero);
         c.je(zero);
         c.mov(Word(AgentLayout.Unmerging), 1);
+        c.cmp(eax, (int)OperationKind.Join);
+        c.je(join);
         c.call(_unmerge);
+        c.jmp(counted);
+        At(ref join);
+        c.call(_join);
         c.jmp(counted);
         At(ref merge);
         c.cmp(Word(AgentLayout.LocksFuture), 0);
@@ -165,6 +173,27 @@ internal sealed partial class AgentAssembler
         c.jmp(exit);
         At(ref warden);
         c.jmp(_wardenMain);
+    }
+
+    /// <summary>Ends READ_IMPLIES_EXEC for the agent's threads, where the program has set it, personality(2): what they map is then what they ask for, and so is what the borrowed
+    /// thread mapped for them. A personality is a thread's own.</summary>
+    /// <remarks>X could be executed otherwise, and the kernel moves pages only between areas of one protection.</remarks>
+    private void MapAsAsked()
+    {
+        const int ReadImpliesExec = 0x0400000;
+        Label exact = c.CreateLabel();
+        c.mov(edi, -1);
+        Sys(SYS_personality);
+        c.test(eax, ReadImpliesExec);
+        c.jz(exact);
+        c.and(eax, ~ReadImpliesExec);
+        c.mov(edi, eax);
+        Sys(SYS_personality);
+        c.mov(rdi, r12);
+        c.mov(esi, AgentLayout.Size - AgentLayout.DataOffset);
+        c.mov(edx, LibC.PROT_READ | LibC.PROT_WRITE);
+        Sys(SYS_mprotect);
+        At(ref exact);
     }
 
     /// <summary>Sees whether the program has asked that all that is mapped from now on be locked, mlockall(2) with MCL_FUTURE: then what we put in its place would be, and its

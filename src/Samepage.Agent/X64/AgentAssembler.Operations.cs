@@ -165,6 +165,7 @@ internal sealed partial class AgentAssembler
 
         At(ref alone);
         c.xor(r9d, r9d);
+        JumpIfPolicy(refused);
         TakeScratch();
         RegisterOnT(r13, r14, LibC.UFFDIO_REGISTER_MODE_MISSING | LibC.UFFDIO_REGISTER_MODE_WP);
         c.test(rax, rax);
@@ -185,6 +186,7 @@ internal sealed partial class AgentAssembler
         c.mov(rsi, r9);
         c.mov(edx, LibC.PROT_READ | LibC.PROT_WRITE);
         c.mov(r10d, LibC.MAP_PRIVATE | LibC.MAP_FIXED);
+        ReserveAsBefore();
         c.mov(r8, Word(AgentLayout.PoolFd));
         c.mov(r9, __qword_ptr[rbx + OffsetAt]);
         Sys(SYS_mmap);
@@ -211,6 +213,7 @@ internal sealed partial class AgentAssembler
         c.mov(rsi, r9);
         c.mov(edx, LibC.PROT_READ | LibC.PROT_WRITE);
         c.mov(r10d, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | LibC.MAP_FIXED);
+        ReserveAsBefore();
         c.mov(r8, -1);
         c.xor(r9d, r9d);
         Sys(SYS_mmap);
@@ -277,20 +280,56 @@ internal sealed partial class AgentAssembler
     /// <summary>Gives a range the advice that the record says.</summary>
     private void Advise(AssemblerRegister64 start, AssemblerRegister64 length)
     {
-        for (int bit = 0; bit < Advice.Length; bit++)
+        foreach ((OperationFlags flag, int advice) in Advice)
         {
             Label without = c.CreateLabel();
-            c.test(__dword_ptr[rbx + FlagsAt], 1 << bit);
+            c.test(__dword_ptr[rbx + FlagsAt], (int)flag);
             c.jz(without);
             c.mov(rdi, start);
             c.mov(rsi, length);
-            c.mov(edx, Advice[bit]);
+            c.mov(edx, advice);
             Sys(SYS_madvise);
             At(ref without);
         }
     }
 
-    private static readonly int[] Advice = [12, 14, 15, 10, 16]; // MADV_MERGEABLE, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_DONTFORK, MADV_DONTDUMP
+    /// <summary>By the names that madvise(2) has for it: MADV_MERGEABLE, …</summary>
+    private static readonly (OperationFlags Flag, int Advice)[] Advice =
+    [
+        (OperationFlags.Mergeable, 12), (OperationFlags.HugePage, 14), (OperationFlags.NoHugePage, 15), (OperationFlags.DontFork, 10), (OperationFlags.DontDump, 16),
+        (OperationFlags.Random, 1), (OperationFlags.Sequential, 2),
+    ];
+
+    /// <summary>r10d = flags for mmap(2): adds MAP_NORESERVE where the record says so.</summary>
+    private void ReserveAsBefore()
+    {
+        Label reserved = c.CreateLabel();
+        c.test(__dword_ptr[rbx + FlagsAt], (int)OperationFlags.NoReserve);
+        c.jz(reserved);
+        c.or(r10d, LibC.MAP_NORESERVE);
+        At(ref reserved);
+    }
+
+    /// <summary>Jumps, with an errno in rax, where the memory at r13 has a policy of its own of where its pages lie, mbind(2).</summary>
+    /// <remarks>/proc shows it only to who walks through all pages (numa_maps). A mapping of frames cannot have one, for it would be the pool's, and what is given back would not join
+    /// its neighbours without it. A kernel without NUMA knows no such call, and no policies.</remarks>
+    private void JumpIfPolicy(Label refused)
+    {
+        Label none = c.CreateLabel();
+        c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct], 0);
+        c.lea(rdi, __[r12 + AgentLayout.ExecutorStruct]);
+        c.xor(esi, esi);
+        c.xor(edx, edx);
+        c.mov(r10, r13);
+        c.mov(r8d, 2); // MPOL_F_ADDR: of the memory, not of the thread
+        Sys(SYS_get_mempolicy);
+        c.test(rax, rax);
+        c.jnz(none);
+        c.mov(rax, -Eopnotsupp);
+        c.cmp(__dword_ptr[r12 + AgentLayout.ExecutorStruct], 0);
+        c.jne(refused);
+        At(ref none);
+    }
 
     private static AssemblerRegisterXMM __xmm(int number) => number switch { 0 => xmm0, 1 => xmm1, 2 => xmm2, _ => xmm3 };
 

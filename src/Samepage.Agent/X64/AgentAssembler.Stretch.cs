@@ -27,6 +27,7 @@ internal sealed partial class AgentAssembler
         Label back = c.CreateLabel(), refused = c.CreateLabel();
         At(ref _beginStretch);
         c.mov(Word(AgentLayout.StretchMoved), 0);
+        JumpIfPolicy(refused);
         TakeScratch();
         RegisterOnT(r13, r14, LibC.UFFDIO_REGISTER_MODE_MISSING | LibC.UFFDIO_REGISTER_MODE_WP);
         c.test(rax, rax);

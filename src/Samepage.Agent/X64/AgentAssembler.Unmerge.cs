@@ -13,7 +13,7 @@ internal sealed partial class AgentAssembler
     ///    pages that are private already, whose pins nothing shows, see whether D is still the same a while later.
     /// 3. Make V, fresh memory of the same protection and advice, register it on M with MISSING, and mremap it over the range:
     ///    the registration goes along, so whoever touches the range waits. From here to step 5 the range is announced to the warden as unfilled.
-    /// 4. Fill in the pages that are not all zero.
+    /// 4. Fill in the pages that are not all zero, and make guard pages again of those that the program has made such.
     /// 5. Unregister, which lets the memory join its neighbours as one area again; lock it if it was locked; wake everybody; drop D.
     /// V must never be touched before step 3: only memory without pages takes its new place as its own, and joins its neighbours there.
     /// A batch that takes longer than a second lets the program's threads go (see AgentSession.Run): so step 3 asks once more right before.
@@ -61,16 +61,7 @@ internal sealed partial class AgentAssembler
         Sys(SYS_mprotect);
         At(ref readable);
 
-        // Through the kernel, not by reading: a program that was let go may take the memory away meanwhile, which is an answer here, not a fault.
-        c.mov(__qword_ptr[r12 + AgentLayout.MessageVector], rbp);
-        c.mov(__qword_ptr[r12 + AgentLayout.MessageVector + 8], r14);
-        c.mov(__qword_ptr[r12 + AgentLayout.MessageControl], r13);
-        c.mov(__qword_ptr[r12 + AgentLayout.MessageControl + 8], r14);
-        ReadThroughKernel();
-        c.cmp(rax, r14);
-        c.mov(eax, -14); // EFAULT
-        c.movsxd(rax, eax);
-        c.jne(fail);
+        CopyToD(fail);
         Settle(fail);
         for (int word = 0; word < 8; word++)
             c.mov(__qword_ptr[r12 + AgentLayout.NonZero + 8 * word], 0);
@@ -91,7 +82,7 @@ internal sealed partial class AgentAssembler
         At(ref copied);
         // V stands between two guard pages, so that it joins nothing where it is made: an area that has joined another keeps its old place's numbering.
         c.add(r14, 8192);
-        MapAnonymous(LibC.PROT_NONE);
+        MapAnonymous(LibC.PROT_NONE, asBefore: true);
         c.sub(r14, 8192);
         c.cmp(rax, -4096);
         c.ja(fail);
@@ -175,6 +166,7 @@ internal sealed partial class AgentAssembler
         c.jmp(fill);
 
         At(ref filled);
+        GuardAgain();
         UnregisterWithNeighbours();
         LockAgain();
         c.mov(__qword_ptr[rbx + DoneAt], r14);
@@ -215,20 +207,6 @@ internal sealed partial class AgentAssembler
         c.pop(rax);
         At(ref refused);
         c.jmp(fits);
-    }
-
-    /// <summary>Where the record says so: locks [r13, r13 + r14), as the program locked the frames that were there (mlock made their pages its own then).</summary>
-    /// <remarks>Only now: what the frames' mapping took of RLIMIT_MEMLOCK is free again, and no page is missing that the warden would have to bring. The kernel does not show whether
-    /// MLOCK_ONFAULT was given; where it was, pages of zeros are made resident that need not have been.</remarks>
-    private void LockAgain()
-    {
-        Label not = c.CreateLabel();
-        c.test(__dword_ptr[rbx + FlagsAt], (int)OperationFlags.Locked);
-        c.jz(not);
-        c.mov(rdi, r13);
-        c.mov(rsi, r14);
-        Sys(SYS_mlock);
-        At(ref not);
     }
 
     /// <summary>Where the record says so: waits, and fails with EBUSY if [r13, r13 + r14) is no longer what was copied to rbp.</summary>
@@ -347,12 +325,16 @@ internal sealed partial class AgentAssembler
     }
 
     /// <summary>Maps r14 bytes of fresh memory wherever there is room. rax = address.</summary>
-    private void MapAnonymous(int protection)
+    /// <param name="protection">Its protection.</param>
+    /// <param name="asBefore">Without reservation where the record at rbx says so.</param>
+    private void MapAnonymous(int protection, bool asBefore = false)
     {
         c.xor(edi, edi);
         c.mov(rsi, r14);
         c.mov(edx, protection);
         c.mov(r10d, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS);
+        if (asBefore)
+            ReserveAsBefore();
         c.mov(r8, -1);
         c.xor(r9d, r9d);
         Sys(SYS_mmap);

@@ -13,13 +13,14 @@ internal sealed partial class AgentAssembler
 {
     public const int SYS_read = 0, SYS_write = 1, SYS_poll = 7, SYS_mmap = 9, SYS_mprotect = 10, SYS_munmap = 11, SYS_rt_sigprocmask = 14,
         SYS_ioctl = 16, SYS_mremap = 25, SYS_madvise = 28, SYS_recvmsg = 47, SYS_socketpair = 53, SYS_clone = 56, SYS_exit = 60,
-        SYS_mlock = 149, SYS_munlock = 150, SYS_gettid = 186, SYS_epoll_wait = 232, SYS_epoll_ctl = 233, SYS_epoll_create1 = 291, SYS_close_range = 436;
+        SYS_mlock = 149, SYS_munlock = 150, SYS_personality = 135, SYS_gettid = 186, SYS_epoll_wait = 232, SYS_epoll_ctl = 233,
+        SYS_get_mempolicy = 239, SYS_epoll_create1 = 291, SYS_mlock2 = 325, SYS_close_range = 436;
 
-    private const int Enoent = 2, Esrch = 3, Eagain = 11, Enomem = 12, Enfile = 23, Emfile = 24, Ebusy = 16, Eilseq = 84;
+    private const int Enoent = 2, Esrch = 3, Eagain = 11, Enomem = 12, Enfile = 23, Emfile = 24, Efault = 14, Ebusy = 16, Eilseq = 84, Eopnotsupp = 95;
     private readonly Assembler c = new(64);
     private readonly ulong _base;
     private int _labelled = -1;
-    private Label _moveAll, _putBack, _rangeCall, _zeroTest, _merge, _zero, _unmerge, _executorMain, _wardenMain;
+    private Label _moveAll, _putBack, _rangeCall, _zeroTest, _merge, _zero, _unmerge, _join, _executorMain, _wardenMain;
     private Label _compare, _movedCopy, _frameCopy, _samePage, _beginStretch, _endStretch, _giveBack;
 
     private AgentAssembler(ulong baseAddress)
@@ -32,6 +33,7 @@ internal sealed partial class AgentAssembler
         _merge = c.CreateLabel();
         _zero = c.CreateLabel();
         _unmerge = c.CreateLabel();
+        _join = c.CreateLabel();
         _compare = c.CreateLabel();
         _movedCopy = c.CreateLabel();
         _frameCopy = c.CreateLabel();
@@ -113,7 +115,7 @@ internal sealed partial class AgentAssembler
         c.ret();
     }
 
-    /// <summary>rdi = destination, rsi = source, rdx = length, all on T. Returns rax = bytes moved, rdx = errno, 0 when all were.</summary>
+    /// <summary>rdi = destination, rsi = source, rdx = length, on the userfaultfd that word MovesOn says: T, but for a join. Returns rax = bytes moved, rdx = errno, 0 when all were.</summary>
     /// <remarks>A move that answers EAGAIN may have moved a part: go on behind it. Without progress it is tried 4,096 times.</remarks>
     private void MoveAll()
     {
@@ -128,9 +130,10 @@ internal sealed partial class AgentAssembler
         c.xor(ebx, ebx);
         c.mov(ebp, 4096);
         At(ref again);
-        c.mov(__qword_ptr[r12 + Structure + 24], 0);
+        c.mov(rax, Word(AgentLayout.MoveMode));
+        c.mov(__qword_ptr[r12 + Structure + 24], rax);
         c.mov(__qword_ptr[r12 + Structure + 32], 0);
-        c.mov(rdi, Word(AgentLayout.T));
+        c.mov(rdi, Word(AgentLayout.MovesOn));
         c.mov(esi, unchecked((int)LibC.UFFDIO_MOVE));
         c.lea(rdx, __[r12 + Structure]);
         Sys(SYS_ioctl);
@@ -199,7 +202,7 @@ internal sealed partial class AgentAssembler
         c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 16], 4096);
         c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 24], 0);
         c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 32], 0);
-        c.mov(rdi, Word(AgentLayout.T));
+        c.mov(rdi, Word(AgentLayout.MovesOn));
         c.mov(esi, unchecked((int)LibC.UFFDIO_COPY));
         c.lea(rdx, __[r12 + AgentLayout.ExecutorStruct]);
         Sys(SYS_ioctl);

@@ -50,6 +50,7 @@ public sealed class LiveSource : PageSource
 
         Mappings = mappings.Count;
         ulong[] stacks = StackPointers();
+        bool reservesAll = Overcommit.ReservesAll;
         Batch batch = new(this);
         foreach (Mapping mapping in mappings)
         {
@@ -63,7 +64,7 @@ public sealed class LiveSource : PageSource
             }
 
             MemoryKind kind = KindOf(mapping, stacks);
-            AreaTraits traits = MappingTraits.Of(mapping);
+            AreaTraits traits = MappingTraits.Of(mapping, reservesAll);
             string? barred = WhyNotRead(mapping, traits);
             string? reason = barred ?? AreaEligibility.WhyNot(traits);
             bool reach = reason is null && Description.Obstacle.Length == 0;

@@ -133,7 +133,11 @@ public sealed record OutcomeReply(ProcessOutcome[] Processes);
 /// <param name="Done">It was taken in (or was in already), or was given back without a trace.</param>
 /// <param name="State">Its state now: as in <see cref="ProcessReport"/>, or <c>gone</c>.</param>
 /// <param name="Reason">Why it was not done; empty otherwise.</param>
-public sealed record ProcessOutcome(int Pid, bool Done, string State, string Reason);
+public sealed record ProcessOutcome(int Pid, bool Done, string State, string Reason)
+{
+    /// <summary>What is not as it was in a process that was given back, a clause; empty when all that matters is.</summary>
+    public string Different { get; init; } = "";
+}
 
 /// <summary>What <c>POST /v1/reload</c> answers when the rules are in force.</summary>
 /// <param name="Path">The file that was read; empty where the daemon uses none.</param>

@@ -9,6 +9,7 @@ internal static class DetachCommand
     private const string More = """
         Gives processes back: every shared page becomes a private copy again, and no thread,
         descriptor or mapping of samepage is left in the process. Returns when that is so.
+        It looks once more then, says what is not as it was, and exits with 1 if that matters.
         The memory that was saved is needed again: see that there is enough.
 
         Examples:
@@ -47,6 +48,9 @@ internal static class DetachCommand
             Console.WriteLine(given == 1 ? "1 process given back." : $"{given} processes given back.");
         foreach (ProcessOutcome p in failed)
             Output.Complain($"process {p.Pid} was not given back ({p.State}): {p.Reason}");
-        return failed.Length == 0 ? ExitCode.Done : ExitCode.Failed;
+        ProcessOutcome[] different = [.. reply.Processes.Where(p => p.Different.Length > 0)];
+        foreach (ProcessOutcome p in different)
+            Output.Complain($"process {p.Pid} was given back, and is right, but not quite as it was: {p.Different}");
+        return failed.Length + different.Length == 0 ? ExitCode.Done : ExitCode.Failed;
     }
 }

@@ -33,14 +33,17 @@ internal sealed partial class Coordinator
             return new ProcessOutcome(pid, true, "gone", "");
         }
 
-        string failure;
+        string failure, different = "";
         using (participant.Work())
         {
             participant.Detaching = true;
             failure = await GiveBack(_machine[id], children: null);
             participant.Detaching = false;
             if (failure.Length == 0)
+            {
+                different = await LookBack(_machine[id]);
                 await Forget(participant, "it was given back");
+            }
         }
 
         if (failure.Length > 0)
@@ -50,7 +53,18 @@ internal sealed partial class Coordinator
         }
 
         _participants.Remove(pid);
-        return new ProcessOutcome(pid, true, "gone", "");
+        return new ProcessOutcome(pid, true, "gone", "") { Different = different };
+    }
+
+    /// <summary>Holds what is there, now that all is given back, against what was.</summary>
+    /// <returns>What differs and matters; empty when nothing does.</returns>
+    private async Task<string> LookBack(LiveSpace space)
+    {
+        (string different, bool matters) = await space.Do(Lane.Hold, () =>
+            LiveMachine.Refresh(space) ? (space.Footprint.Difference(space.Map.Mappings, out bool matters), matters) : ("", false));
+        if (different.Length > 0)
+            logger.Log(matters ? LogLevel.Warning : LogLevel.Information, "given back, process {Pid} is not quite as it was: {Different}", space.Pid, different);
+        return matters ? different : "";
     }
 
     /// <summary>Gives every page its own copy; everybody stays taken in (E3). <see cref="ForgetMerged"/> is called behind it.</summary>
@@ -73,11 +87,12 @@ internal sealed partial class Coordinator
     public BreakOutcome ForgetMerged() =>
         _participants.Values.Any(participant => participant.Space is SpaceId id && (participant.IsAtWork || _machine[id].IsBusy)) ? BreakOutcome.Interrupted : Engine.UnmergeAll();
 
-    private static async Task UnmergeAll(Participant participant, LiveSpace space)
+    private async Task UnmergeAll(Participant participant, LiveSpace space)
     {
         using (participant.Work())
         {
-            _ = await space.Do(Lane.Hold, () => LiveMachine.UnmergeAll(space));
+            if (await space.Do(Lane.Hold, () => GivingBack.UnmergeAll(space)))
+                _ = await LookBack(space);
             // Its memory is tracked no more, and its areas are not what the engine thinks.
             space.LoseSight();
         }
@@ -101,6 +116,7 @@ internal sealed partial class Coordinator
             else
             {
                 participant.Reason = reason ?? "";
+                _ = await LookBack(space);
                 await Forget(participant, reason ?? $"it belongs to {moves} now");
                 NoteWhetherToTryAgain(participant);
             }
@@ -140,7 +156,7 @@ internal sealed partial class Coordinator
 
             if (space.Inherited.Count > 0 && !PidFd.HasEnded(space.PidFd))
                 return $"{space.Inherited.Count} processes that it forked share frames and cannot be taken in; they are served until they end or call exec; then detach it again";
-            if (!await space.Do(Lane.Hold, () => LiveMachine.UnmergeAll(space)))
+            if (!await space.Do(Lane.Hold, () => GivingBack.UnmergeAll(space)))
                 return $"not everything could be given back: {space.Obstacle}";
             parting = await space.Do(Lane.Hold, space.Part);
             if (parting == Parting.Never && !PidFd.HasEnded(space.PidFd))

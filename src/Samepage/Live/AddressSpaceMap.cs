@@ -13,7 +13,8 @@ namespace Samepage.Live;
 /// <param name="Advice">What the program advised.</param>
 /// <param name="Offset">Bytes into the pool; meaningless but for a mapping of frames.</param>
 /// <param name="IsFixed">A mapping of frames that the program has sealed since, mseal(2), or given a protection key: nothing can take its place, or nothing would look like it.</param>
-internal readonly record struct Segment(ulong Start, ulong End, AreaKind Kind, OperationFlags Advice, ulong Offset, bool IsFixed = false)
+/// <param name="Flags">Its VmFlags.</param>
+internal readonly record struct Segment(ulong Start, ulong End, AreaKind Kind, OperationFlags Advice, ulong Offset, bool IsFixed = false, string Flags = "")
 {
     /// <summary>The frame that a mapping of frames has at an address.</summary>
     public FrameId FrameAt(ulong address) => new((uint)((Offset + (address - Start)) / 4096));
@@ -26,6 +27,24 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
     private readonly object _changing = new();
     private List<Mapping> _mappings = [], _mappingsBefore = [];
     private List<Segment> _segmentsBefore = [];
+
+    /// <summary>What the mapping of frames is given of what the area has, and what takes its place of what that has then.</summary>
+    public static readonly IReadOnlyDictionary<string, OperationFlags> Carried = new Dictionary<string, OperationFlags>
+    {
+        ["mg"] = OperationFlags.Mergeable,
+        ["hg"] = OperationFlags.HugePage,
+        ["nh"] = OperationFlags.NoHugePage,
+        ["dc"] = OperationFlags.DontFork,
+        ["dd"] = OperationFlags.DontDump,
+        ["rr"] = OperationFlags.Random,
+        ["sr"] = OperationFlags.Sequential,
+        ["nr"] = OperationFlags.NoReserve,
+        ["lo"] = OperationFlags.Locked,
+        ["lf"] = OperationFlags.OnFault,
+    };
+
+    /// <summary>Areas that the kernel has refused to move, left alone.</summary>
+    public RefusedAreas Refused { get; } = new();
 
     /// <summary>Only what the program has advised to be mergeable may be merged; otherwise all that can be.</summary>
     public bool AdvisedOnly { get; set; }
@@ -59,15 +78,17 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
         MappingCount = mappings.Count;
         segments.Clear();
         ulong huge = 0;
+        bool reservesAll = Overcommit.ReservesAll;
+        Refused.BeginLook();
         foreach (Mapping mapping in mappings)
         {
             huge += mapping.AnonymousHugeBytes;
             if (mapping.Start >= agentStart && mapping.End <= agentEnd)
                 continue;
             if (pool.Has(mapping))
-                segments.Add(new Segment(mapping.Start, mapping.End, AreaKind.Merged, AdviceOf(mapping), mapping.Offset, mapping.ProtectionKey != 0 || mapping.Has("sl")));
-            else if (AreaEligibility.IsMergeable(MappingTraits.Of(mapping)) && (!AdvisedOnly || mapping.Has("mg")))
-                segments.Add(new Segment(mapping.Start, mapping.End, AreaKind.Mergeable, AdviceOf(mapping), 0));
+                segments.Add(new Segment(mapping.Start, mapping.End, AreaKind.Merged, AdviceOf(mapping), mapping.Offset, mapping.ProtectionKey != 0 || mapping.Has("sl"), mapping.Flags));
+            else if (AreaEligibility.IsMergeable(MappingTraits.Of(mapping, reservesAll)) && (!AdvisedOnly || mapping.Has("mg")) && !Refused.Has(mapping))
+                segments.Add(new Segment(mapping.Start, mapping.End, AreaKind.Mergeable, AdviceOf(mapping), 0, Flags: mapping.Flags));
         }
 
         HugeBytes = huge;
@@ -77,6 +98,7 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
             (_segmentsBefore, Segments) = (Segments, segments);
         }
 
+        Refused.EndLook();
         return true;
     }
 
@@ -120,7 +142,12 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
             (_segmentsBefore, Segments) = (Segments, segments);
     }
 
-    private static OperationFlags AdviceOf(in Mapping mapping) =>
-        (mapping.Has("mg") ? OperationFlags.Mergeable : 0) | (mapping.Has("hg") ? OperationFlags.HugePage : 0) | (mapping.Has("nh") ? OperationFlags.NoHugePage : 0) |
-        (mapping.Has("dc") ? OperationFlags.DontFork : 0) | (mapping.Has("dd") ? OperationFlags.DontDump : 0) | (mapping.Has("lo") ? OperationFlags.Locked : 0);
+    /// <summary>What must be carried of a mapping's flags.</summary>
+    public static OperationFlags AdviceOf(in Mapping mapping)
+    {
+        OperationFlags advice = 0;
+        foreach ((string flag, OperationFlags carried) in Carried)
+            advice |= mapping.Has(flag) ? carried : 0;
+        return advice;
+    }
 }

@@ -73,6 +73,9 @@ internal sealed class LiveSpace : IDisposable
 
     public AddressSpaceMap Map { get; }
 
+    /// <summary>Where we have worked in it.</summary>
+    public Footprint Footprint { get; } = new();
+
     /// <summary>Its transparent huge pages, where it asked for merging.</summary>
     public HugePages Huge { get; } = new();
 
@@ -310,7 +313,7 @@ internal sealed class LiveSpace : IDisposable
             for (; count < end; count++)
             {
                 double pages = operations[count].Length / 4096.0;
-                left -= operations[count].Kind == OperationKind.Unmerge ? 40 + 2 * pages : 12 + 0.8 * pages;
+                left -= operations[count].Kind is OperationKind.Unmerge or OperationKind.Join ? 40 + 2 * pages : 12 + 0.8 * pages;
                 if ((operations[count].Flags & OperationFlags.Settle) != 0)
                     left -= AgentSession.SettleTime.TotalMicroseconds;
             }

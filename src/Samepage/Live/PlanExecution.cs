@@ -42,6 +42,7 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
         }
 
         _merged.Sort();
+        space.Footprint.NoteMerged(_merged, space.Map.Segments);
         space.Map.NoteMerged(_merged);
     }
 
@@ -109,6 +110,17 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
         _firstOutcomes.RemoveRange(to, _firstOutcomes.Count - to);
     }
 
+    /// <summary>The kernel does not move what lies in the operation's area: it is not tried again as long as that looks the same.</summary>
+    private void LeaveAlone(in AgentOperation operation)
+    {
+        ulong address = operation.Address;
+        Segment area = space.Map.Segments.Find(segment => segment.Start <= address && address < segment.End);
+        if (area.Flags.Length == 0)
+            return;
+        space.Map.Refused.Add(area, (Errno)operation.Error);
+        space.MustList = true;
+    }
+
     /// <summary>Notes what became of the operations tried; what lies behind a page that could not be done becomes the next round.</summary>
     private void Settle(int tried, Span<PageOutcome> outcomes)
     {
@@ -120,6 +132,8 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
             outcomes.Slice(first, done).Clear(); // PageOutcome.Done
             if (operation.Kind != OperationKind.Unmerge)
                 space.Huge.NoteSplit(operation.Address, operation.Length);
+            if (operation.Kind == OperationKind.Unmerge && done > 0)
+                space.Footprint.NoteGiven(operation.Address, operation.Address + (ulong)done * Page);
             Unmerged |= operation.Kind == OperationKind.Unmerge;
             if (operation.Kind == OperationKind.Merge && done > 0)
                 _merged.Add((operation.Address, operation.Address + (ulong)done * Page, operation.FrameOffset));
@@ -133,7 +147,10 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
                 _ => PageOutcome.Gone,
             };
             // A refusal that is not about this one page is about all that follow.
-            bool wholly = outcome == PageOutcome.Refused || ((Errno)operation.Error == Errno.EINVAL && done == 0);
+            bool forWhatItIs = (Errno)operation.Error is Errno.EINVAL or Errno.EOPNOTSUPP && done == 0;
+            bool wholly = outcome == PageOutcome.Refused || forWhatItIs;
+            if (forWhatItIs && operation.Kind != OperationKind.Unmerge)
+                LeaveAlone(operation);
             outcomes.Slice(first + done, wholly ? pages - done : 1).Fill(outcome);
             int behind = done + 1;
             if (wholly || behind >= pages || (operation.Kind == OperationKind.Unmerge && operation.Error != 0))

@@ -51,7 +51,7 @@ internal sealed class Stretches(List<Segment> segments)
             };
             _batch.Add(bracket);
             for (; first < end; first++)
-                _batch.Add(operations[first] with { Flags = OperationFlags.InStretch });
+                _batch.Add(operations[first] with { Flags = OperationFlags.InStretch | (operations[first].Flags & OperationFlags.NoReserve) });
             // All of them are in one area: the advice of one is that of all.
             _batch.Add(bracket with { Flags = OperationFlags.EndStretch | (operations[end - 1].Flags & OperationFlags.Advice) });
         }

@@ -124,6 +124,50 @@ internal sealed class ProcessView
         return "";
     }
 
+    /// <summary>The mappings that lie in a range, one line each: where, what may be done there, its name, and its flags.</summary>
+    /// <param name="from">First byte of the range.</param>
+    /// <param name="to">One past its last.</param>
+    /// <param name="origin">Addresses are told from here on.</param>
+    public string[] Within(ulong from, ulong to, ulong origin = 0)
+    {
+        List<string> found = [];
+        bool here = false;
+        foreach (string line in File.ReadLines($"{_folder}/smaps"))
+        {
+            string[] fields = line.Split(' ', StringSplitOptions.RemoveEmptyEntries), range = fields[0].Split('-');
+            if (range.Length == 2 && ulong.TryParse(range[0], NumberStyles.HexNumber, null, out ulong start) && ulong.TryParse(range[1], NumberStyles.HexNumber, null, out ulong end))
+            {
+                here = start < to && end > from;
+                if (here)
+                    found.Add($"{start - origin:x}-{end - origin:x} {fields[1]} {(fields.Length > 5 ? fields[5] : "")}");
+            }
+            else if (here && fields[0] == "VmFlags:")
+            {
+                found[^1] += $" {string.Join(' ', fields[1..])}";
+            }
+        }
+
+        return [.. found];
+    }
+
+    /// <summary>Borders between two anonymous mappings that lie side by side and look the same.</summary>
+    public int Seams
+    {
+        get
+        {
+            string[] all = Within(0, ulong.MaxValue);
+            int seams = 0;
+            for (int i = 1; i < all.Length; i++)
+            {
+                (string[] low, string[] high) = (all[i - 1].Split(' ', 2), all[i].Split(' ', 2));
+                if (low[0].Split('-')[1] == high[0].Split('-')[0] && low[1] == high[1] && !low[1].Contains('/', StringComparison.Ordinal))
+                    seams++;
+            }
+
+            return seams;
+        }
+    }
+
     public long Status(string field) => Number(File.ReadLines($"{_folder}/status").First(line => line.StartsWith(field + ":", StringComparison.Ordinal)));
 
     /// <returns>Physical frame of each page of a range; 0 where none is present. Needs CAP_SYS_ADMIN.</returns>

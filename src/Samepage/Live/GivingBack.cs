@@ -1,0 +1,174 @@
+using System.Runtime.InteropServices;
+using Samepage.Agent;
+using Samepage.Engine;
+using Samepage.Linux;
+using Samepage.Linux.Processes;
+using Samepage.Linux.ProcFs;
+using Samepage.Linux.Userfault;
+
+namespace Samepage.Live;
+
+/// <summary>Gives a process its own memory back: all that is merged in it becomes private again, and joins what it was a part of.</summary>
+/// <remarks>The scanner's thread, as all of <see cref="LiveMachine"/>.</remarks>
+internal static class GivingBack
+{
+    private const int JoinRounds = 6;
+
+    /// <summary>Mappings that must be left for a join, which makes some for a moment.</summary>
+    private const int RoomForJoin = 64;
+
+    /// <summary>Gives a process its own copy of everything back.</summary>
+    /// <returns>False when it could not be done; why stands in the space's obstacle.</returns>
+    public static bool UnmergeAll(LiveSpace space)
+    {
+        for (int round = 0, refused = 0; round < 200 && refused < 40 && space.Unanswered < 3; round++)
+        {
+            if (PidFd.HasEnded(space.PidFd) || !LiveMachine.Refresh(space))
+                return true;
+            StopTracking(space);
+            space.Footprint.Expect(space.Map.Segments);
+            List<AgentOperation> operations = UnmergeOperations(space.Map.Segments);
+            if (operations.Count == 0)
+            {
+                if (!space.Map.Segments.Exists(segment => segment.IsFixed))
+                {
+                    Join(space);
+                    return true;
+                }
+
+                space.Obstacle = "it has sealed memory that was merged before (mseal), or given it a protection key: nothing can be put in its place; it stays as it is, and right, until the program ends";
+                break;
+            }
+
+            if (!HasRoom(space) || !TryMindPins(space, operations))
+                break;
+            int tried = space.Run(CollectionsMarshal.AsSpan(operations));
+            if (operations.Take(tried).Any(operation => operation.Done > 0))
+                continue;
+            if (tried > 0)
+            {
+                refused++;
+                Errno errno = (Errno)operations[0].Error;
+                space.Obstacle = errno == Errno.ENOMEM
+                    ? "ENOMEM: the process has no room for a mapping more (vm.max_map_count, RLIMIT_AS, RLIMIT_DATA), or there is no memory; what is merged stays as it is, and right; detach it again when there is"
+                    : $"the kernel refused to put memory in the place of frames: {errno}";
+            }
+
+            Thread.Sleep(25);
+        }
+
+        if (space.Unanswered > 0 && !PidFd.HasEnded(space.PidFd))
+            space.Obstacle = "the agent in it does not answer, or is gone: something was done to it; what is merged stays so until the program ends";
+        space.ForgetLook(); // its memory is to be tracked again
+        return false;
+    }
+
+    /// <summary>What is given back is memory that the process, or the machine, must have. Where it has not, somebody would be killed for it (by the kernel, that is, but for our doing), and
+    /// what is merged can as well stay so.</summary>
+    private static bool HasRoom(LiveSpace space)
+    {
+        const long Slack = 2 << 20; // what an unmerge takes for itself
+        List<PageRegion> regions = [];
+        foreach (Segment segment in space.Map.Segments.Where(segment => segment.Kind == AreaKind.Merged))
+            _ = space.Pagemap.CollectFilePages(segment.Start, segment.End, regions);
+        long needed = regions.Sum(region => (long)(region.End - region.Start));
+        if (needed == 0 || needed + Slack <= MemoryRoom.Left(space.Pid, out string where))
+            return true;
+        space.Obstacle = $"{where}: {needed >> 20} MiB of merged pages would each become memory of its own, and the kernel would have to kill somebody for it; they stay as they are, and right; detach it again when there is room";
+        return false;
+    }
+
+    /// <summary>A private page inside a mapping of frames may be one that a device is writing into, and a copy would miss what it writes. (What is moved out to be
+    /// merged is safe: the move refuses pinned pages. Frames are, too: nobody writes them.)</summary>
+    /// <returns>False when nothing is left to do: memory is pinned for long, and what is broken then cannot be given back.</returns>
+    private static bool TryMindPins(LiveSpace space, List<AgentOperation> operations)
+    {
+        PinRisk risk = Pins.Look(space.Pid, space.Map.Mappings);
+        if (risk == PinRisk.None)
+            return true;
+        bool whole = true;
+        for (int i = operations.Count - 1; i >= 0; i--)
+        {
+            if (!space.HasBroken(operations[i].Address, operations[i].Length))
+                continue;
+            if (risk == PinRisk.Possible)
+            {
+                operations[i] = operations[i] with { Flags = operations[i].Flags | OperationFlags.Settle };
+                continue;
+            }
+
+            operations.RemoveAt(i);
+            whole = false;
+        }
+
+        if (!whole)
+            space.Obstacle = "it has memory pinned for devices (VmPin: registered buffers of io_uring, RDMA, AF_XDP), perhaps pages that were merged and written since; "
+                + "they stay as they are, and right; detach it again when it has unregistered them";
+        return operations.Count > 0;
+    }
+
+    /// <summary>The operations that give all mappings of frames back, in an order in which areas join again.</summary>
+    /// <remarks>Memory joins only one neighbour whose pages it shares a reverse map with. Where plain memory lies behind a stretch of merged
+    /// mappings, the stretch is worked through from its end, so that all of it joins that memory; otherwise from its beginning.</remarks>
+    private static List<AgentOperation> UnmergeOperations(List<Segment> segments)
+    {
+        List<AgentOperation> operations = [];
+        for (int first = 0; first < segments.Count;)
+        {
+            int end = first;
+            int start = operations.Count;
+            while (end < segments.Count && segments[end].Kind == AreaKind.Merged && (end == first || segments[end].Start == segments[end - 1].End))
+            {
+                Segment segment = segments[end++];
+                for (ulong at = segment.Start; !segment.IsFixed && at < segment.End; at += AgentSession.MaxRunBytes)
+                {
+                    ulong length = Math.Min(AgentSession.MaxRunBytes, segment.End - at);
+                    operations.Add(new AgentOperation { Kind = OperationKind.Unmerge, Flags = segment.Advice, Address = at, Length = length });
+                }
+            }
+
+            if (end > first && end < segments.Count && segments[end].Start == segments[end - 1].End)
+                operations.Reverse(start, operations.Count - start);
+            first = Math.Max(end, first + 1);
+        }
+
+        return operations;
+    }
+
+    /// <summary>Ends all tracking of writes: memory that is tracked looks different to the kernel, and what is given back could not join it. Also where nothing could be merged any
+    /// more, for its program has locked it since, say, or set it apart.</summary>
+    private static void StopTracking(LiveSpace space)
+    {
+        foreach (Mapping mapping in space.Map.Mappings)
+        {
+            if (mapping.Has("uw") && !space.Pool.Has(mapping))
+                Userfaultfd.StopTracking(space.Session.T, mapping.Start, mapping.Length);
+        }
+    }
+
+    /// <summary>Joins what was given back to the areas that it was cut from, where the kernel has not done that by itself: see AgentAssembler.Join.</summary>
+    private static void Join(LiveSpace space)
+    {
+        List<AgentOperation> operations = [];
+        for (int round = 0; round < JoinRounds && LiveMachine.Refresh(space); round++)
+        {
+            operations.Clear();
+            if (space.Map.MappingCount + RoomForJoin > MappingLimit.Read())
+                return;
+            foreach (Mapping mapping in space.Footprint.ToBeJoined(space.Map.Mappings))
+            {
+                for (ulong at = mapping.Start; at < mapping.End; at += AgentSession.MaxRunBytes)
+                {
+                    ulong length = Math.Min(AgentSession.MaxRunBytes, mapping.End - at);
+                    operations.Add(new AgentOperation { Kind = OperationKind.Join, Flags = AddressSpaceMap.AdviceOf(mapping), Address = at, Length = length });
+                }
+            }
+
+            if (operations.Count == 0)
+                return;
+            int tried = space.Run(CollectionsMarshal.AsSpan(operations));
+            if (!operations.Take(tried).Any(operation => operation.Done > 0))
+                return;
+        }
+    }
+}
