@@ -55,8 +55,8 @@ internal sealed record TrustDomain(uint User, uint Group, string UserNamespace, 
     public string Undivided => Part("userns", UserNamespace) + Capabilities(0) + Part("label", Label);
 
     /// <summary>Whether others of its domain may look into it only if it is dumpable. The process itself is asked for that when it is taken in: the owner of its files shows it
-    /// of other users than root only.</summary>
-    public bool MustBeDumpable => (Permitted & CapSysPtrace) == 0;
+    /// of other users than root only. In an inner user namespace CAP_SYS_PTRACE does not help with memory that is of the outer one, as it is until the next exec.</summary>
+    public bool MustBeDumpable => (Permitted & CapSysPtrace) == 0 || UserNamespace.Length > 0;
 
     private string Ids => User == Group ? $"uid:{User}" : $"uid:{User} gid:{Group}";
 
