@@ -30,10 +30,12 @@ public static class Adoption
 
     /// <summary>Takes one over.</summary>
     /// <param name="place">Where it lies.</param>
+    /// <param name="poolDevice">The device of its frame pool, as it was written down.</param>
+    /// <param name="poolInode">The pool's inode.</param>
     /// <param name="session">The session, when adopted.</param>
     /// <param name="pool">The frames that it maps, when adopted: they can be handed on, and not written. The caller owns them.</param>
     /// <param name="why">What stood in the way.</param>
-    public static AdoptionOutcome TryAdopt(AgentPlace place, out AgentSession? session, out FramePool? pool, out string why)
+    public static AdoptionOutcome TryAdopt(AgentPlace place, ulong poolDevice, ulong poolInode, out AgentSession? session, out FramePool? pool, out string why)
     {
         (session, pool, why) = (null, null, "");
         AgentData data = new(place.Pid, place.BaseAddress);
@@ -69,7 +71,7 @@ public static class Adoption
 
                 FileDescriptor wardenSocket = PidFd.Take(thread!, (int)data.Word(AgentLayout.WardenFar));
                 FileDescriptor tracking = Userfaultfd.Take(thread!, (int)data.Word(AgentLayout.T)), merged = Userfaultfd.Take(thread!, (int)data.Word(AgentLayout.M));
-                pool = FramePool.Adopt(PidFd.Take(thread!, (int)data.Word(AgentLayout.PoolFd)), PidFd.Take(thread!, (int)data.Word(AgentLayout.GuardFd)));
+                pool = FramePool.Adopt(PidFd.Take(thread!, (int)data.Word(AgentLayout.PoolFd)), PidFd.Take(thread!, (int)data.Word(AgentLayout.GuardFd)), poolDevice, poolInode);
                 session = new AgentSession(place.Pid, place.BaseAddress, executor, tracking, merged, executorSocket, wardenSocket);
                 using (AgentThreads.KeepAwake(place.Pid, executor, data.Thread(AgentLayout.WardenTid)))
                     session.Begin();

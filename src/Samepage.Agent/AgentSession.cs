@@ -102,10 +102,13 @@ public sealed class AgentSession : IDisposable
     /// <summary>Where the agent's mapping ends.</summary>
     public ulong EndAddress => BaseAddress + AgentLayout.Size;
 
+    /// <inheritdoc cref="Injector.NotDumpable"/>
+    public const string NotDumpable = Injector.NotDumpable;
+
     /// <summary>Takes a process in; see <see cref="Injector.Attach"/>.</summary>
     /// <inheritdoc cref="Injector.Attach"/>
-    public static AgentSession Attach(int pid, Samepage.Linux.Frames.FramePool pool, FileDescriptor? inheritedM, Action<AgentPlace> planted) =>
-        Injector.Attach(pid, pool, inheritedM, planted);
+    public static AgentSession Attach(int pid, Samepage.Linux.Frames.FramePool pool, FileDescriptor? inheritedM, Action<AgentPlace> planted,
+        Entitlement entitlement) => Injector.Attach(pid, pool, inheritedM, planted, entitlement);
 
     /// <summary>Where the agent's mapping lies; <see cref="AgentLayout.Size"/> bytes.</summary>
     public ulong BaseAddress { get; }

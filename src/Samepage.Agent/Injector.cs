@@ -18,26 +18,36 @@ namespace Samepage.Agent;
 /// <param name="Cookie">A random word that stands in the mapping: an address space that exec put in its place does not have it.</param>
 public sealed record AgentPlace(int Pid, ulong StartTime, ulong BaseAddress, ulong Cookie);
 
+/// <summary>What a process must be to be given frames, for what is only known once the agent is on its way.</summary>
+/// <param name="Dumpable">It must be dumpable, PR_GET_DUMPABLE: the process itself is asked.</param>
+/// <param name="Check">Called with the executor's thread id before the agent gets the pool's descriptor; throws <see cref="SyscallException"/> if it must not have it.</param>
+public sealed record Entitlement(bool Dumpable, Action<int> Check);
+
 /// <summary>Brings the agent into a running process, and removes its last mapping afterwards.</summary>
 /// <remarks>All calls from the one OS thread that traces. The target's thread is held for well under a millisecond.</remarks>
 internal static class Injector
 {
+    private const int SYS_prctl = 157, PR_GET_DUMPABLE = 3;
     private static readonly TimeSpan Bound = TimeSpan.FromSeconds(5);
+
+    /// <summary>Why such a process is not taken in.</summary>
+    internal const string NotDumpable = "not dumpable (PR_SET_DUMPABLE, or ids that changed without exec): other programs of its user may not look into it, and they could into frames";
 
     /// <summary>Takes a process in.</summary>
     /// <param name="pid">The process.</param>
     /// <param name="pool">The frames of its trust domain.</param>
     /// <param name="inheritedM">The M that came with fork, for a child of a process taken in; null otherwise.</param>
     /// <param name="planted">Called before the agent first runs: what it writes down finds the agent even if we die right then.</param>
+    /// <param name="entitlement">What it must be.</param>
     /// <exception cref="AttachException">It cannot be taken in, and why. Nothing of ours is left in it.</exception>
-    public static AgentSession Attach(int pid, FramePool pool, FileDescriptor? inheritedM, Action<AgentPlace> planted)
+    public static AgentSession Attach(int pid, FramePool pool, FileDescriptor? inheritedM, Action<AgentPlace> planted, Entitlement entitlement)
     {
         ulong baseAddress = 0;
         ulong cookie = RandomWord();
         try
         {
-            baseAddress = Plant(pid, pool, cookie, planted);
-            return Connect(pid, baseAddress, pool, inheritedM);
+            baseAddress = Plant(pid, pool, cookie, planted, entitlement.Dumpable);
+            return Connect(pid, baseAddress, pool, inheritedM, entitlement.Check);
         }
         catch (SyscallException refused)
         {
@@ -104,7 +114,7 @@ internal static class Injector
         return false;
     }
 
-    private static ulong Plant(int pid, FramePool pool, ulong cookie, Action<AgentPlace> planted)
+    private static ulong Plant(int pid, FramePool pool, ulong cookie, Action<AgentPlace> planted, bool mustBeDumpable)
     {
         Tracee thread = Borrow(pid);
         try
@@ -116,6 +126,8 @@ internal static class Injector
             ulong place = 0;
             try
             {
+                if (mustBeDumpable && Call(ref thread, pid, saved, mask, SYS_prctl, PR_GET_DUMPABLE, 0) != 1)
+                    throw new AttachException(NotDumpable);
                 place = Call(ref thread, pid, saved, mask, AgentAssembler.SYS_mmap, 0, AgentLayout.Size,
                     LibC.PROT_READ | LibC.PROT_EXEC, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | LibC.MAP_NORESERVE, ulong.MaxValue, 0);
                 if ((long)place is < 0 and > -4096)
@@ -160,7 +172,7 @@ internal static class Injector
         planted(place);
     }
 
-    private static AgentSession Connect(int pid, ulong baseAddress, FramePool pool, FileDescriptor? inheritedM)
+    private static AgentSession Connect(int pid, ulong baseAddress, FramePool pool, FileDescriptor? inheritedM, Action<int> entitled)
     {
         AgentData data = new(pid, baseAddress);
         AwaitState(data, AgentLayout.StateSockets);
@@ -176,6 +188,7 @@ internal static class Injector
                 wardenSocket = PidFd.Take(thread!, (int)data.Word(AgentLayout.WardenFar));
                 using FileDescriptor device = Userfaultfd.OpenDevice();
                 using FileDescriptor maps = FileDescriptor.Open($"/proc/{pid}/maps");
+                entitled(executor);
                 DescriptorPassing.Send(executorSocket, 1, inheritedM is null
                     ? [device.Number, pool.Readable.Number, maps.Number, pool.Guard.Number]
                     : [device.Number, pool.Readable.Number, maps.Number, pool.Guard.Number, inheritedM.Number]);

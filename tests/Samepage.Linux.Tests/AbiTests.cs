@@ -27,14 +27,18 @@ public sealed class AbiTests
         #include <sys/ptrace.h>
         #include <sys/socket.h>
         #include <sys/stat.h>
+        #include <sys/statvfs.h>
         #include <sys/syscall.h>
         #include <sys/uio.h>
         #include <sys/user.h>
+        #include <sys/vfs.h>
         #include <sys/wait.h>
         #include <linux/elf.h>
         #include <linux/fs.h>
         #include <linux/fuse.h>
         #include <linux/ioctl.h>
+        #include <linux/magic.h>
+        #include <linux/mount.h>
         #include <linux/types.h>
         #include <linux/userfaultfd.h>
         enum { MNT_DETACH = 2, UMOUNT_NOFOLLOW = 8 }; /* of sys/mount.h, which some versions of linux/fs.h exclude */

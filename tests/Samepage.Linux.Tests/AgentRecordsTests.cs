@@ -12,7 +12,7 @@ public sealed class AgentRecordsTests : IDisposable
     public void WhatWasWrittenIsRead()
     {
         AgentRecords records = new(_folder.FullName);
-        AgentRecord one = new(new AgentPlace(4711, 12345, 0x7f12_3456_7000, 0xFEDC_BA98_7654_3210), 42, "uid:1000"), two = one with { Place = one.Place with { Pid = 99 } };
+        AgentRecord one = new(new AgentPlace(4711, 12345, 0x7f12_3456_7000, 0xFEDC_BA98_7654_3210), 7, 42, "uid:1000"), two = one with { Place = one.Place with { Pid = 99 } };
         records.Write(one);
         records.Write(two);
         Assert.Equal([one, two], records.ReadAll());
@@ -22,11 +22,12 @@ public sealed class AgentRecordsTests : IDisposable
     }
 
     [Theory]
-    [InlineData("12345 7f1234567000 fedc 42 uid:1000")] // no end of line: it was being written
+    [InlineData("12345 7f1234567000 fedc 7:42 uid:1000")] // no end of line: it was being written
     [InlineData("")]
-    [InlineData("12345 7f1234567000 fedc 42\n")]
-    [InlineData("-1 7f1234567000 fedc 42 uid:0\n")]
-    [InlineData("1 0x7f1234567000 fedc 42 uid:0\n")]
+    [InlineData("12345 7f1234567000 fedc 7:42\n")]
+    [InlineData("12345 7f1234567000 fedc 42 uid:1000\n")] // without the pool's device
+    [InlineData("-1 7f1234567000 fedc 7:42 uid:0\n")]
+    [InlineData("1 0x7f1234567000 fedc 7:42 uid:0\n")]
     public void ARecordThatIsNotWholeIsRemoved(string text)
     {
         string path = Path.Combine(_folder.CreateSubdirectory("agents").FullName, "4711");
@@ -39,7 +40,7 @@ public sealed class AgentRecordsTests : IDisposable
     [InlineData("0")]
     [InlineData("self")]
     [InlineData("-1")]
-    public void ARecordOfNoProcessIsNone(string name) => Assert.False(AgentRecords.TryParse(name, "1 2 3 4 uid:0\n", out _));
+    public void ARecordOfNoProcessIsNone(string name) => Assert.False(AgentRecords.TryParse(name, "1 2 3 4:5 uid:0\n", out _));
 
     /// <inheritdoc/>
     public void Dispose() => _folder.Delete(recursive: true);

@@ -52,6 +52,46 @@ public sealed unsafe class FramePoolTests
         Assert.Equal(-1, (nint)LibC.mmap(null, Page, LibC.PROT_READ | LibC.PROT_WRITE, LibC.MAP_SHARED, pool.Readable.Number, 0));
     }
 
+    /// <summary>Root owns the inode: what is opened anew must be opened on a mount that is read-only.</summary>
+    [Fact]
+    public void WhatTargetsGetCannotBeOpenedAnewForWriting()
+    {
+        using FramePool pool = Create();
+        Assert.Equal((-1, Errno.EROFS), (LibC.fchmod(pool.Readable.Number, 0x180), (Errno)System.Runtime.InteropServices.Marshal.GetLastPInvokeError()));
+        Assert.False(FileDescriptor.TryOpen($"/proc/self/fd/{pool.Readable.Number}", writable: true, out _, out Errno errno));
+        Assert.Equal(Errno.EROFS, errno);
+    }
+
+    /// <summary>Else any target could fill the machine's memory with pages of the pool that nobody wrote.</summary>
+    [Fact]
+    public void ThePoolEndsBehindItsLastFrame()
+    {
+        using FramePool pool = Create();
+        Assert.Equal(0, LibC.lseek(pool.Readable.Number, 0, 2));
+        Assert.True(pool.TryWrite(600, Filled(7, Page)));
+        Assert.Equal(4 << 20, LibC.lseek(pool.Readable.Number, 0, 2));
+        Assert.Equal(Filled(7, Page), Read(pool, 600, 1));
+    }
+
+    [Fact]
+    public void OnlyThePoolThatWasWrittenDownIsAdopted()
+    {
+        using FramePool pool = Create(), other = Create();
+        FileDescriptor Again(FileDescriptor of) => FileDescriptor.Open($"/proc/self/fd/{of.Number}");
+        FileDescriptor Copy(FileDescriptor of) => new(LibC.fcntl(of.Number, 1030 /* F_DUPFD_CLOEXEC */, 3));
+        using (FramePool adopted = FramePool.Adopt(Again(pool.Readable), Copy(pool.Guard), pool.Device, pool.Inode))
+            Assert.Equal((pool.Device, pool.Inode), (adopted.Device, adopted.Inode));
+        (FileDescriptor Pool, FileDescriptor Guard)[] wrong =
+        [
+            (Again(other.Readable), Copy(pool.Guard)),
+            (Again(pool.Readable), FileDescriptor.Open("/dev/null", writable: true)),
+            (FileDescriptor.Open("/proc/self/maps"), Copy(pool.Guard)),
+            (new FileDescriptor(LibC.memfd_create("samepage-frames", LibC.MFD_CLOEXEC)), Copy(pool.Guard)),
+        ];
+        foreach ((FileDescriptor file, FileDescriptor guard) in wrong)
+            Assert.Equal(Errno.EPERM, Assert.Throws<SyscallException>(() => FramePool.Adopt(file, guard, pool.Device, pool.Inode)).Errno);
+    }
+
     [Fact]
     public void C11_AFrameIsUnmappedOnlyWhenNobodyMapsIt()
     {

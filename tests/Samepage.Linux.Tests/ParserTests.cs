@@ -129,7 +129,9 @@ public sealed class ParserTests
             SigPnd:	0000000000000000
             ShdPnd:	0000000000000200
             SigBlk:	0000000000000000
-            CapEff:	000001ffffffffff
+            CapPrm:	000001ffffffffff
+            CapEff:	0000000000000003
+            NSpid:	4322	7
             Seccomp:	2
             Seccomp_filters:	1
             x86_Thread_features:	shstk wrss 
@@ -138,7 +140,8 @@ public sealed class ParserTests
         Assert.Equal(("tab\tand: colon", 't', 4321, 99), (status.Name, status.State, status.ThreadGroup, status.Tracer));
         Assert.Equal(((1000u, 4000000000u, 1002u, 1003u), (5u, 6u, 7u, 8u)), (status.Uids, status.Gids));
         Assert.True(status.ShadowStack);
-        Assert.Equal((2, true, true, 0x1ffffffffffUL), (status.Seccomp, status.HasMemory, status.PendingUnblocked, status.Capabilities));
+        Assert.Equal((2, true, true, 3UL, 0x1ffffffffffUL), (status.Seccomp, status.HasMemory, status.PendingUnblocked, status.Capabilities, status.Permitted));
+        Assert.Equal((true, 7), (status.InnerPidNamespace, status.OwnId));
     }
 
     [Theory]

@@ -1,5 +1,6 @@
 using Samepage.Engine.Control;
 using Samepage.Linux.ProcFs;
+using Samepage.Live;
 using Samepage.Rules;
 
 namespace Samepage.LinuxTests;
@@ -74,15 +75,21 @@ public sealed class RulesTests
     {
         DomainRules rules = new(true, [new DomainGroup("a", new Rule(7, null, null, "redis*")), new DomainGroup("b", new Rule(null, "/system.slice/*", null, null))]);
         Facts redis = new(7, "redis-server", "/system.slice/r", "/r"), other = new(8, "redis-server", "/system.slice/r", "/r"), shell = new(7, "bash", "/user.slice", "/b");
-        Assert.Equal("group:a", rules.NameOf("uid:7", redis));
-        Assert.Equal("group:b", rules.NameOf("uid:8", other));
-        Assert.Equal("uid:7 cgroup:/user.slice", rules.NameOf("uid:7", shell));
-        Assert.Equal("uid:7", (rules with { ByCgroup = false }).NameOf("uid:7", shell));
-        Assert.Null(rules.NameOf("uid:7", new Facts(7, "bash", "", "/b")));
+        TrustDomain seven = new(7, 7, "", "", 0, "", ""), eight = seven with { User = 8, Group = 8 };
+        Assert.Equal("group:a", rules.NameOf(seven, redis));
+        Assert.Equal("group:b", rules.NameOf(eight, other));
+        Assert.Equal("uid:7 cgroup:/user.slice", rules.NameOf(seven, shell));
+        Assert.Equal("uid:7", (rules with { ByCgroup = false }).NameOf(seven, shell));
+        Assert.Null(rules.NameOf(seven, new Facts(7, "bash", "", "/b")));
         // A user namespace is a wall of its own.
-        Assert.Equal("group:a userns:42", rules.NameOf("uid:7 userns:42", redis));
-        Assert.Equal("uid:7 userns:42 cgroup:/user.slice", rules.NameOf("uid:7 userns:42", shell));
-        Assert.Equal("uid:7 userns:42", DomainRules.ByUser.NameOf("uid:7 userns:42", redis));
+        TrustDomain sandboxed = seven with { UserNamespace = "42" };
+        Assert.Equal("group:a userns:42", rules.NameOf(sandboxed, redis));
+        Assert.Equal("uid:7 userns:42 cgroup:/user.slice", rules.NameOf(sandboxed, shell));
+        Assert.Equal("uid:7 userns:42", DomainRules.ByUser.NameOf(sandboxed, redis));
+        // So are capabilities and labels, and root's whole set is one like any other. Groups and containers are joined.
+        Assert.Equal("group:a caps:1ff label:web_t", rules.NameOf(seven with { User = 0, Permitted = 0x1ff, Label = "web_t" }, redis));
+        Assert.Equal("group:a", rules.NameOf(seven with { Group = 9, PidNamespace = "43", Container = "docker-0123456789ab" }, redis));
+        Assert.Equal("uid:7 gid:9 pidns:43 container:docker-0123456789ab", DomainRules.ByUser.NameOf(seven with { Group = 9, PidNamespace = "43", Container = "docker-0123456789ab" }, redis));
     }
 
     [Theory]

@@ -41,7 +41,7 @@ public sealed class DomainRulesTests
 
         // Rules read again move everybody at once.
         await Reload(daemon, rules, Quiet);
-        Assert.All(await Domains(daemon, four), domain => Assert.Equal("uid:0", domain));
+        Assert.All(await Domains(daemon, four), domain => Assert.Equal(TrustTests.RootsDomain, domain));
         await AllMerged(daemon, four);
         await Until.True(async () => (await Frames(four[0])).Intersect(await Frames(four[3])).Count() > Most, 30, "they share across control groups");
         await Reload(daemon, rules, ByCgroup);
@@ -85,7 +85,7 @@ public sealed class DomainRulesTests
         File.Delete(rules);
     }
 
-    private static string Name(UnifiedGroup group) => $"uid:0 cgroup:{group.Path}";
+    private static string Name(UnifiedGroup group) => $"{TrustTests.RootsDomain} cgroup:{group.Path}";
 
     private static Task<LiveProgram> Start(OpenFolder folder, uint user) => folder.Start(user, $"{Pages}");
 

@@ -27,7 +27,7 @@ public sealed class MetricsTests
             (Value("node_ksmd_pages_shared"), Value("node_ksmd_pages_sharing"), Value("node_ksmd_pages_unshared"), Value("node_ksmd_pages_volatile"), Value("node_ksmd_full_scans_total"),
                 Value("node_ksmd_run"), Value("samepage_zero_pages"), Value("samepage_pages_scanned_total")));
         Assert.Equal(0.02, metrics["node_ksmd_sleep_seconds"]);
-        Assert.Equal(status.Domains.Sum(domain => domain.PagesSharing) * 4096 + status.ZeroPages * 4096, Value("samepage_domain_saved_bytes{domain=\"uid:0\"}"));
+        Assert.Equal(status.Domains.Sum(domain => domain.PagesSharing) * 4096 + status.ZeroPages * 4096, Value($"samepage_domain_saved_bytes{{domain=\"{TrustTests.RootsDomain}\"}}"));
         Assert.Equal(2, Value("samepage_processes{state=\"merging\"}"));
         Assert.True(metrics["samepage_scan_seconds_total"] > 0 && metrics["samepage_processor_seconds_total"] > 0 && metrics["samepage_resident_bytes"] > 1 << 20, page);
 

@@ -108,7 +108,7 @@ public sealed partial class WallTests
         await daemon.TakeIn(three);
         await daemon.Merged(three[1], 1800);
         await Until.True(async () => (await daemon.Status()) is var status && status.Of(three[0].Pid).Settled && status.FullScans > 5, 20, "everything is scanned");
-        Assert.Matches($"^uid:{First} userns:[0-9]+$", (await daemon.Status()).Of(three[0].Pid).Domain);
+        Assert.Matches($"^uid:{First} userns:[0-9]+ caps:[0-9a-f]+$", (await daemon.Status()).Of(three[0].Pid).Domain);
         await Apart([0, 1, 1], three);
         await three[0].Does("verify");
     }

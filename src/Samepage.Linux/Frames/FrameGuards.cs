@@ -11,6 +11,10 @@ namespace Samepage.Linux.Frames;
 /// <para>A pipe holds 256 pages, and so guards 512 MiB, unless fs.pipe-max-size is raised or whoever makes it larger has CAP_SYS_RESOURCE, pipe(7): then 65,536
 /// and more, as long as the kernel has memory for its list in one piece.</para>
 /// <para>The pipe holds its pages for as long as somebody has it open. So every agent has its writing end, and frames are guarded behind our death too.</para>
+/// <para>Whoever reads it dry could have huge pages made, and others would see zeros. A writing end cannot be read, teed or spliced from, but by its link in /proc
+/// anybody could open a reading end whom the inode's mode and owner let. So the pipe is of mode 0 and of an owner that nobody is: root without capabilities is refused
+/// like everybody else. What passes is CAP_DAC_OVERRIDE or CAP_DAC_READ_SEARCH in the first user namespace, see SECURITY.md. With the writing end the pipe can be
+/// filled: then nothing more is merged.</para>
 /// <code>
 ///   pipe      [page of extent 0][page of extent 3][page that was punched out]…   first in, first out
 ///   _order    the same, as (extent, ticket)
@@ -20,6 +24,9 @@ namespace Samepage.Linux.Frames;
 internal sealed unsafe class FrameGuards : IDisposable
 {
     private const int Page = 4096, ExtentFrames = 512, SlotsFirst = 16, DeadWorthIt = 64;
+
+    /// <summary>The last user id but the invalid one: no program is given it, and no user namespace but the first has it.</summary>
+    private const uint NobodyAtAll = 4294967294;
     private readonly FileDescriptor _pool, _out;
     private readonly Dictionary<uint, (uint Frame, long Ticket)> _guards = [];
     private readonly Queue<(uint Extent, long Ticket)> _order = [];
@@ -157,6 +164,9 @@ internal sealed unsafe class FrameGuards : IDisposable
         if (LibC.pipe2(ends, LibC.O_CLOEXEC | LibC.O_NONBLOCK) != 0)
             throw Failed("pipe2");
         (FileDescriptor Out, FileDescriptor In) pipe = (new FileDescriptor(ends[0]), new FileDescriptor(ends[1]));
+        // The mode first: it is the owner's to change. Without CAP_CHOWN the owner stays root: docs/limits.md.
+        _ = LibC.fchmod(ends[1], 0);
+        _ = LibC.fchown(ends[1], NobodyAtAll, NobodyAtAll);
         if (LibC.fcntl(ends[1], LibC.F_SETPIPE_SZ, slots * Page) >= 0)
             return pipe;
         SyscallException failed = Failed("fcntl(F_SETPIPE_SZ)");

@@ -7,8 +7,14 @@ namespace Samepage.Linux.Frames;
 
 /// <summary>The frames of one trust domain: one shmem file, a frame being one page of it.</summary>
 /// <remarks>
-/// <para>Only the daemon can write the file; targets get a descriptor opened read-only of an inode of mode 0400. A frame is written before
-/// anybody maps it and never again until it was punched out, so a mapping of it can only ever show what was compared.</para>
+/// <para>Only the daemon can write the file. A frame is written before anybody maps it and never again until it was punched out, so a mapping of it can only ever show
+/// what was compared.</para>
+/// <para>Targets get a descriptor that was opened through a read-only clone of the mount, open_tree(2) and mount_setattr(2). A mode would not do: root, even without
+/// capabilities, owns the inode, changes its mode, and opens it anew. What is opened by a descriptor's link in /proc, or by a mapping's, is opened on the descriptor's own
+/// mount, and on this one whatever would write fails with EROFS for everybody. The mount is in nobody's namespace, so nobody can make it writable or clone it, and a
+/// shared mapping of it can never be made writable (VM_MAYWRITE). Programs may still make merged memory executable, so the mount is not noexec.</para>
+/// <para>The file ends behind the last frame that was ever written: a page that nobody wrote cannot be had by touching it, else any target could fill the
+/// machine's memory with pages that are nobody's and cannot be swapped.</para>
 /// <para>The pool must never lose a page-table entry to reclaim: a missing entry in a mapping of frames means "the program discarded this page"
 /// (it then reads as zeros), and nothing else may cause one. So the file lies on a tmpfs mount of its own with <c>noswap</c>, which makes its
 /// pages unevictable, and <c>huge=never</c>. The mount is attached nowhere and goes with its last file. The file has no name (any more): gdb takes
@@ -21,11 +27,14 @@ namespace Samepage.Linux.Frames;
 public sealed unsafe class FramePool : IDisposable
 {
     private const int FsConfigSetFlag = 0, FsConfigSetString = 1, FsConfigCreate = 6;
-    private const long MaxBytes = 1L << 42;
+    private const string Name = "samepage-frames";
+    private const int PageSize = 4096, ExtentBytes = 2 << 20;
     private readonly FileDescriptor? _writable;
     private readonly FrameGuards? _guards;
-    private const int PageSize = 4096;
     private readonly FileDescriptor _kpagecount;
+    private const uint StatxBasic = 0x7ff;
+    private const ushort OwnerReads = 0x8100; // S_IFREG | 0400
+    private long _bytes;
 
     private FramePool(FileDescriptor? writable, FileDescriptor readable, FileDescriptor? guard)
     {
@@ -62,21 +71,68 @@ public sealed unsafe class FramePool : IDisposable
         Configure(context, FsConfigSetString, "source", "samepage");
         Configure(context, FsConfigCreate, null, null);
         using FileDescriptor mount = Own("fsmount", "tmpfs", (int)LibC.syscall(SyscallNumbers.fsmount, context.Number, 1, 0, 0, 0));
-        FileDescriptor writable = Own("openat", "samepage-frames",
-            LibC.openat(mount.Number, "samepage-frames", LibC.O_RDWR | LibC.O_CREAT | LibC.O_EXCL | LibC.O_CLOEXEC, 0x100));
-        if (LibC.ftruncate(writable.Number, MaxBytes) != 0)
-            throw Failed("ftruncate", "the frame pool");
-        if (LibC.unlinkat(mount.Number, "samepage-frames", 0) != 0)
-            throw Failed("unlinkat", "samepage-frames");
-        FileDescriptor readable = FileDescriptor.Open($"/proc/self/fd/{writable.Number}");
+        FileDescriptor writable = Own("openat", Name, LibC.openat(mount.Number, Name, LibC.O_RDWR | LibC.O_CREAT | LibC.O_EXCL | LibC.O_CLOEXEC, 0x100));
+        using FileDescriptor view = Own("open_tree", "tmpfs",
+            (int)LibC.syscall(SyscallNumbers.open_tree, mount.Number, "", (nint)(LibC.OPEN_TREE_CLONE | LibC.OPEN_TREE_CLOEXEC | LibC.AT_EMPTY_PATH), null, 0));
+        LibC.mount_attr readOnly = new() { attr_set = LibC.MOUNT_ATTR_RDONLY | LibC.MOUNT_ATTR_NOSUID | LibC.MOUNT_ATTR_NODEV };
+        if (LibC.syscall(SyscallNumbers.mount_setattr, view.Number, "", (nint)LibC.AT_EMPTY_PATH, &readOnly, sizeof(LibC.mount_attr)) != 0)
+            throw Failed("mount_setattr", "MOUNT_ATTR_RDONLY on the frame pool's mount");
+        FileDescriptor readable = Own("openat", Name, LibC.openat(view.Number, Name, LibC.O_RDONLY | LibC.O_CLOEXEC, 0));
+        if (LibC.unlinkat(mount.Number, Name, 0) != 0)
+            throw Failed("unlinkat", Name);
         return new FramePool(writable, readable, null);
     }
 
     /// <summary>The pool of a daemon that has died, by descriptors that one of its targets has: nothing can be written or freed.</summary>
+    /// <remarks>A hostile target can have put anything in their place. What is not the very pool that was written down is refused: other programs' frames would not be known for
+    /// frames, and their agents would leave with them in place.</remarks>
     /// <param name="readable">Its file.</param>
     /// <param name="guard">Its <see cref="Guard"/>.</param>
-    /// <exception cref="SyscallException">It is no file that can be mapped.</exception>
-    public static FramePool Adopt(FileDescriptor readable, FileDescriptor guard) => new(null, readable, guard);
+    /// <param name="device">Its <see cref="Device"/>, as it was written down.</param>
+    /// <param name="inode">Its <see cref="Inode"/>.</param>
+    /// <exception cref="SyscallException">It is not that pool.</exception>
+    public static FramePool Adopt(FileDescriptor readable, FileDescriptor guard, ulong device, ulong inode)
+    {
+        if (WhyNotOurs(readable) is { } other)
+            throw NotOurs(other);
+        if (WhyNoGuard(guard) is { } wrong)
+            throw NotOurs(wrong);
+        FramePool pool = new(null, readable, guard);
+        if (pool.Device == device && pool.Inode == inode)
+            return pool;
+        pool.Dispose();
+        throw NotOurs("it is another file than was written down");
+
+        SyscallException NotOurs(string why)
+        {
+            readable.Dispose();
+            guard.Dispose();
+            return new SyscallException("pidfd_getfd", $"the frame pool from a program's agent, which has put something else in its place: {why}", Errno.EPERM);
+        }
+    }
+
+    /// <summary>A file of the kind that <see cref="Create"/> hands out: of a tmpfs mounted read-only, opened to be read, without a name.</summary>
+    private static string? WhyNotOurs(FileDescriptor file)
+    {
+        LibC.statfs system;
+        FileCalls.statx_buffer found;
+        if (LibC.fstatfs(file.Number, &system) != 0 || system.f_type != LibC.TMPFS_MAGIC)
+            return "it is no file of a tmpfs";
+        if ((system.f_flags & LibC.ST_RDONLY) == 0)
+            return "its mount is not read-only";
+        if ((LibC.fcntl(file.Number, LibC.F_GETFL, 0) & LibC.O_ACCMODE) != LibC.O_RDONLY)
+            return "it is open for writing";
+        return FileCalls.statx(file.Number, "", (int)LibC.AT_EMPTY_PATH, StatxBasic, &found) == 0 && found is { stx_nlink: 0, stx_uid: 0, stx_mode: OwnerReads } ? null
+            : "it has a name, or another owner or mode";
+    }
+
+    /// <summary>The writing end of a pipe.</summary>
+    private static string? WhyNoGuard(FileDescriptor file)
+    {
+        LibC.statfs system;
+        return LibC.fstatfs(file.Number, &system) == 0 && system.f_type == LibC.PIPEFS_MAGIC && (LibC.fcntl(file.Number, LibC.F_GETFL, 0) & LibC.O_ACCMODE) == LibC.O_WRONLY ? null
+            : "what guards its frames is no writing end of a pipe";
+    }
 
     /// <summary>Why the last frames could not be written, for people; empty when they could.</summary>
     public string Refusal { get; private set; } = "";
@@ -93,7 +149,9 @@ public sealed unsafe class FramePool : IDisposable
 
         fixed (byte* bytes = content)
         {
-            if (LibC.pwrite(_writable.Number, bytes, (nuint)content.Length, (long)firstFrame * PageSize) != content.Length)
+            if (!TryReach(((long)firstFrame * PageSize) + content.Length))
+                Refusal = $"the frame pool cannot grow (ftruncate: {(Errno)Marshal.GetLastPInvokeError()})";
+            else if (LibC.pwrite(_writable.Number, bytes, (nuint)content.Length, (long)firstFrame * PageSize) != content.Length)
                 Refusal = $"there is no memory for more frames (pwrite: {(Errno)Marshal.GetLastPInvokeError()})";
             else if (!_guards!.TryGuard(firstFrame, content.Length / PageSize))
                 Refusal = _guards.Refusal;
@@ -104,6 +162,18 @@ public sealed unsafe class FramePool : IDisposable
         if (Refusal.Length > 0)
             Punch(firstFrame, content.Length / PageSize);
         return Refusal.Length == 0;
+    }
+
+    /// <summary>Makes the file so long that frames up to an offset are in it.</summary>
+    private bool TryReach(long end)
+    {
+        if (end <= _bytes)
+            return true;
+        long bytes = (end + ExtentBytes - 1) / ExtentBytes * ExtentBytes;
+        if (LibC.ftruncate(_writable!.Number, bytes) != 0)
+            return false;
+        _bytes = bytes;
+        return true;
     }
 
     /// <summary>Reads a frame.</summary>
@@ -130,6 +200,8 @@ public sealed unsafe class FramePool : IDisposable
     public void FindUnmapped(uint first, Span<bool> unmapped)
     {
         unmapped.Clear();
+        if (_writable is not null && ((long)first + unmapped.Length) * PageSize > _bytes)
+            return;
         nuint length = (nuint)unmapped.Length * PageSize;
         byte* mapped = (byte*)LibC.mmap(null, length, LibC.PROT_READ, LibC.MAP_SHARED, Readable.Number, (long)first * PageSize);
         if ((nint)mapped == -1)

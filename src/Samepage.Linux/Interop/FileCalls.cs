@@ -13,8 +13,14 @@ internal static unsafe partial class FileCalls
     [StructLayout(LayoutKind.Explicit, Size = 256)]
     public struct statx_buffer
     {
+        [FieldOffset(16)]
+        public uint stx_nlink;
+
         [FieldOffset(20)]
         public uint stx_uid;
+
+        [FieldOffset(28)]
+        public ushort stx_mode;
 
         [FieldOffset(32)]
         public ulong stx_ino;

@@ -15,10 +15,13 @@ namespace Samepage.Linux.ProcFs;
 /// <param name="Capabilities">The effective capabilities.</param>
 /// <param name="PinnedKib">Memory pinned for long, VmPin.</param>
 /// <param name="ShadowStack">Its return addresses are kept twice, the second time where the processor alone writes (CET).</param>
+/// <param name="Permitted">The permitted capabilities: those that it can make effective.</param>
+/// <param name="InnerPidNamespace">It is in a pid namespace within that of the /proc that was read.</param>
 /// <param name="OwnId">The id that it has for itself, in its own pid namespace.</param>
 public sealed record ProcessStatus(
     string Name, char State, int ThreadGroup, int Tracer, (uint Real, uint Effective, uint Saved, uint FileSystem) Uids,
-    (uint Real, uint Effective, uint Saved, uint FileSystem) Gids, int Seccomp, bool HasMemory, bool PendingUnblocked, ulong Capabilities, long PinnedKib, bool ShadowStack, int OwnId)
+    (uint Real, uint Effective, uint Saved, uint FileSystem) Gids, int Seccomp, bool HasMemory, bool PendingUnblocked, ulong Capabilities, long PinnedKib, bool ShadowStack, int OwnId,
+    ulong Permitted, bool InnerPidNamespace)
 {
     /// <summary>Reads a status file.</summary>
     /// <param name="path">Such as <c>/proc/1/status</c>.</param>
@@ -31,9 +34,9 @@ public sealed record ProcessStatus(
         char state = '?';
         int group = 0, tracer = 0, seccomp = 0, own = 0;
         (uint, uint, uint, uint) uids = default, gids = default;
-        bool memory = false, shadowStack = false;
+        bool memory = false, shadowStack = false, inner = false;
         long pinned = 0;
-        ulong pending = 0, sharedPending = 0, blocked = 0, capabilities = 0;
+        ulong pending = 0, sharedPending = 0, blocked = 0, capabilities = 0, permitted = 0;
         foreach (ReadOnlySpan<char> line in text.AsSpan().EnumerateLines())
         {
             int colon = line.IndexOf(':');
@@ -45,7 +48,10 @@ public sealed record ProcessStatus(
                 case "Name": name = value.ToString(); break;
                 case "State": state = value.IsEmpty ? '?' : value[0]; break;
                 case "Tgid": group = Number(value); break;
-                case "NSpid": own = Number(value[(value.LastIndexOfAny(' ', '\t') + 1)..]); break;
+                case "NSpid":
+                    inner = value.ContainsAny(' ', '\t');
+                    own = Number(value[(value.LastIndexOfAny(' ', '\t') + 1)..]);
+                    break;
                 case "TracerPid": tracer = Number(value); break;
                 case "Uid": uids = Four(value); break;
                 case "Gid": gids = Four(value); break;
@@ -55,13 +61,15 @@ public sealed record ProcessStatus(
                 case "SigPnd": pending = Hex(value); break;
                 case "ShdPnd": sharedPending = Hex(value); break;
                 case "SigBlk": blocked = Hex(value); break;
+                case "CapPrm": permitted = Hex(value); break;
                 case "CapEff": capabilities = Hex(value); break;
                 case "x86_Thread_features": shadowStack = value.Contains("shstk", StringComparison.Ordinal); break;
                 default: break;
             }
         }
 
-        return new ProcessStatus(name, state, group, tracer, uids, gids, seccomp, memory, ((pending | sharedPending) & ~blocked) != 0, capabilities, pinned, shadowStack, own);
+        return new ProcessStatus(name, state, group, tracer, uids, gids, seccomp, memory, ((pending | sharedPending) & ~blocked) != 0, capabilities, pinned, shadowStack, own,
+            permitted, inner);
     }
 
     private static int Number(ReadOnlySpan<char> value) => int.Parse(value, NumberStyles.Integer, CultureInfo.InvariantCulture);

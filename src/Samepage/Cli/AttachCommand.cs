@@ -9,8 +9,8 @@ internal static class AttachCommand
 {
     private const string More = """
         Takes running processes in: from now on their identical pages share one copy, with each
-        other and with those taken in before, within one user id. The programs go on running, are
-        not changed, and need not have been prepared. With --wait, returns when nothing more can
+        other and with those taken in before, within one trust domain. The programs go on running,
+        are not changed, and need not have been prepared. With --wait, returns when nothing more can
         be merged in them now, and prints what was saved; Ctrl-C ends the wait and leaves them in.
 
         A process that cannot be served is skipped, unharmed; its reason is printed. The others

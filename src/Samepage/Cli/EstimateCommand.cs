@@ -24,8 +24,8 @@ internal static class EstimateCommand
 
         PIDs and files are what they are; --all, --user, --cgroup and --name choose processes, and
         narrow each other. A page counts once: as zeros, as a copy within its process, as a copy
-        within its trust domain (one user), as a copy across domains (which are never merged: what
-        isolation costs), or as unique. What merging does not reach (stacks, file data, huge pages of
+        within its trust domain (one user, in one container), as a copy across domains (which are
+        never merged: what isolation costs), or as unique. What merging does not reach (stacks, file data, huge pages of
         programs that did not ask for merging, programs that cannot be served) is counted apart.
 
         --parquet writes a fingerprint of every page for 'samepage fleet'. Fingerprints are keyed with

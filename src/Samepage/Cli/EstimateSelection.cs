@@ -52,8 +52,8 @@ internal sealed record EstimateSelection(int[] Pids, bool All, string? User, str
 
     private static SourceDescription? Describe(int pid, out string? reason)
     {
-        reason = Eligibility.RefuseByNature(pid, out string name, out string domain, out bool hasMemory);
-        return hasMemory ? new SourceDescription(pid, name, domain, reason ?? "", ProgramOf(pid)) : null;
+        reason = Eligibility.RefuseByNature(pid, out string name, out TrustDomain? domain, out bool hasMemory);
+        return hasMemory ? new SourceDescription(pid, name, domain!.Name, reason ?? "", ProgramOf(pid)) : null;
     }
 
     private static string ProgramOf(int pid)
@@ -80,7 +80,7 @@ internal sealed record EstimateSelection(int[] Pids, bool All, string? User, str
         }
     }
 
-    private static string DomainOfOurs() => ProcessStatus.TryRead("/proc/self/status") is { } self ? TrustDomain.Of(Environment.ProcessId, self) : "";
+    private static string DomainOfOurs() => ProcessStatus.TryRead("/proc/self/status") is { } self ? TrustDomain.Of(Environment.ProcessId, self).Name : "";
 
     private void AddFiltered(List<PageSource> sources)
     {

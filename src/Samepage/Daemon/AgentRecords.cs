@@ -5,13 +5,14 @@ namespace Samepage.Daemon;
 
 /// <summary>What is written down of a process that is taken in.</summary>
 /// <param name="Place">Where its agent lies.</param>
-/// <param name="PoolInode">The frame pool that it maps: those of one pool are given back together.</param>
+/// <param name="PoolDevice">The device of the frame pool that it maps.</param>
+/// <param name="PoolInode">Its inode. Those of one pool are given back together.</param>
 /// <param name="Domain">Its trust domain.</param>
-internal sealed record AgentRecord(AgentPlace Place, ulong PoolInode, string Domain);
+internal sealed record AgentRecord(AgentPlace Place, ulong PoolDevice, ulong PoolInode, string Domain);
 
 /// <summary>The agents of a daemon as files, one a process, for whoever comes after it: they say where to look, and are never believed without a look.</summary>
 /// <remarks><code>
-///   SAMEPAGE_RUN_DIR/agents/PID    START BASE COOKIE INODE DOMAIN    decimal, hexadecimal, hexadecimal, decimal, text
+///   SAMEPAGE_RUN_DIR/agents/PID    START BASE COOKIE DEVICE:INODE DOMAIN    decimal, hexadecimal, hexadecimal, decimal both, text
 /// </code>A file that is not whole was being written when its daemon died, and its agent had not begun to run.</remarks>
 internal sealed class AgentRecords(string runDirectory)
 {
@@ -22,7 +23,7 @@ internal sealed class AgentRecords(string runDirectory)
         Directory.CreateDirectory(_folder, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         AgentPlace place = record.Place;
         File.WriteAllText(PathOf(place.Pid), string.Create(CultureInfo.InvariantCulture,
-            $"{place.StartTime} {place.BaseAddress:x} {place.Cookie:x} {record.PoolInode} {record.Domain}\n"));
+            $"{place.StartTime} {place.BaseAddress:x} {place.Cookie:x} {record.PoolDevice}:{record.PoolInode} {record.Domain}\n"));
     }
 
     public void Remove(int pid)
@@ -51,16 +52,18 @@ internal sealed class AgentRecords(string runDirectory)
     {
         record = null;
         string[] fields = text.TrimEnd('\n').Split(' ', 5);
-        if (!text.EndsWith('\n') || fields.Length != 5 || !int.TryParse(name, NumberStyles.None, CultureInfo.InvariantCulture, out int pid) || pid <= 0 ||
+        string[] pool = fields.Length == 5 ? fields[3].Split(':') : [];
+        if (!text.EndsWith('\n') || pool.Length != 2 || !int.TryParse(name, NumberStyles.None, CultureInfo.InvariantCulture, out int pid) || pid <= 0 ||
             !ulong.TryParse(fields[0], NumberStyles.None, CultureInfo.InvariantCulture, out ulong start) ||
             !ulong.TryParse(fields[1], NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ulong at) ||
             !ulong.TryParse(fields[2], NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ulong cookie) ||
-            !ulong.TryParse(fields[3], NumberStyles.None, CultureInfo.InvariantCulture, out ulong inode))
+            !ulong.TryParse(pool[0], NumberStyles.None, CultureInfo.InvariantCulture, out ulong device) ||
+            !ulong.TryParse(pool[1], NumberStyles.None, CultureInfo.InvariantCulture, out ulong inode))
         {
             return false;
         }
 
-        record = new AgentRecord(new AgentPlace(pid, start, at, cookie), inode, fields[4]);
+        record = new AgentRecord(new AgentPlace(pid, start, at, cookie), device, inode, fields[4]);
         return true;
     }
 

@@ -74,7 +74,7 @@ internal sealed partial class Coordinator
     /// <param name="why">What stood in the way.</param>
     public AdoptionOutcome Adopt(AgentRecord record, out string why)
     {
-        AdoptionOutcome outcome = Adoption.TryAdopt(record.Place, out AgentSession? session, out FramePool? pool, out why);
+        AdoptionOutcome outcome = Adoption.TryAdopt(record.Place, record.PoolDevice, record.PoolInode, out AgentSession? session, out FramePool? pool, out why);
         if (outcome != AdoptionOutcome.Adopted)
             return outcome;
         int pid = record.Place.Pid;
@@ -92,7 +92,7 @@ internal sealed partial class Coordinator
         else
             _machine.Adopt(domain, pool!);
         ProcessStatus? status = ProcessStatus.TryRead($"/proc/{pid}/status");
-        Participant participant = new(pid) { Name = status?.Name ?? "", User = status is null ? "" : TrustDomain.Of(pid, status), Domain = record.Domain };
+        Participant participant = new(pid) { Name = status?.Name ?? "", Trust = status is null ? null : TrustDomain.Of(pid, status), Domain = record.Domain };
         _participants[pid] = participant;
         Enter(participant, NewSpace(pid, pidfd!, domain, session!, pagemap));
         return outcome;
@@ -109,12 +109,12 @@ internal sealed partial class Coordinator
         string? reason;
         try
         {
-            (reason, participant.Name, participant.User, participant.Domain) = await _machine.Attendants.Begin(Lanes.Of(participant.Pid, Lane.Hold), () => LookAtNew(participant.Pid));
-            // Of its parent's user it is taken in where its frames are, and, where it belongs elsewhere by now, moved before anything else is done with it.
-            if (reason is null && parent is not null && participant.User == parent.User)
+            (reason, participant.Name, participant.Trust, participant.Domain) = await _machine.Attendants.Begin(Lanes.Of(participant.Pid, Lane.Hold), () => LookAtNew(participant.Pid));
+            // With its parent's credentials it is taken in where its frames are, and, where it belongs elsewhere by now, moved before anything else is done with it.
+            if (reason is null && parent is not null && participant.Trust!.Credentials == parent.Trust?.Credentials)
                 participant.Domain = parent.Domain;
             if (reason is null && parent is not null && participant.Domain != parent.Domain)
-                reason = "a child of another user than its parent: it keeps its parent's warden";
+                reason = "a child of another user, group or namespace, or of other capabilities than its parent: it keeps its parent's warden";
             if (reason is null)
                 await TakeIn(participant, inheritedM);
         }
@@ -138,23 +138,24 @@ internal sealed partial class Coordinator
         participant.TryAgainAt = never ? 0 : Stopwatch.GetTimestamp() + (Stopwatch.Frequency << participant.Tries);
     }
 
-    private (string? Reason, string Name, string User, string Domain) LookAtNew(int pid)
+    private (string? Reason, string Name, TrustDomain? Trust, string Domain) LookAtNew(int pid)
     {
-        string? reason = Eligibility.Refuse(pid, out string name, out string user, out _);
-        string domain = reason is null ? DomainNameOf(pid, user, ref reason) : "";
-        return (reason, name, user, domain);
+        string? reason = Eligibility.Refuse(pid, out string name, out TrustDomain? trust, out _);
+        string domain = reason is null ? DomainNameOf(pid, trust!, ref reason) : "";
+        return (reason, name, trust, domain);
     }
 
     private async Task TakeIn(Participant participant, FileDescriptor? inheritedM)
     {
         int pid = participant.Pid;
         string name = participant.Domain;
+        TrustDomain trust = participant.Trust!;
         DomainId domain = DomainOf(name);
         FramePool pool = _machine.PoolOf(domain);
         _arriving[domain] = _arriving.GetValueOrDefault(domain) + 1;
         try
         {
-            (FileDescriptor pidfd, Pagemap pagemap, AgentSession session) = await _machine.Attendants.Begin(Lanes.Of(pid, Lane.Hold), () => BringIn(pid, name, pool, inheritedM));
+            (FileDescriptor pidfd, Pagemap pagemap, AgentSession session) = await _machine.Attendants.Begin(Lanes.Of(pid, Lane.Hold), () => BringIn(pid, name, trust, pool, inheritedM));
             Enter(participant, NewSpace(pid, pidfd, domain, session, pagemap));
         }
         finally
@@ -165,7 +166,7 @@ internal sealed partial class Coordinator
     }
 
     /// <summary>Brings an agent into a process. On an attendant's thread.</summary>
-    private (FileDescriptor PidFd, Pagemap Pagemap, AgentSession Session) BringIn(int pid, string domain, FramePool pool, FileDescriptor? inheritedM)
+    private (FileDescriptor PidFd, Pagemap Pagemap, AgentSession Session) BringIn(int pid, string domain, TrustDomain trust, FramePool pool, FileDescriptor? inheritedM)
     {
         bool keeps = false;
         FileDescriptor? pidfd = null;
@@ -177,7 +178,8 @@ internal sealed partial class Coordinator
             if (!PidFd.TryOpen(pid, out pidfd, out Errno errno))
                 throw new SyscallException("pidfd_open", $"process {pid}", errno);
             pagemap = Pagemap.TryOpen(pid) ?? throw new AttachException($"not permitted: /proc/{pid}/pagemap cannot be read", permission: true);
-            return (pidfd!, pagemap, AgentSession.Attach(pid, pool, inheritedM, place => records.Write(new AgentRecord(place, pool.Inode, domain))));
+            return (pidfd!, pagemap, AgentSession.Attach(pid, pool, inheritedM, place => records.Write(new AgentRecord(place, pool.Device, pool.Inode, domain)),
+                new Entitlement(trust.MustBeDumpable, executor => MustBeWhatItWas(pid, trust, executor))));
         }
         catch (Exception refused) when (refused is AttachException or SyscallException or IOException or UnauthorizedAccessException or ObjectDisposedException)
         {

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Samepage.Engine;
+using Samepage.Linux;
 using Samepage.Linux.ProcFs;
 using Samepage.Live;
 using Samepage.Rules;
@@ -40,12 +41,12 @@ internal sealed partial class Coordinator
 
     /// <summary>The domain that a process is in now.</summary>
     /// <param name="pid">The process.</param>
-    /// <param name="user">Its user, as <see cref="TrustDomain"/> has it.</param>
+    /// <param name="trust">Its domain without rules.</param>
     /// <param name="reason">Receives why it cannot be told.</param>
     /// <returns>Empty when it cannot be told.</returns>
-    private string DomainNameOf(int pid, string user, ref string? reason)
+    private string DomainNameOf(int pid, TrustDomain trust, ref string? reason)
     {
-        string? name = _domainRules.NameOf(user, new ProcessFacts(pid));
+        string? name = _domainRules.NameOf(trust, new ProcessFacts(pid));
         if (name is null)
             reason = $"its trust domain is its control group's, and /proc/{pid}/cgroup does not show that";
         return name ?? "";
@@ -59,12 +60,26 @@ internal sealed partial class Coordinator
     /// <param name="moves">The domain that it belongs to by now, if that is all.</param>
     private bool MayStay(Participant participant, LiveSpace space, ProcessStatus status, out string? reason, out string? moves)
     {
-        string user = TrustDomain.Of(participant.Pid, status);
+        TrustDomain trust = TrustDomain.Of(participant.Pid, status, space.IsIdle ? participant.Trust : null);
         reason = Eligibility.Changed(participant.Pid, status, space.IsIdle) ??
-            (participant.User != user ? "its user changed, or its user namespace" : space.LocksWhatItMaps ? "it locks all memory that it maps from now on (mlockall with MCL_FUTURE)" : null);
-        moves = reason is null && _domainRules.NameOf(user, new ProcessFacts(participant.Pid, status)) is var domain && domain != participant.Domain ? domain ?? "another domain" : null;
+            (participant.Trust?.Credentials != trust.Credentials ? "its user changed, or its group, capabilities, user namespace or label" : space.LocksWhatItMaps ? "it locks all memory that it maps from now on (mlockall with MCL_FUTURE)" : null);
+        moves = reason is null && _domainRules.NameOf(trust, new ProcessFacts(participant.Pid, status)) is var domain && domain != participant.Domain ? domain ?? "another domain" : null;
         space.MustLeave = reason is not null || moves is not null;
         return !space.MustLeave;
+    }
+
+    /// <summary>Looks once more, when the agent is in the process and before it gets the frames' pool: the process may have become somebody else while it was taken in, and
+    /// the agent's threads have the credentials of the moment at which they were made.</summary>
+    /// <exception cref="SyscallException">It, or its agent, is not what it was when it was given its domain.</exception>
+    private static void MustBeWhatItWas(int pid, TrustDomain trust, int executor)
+    {
+        if (ProcessStatus.TryRead($"/proc/{pid}/task/{executor}/status") is { } agent && TrustDomain.Of(executor, agent, trust).Credentials == trust.Credentials &&
+            Eligibility.Refuse(pid, out _, out TrustDomain? now, out _) is null && now!.Credentials == trust.Credentials)
+        {
+            return;
+        }
+
+        throw new SyscallException("attach", $"process {pid}, whose user, group, capabilities or namespaces changed while it was taken in; attach it again", Errno.EAGAIN);
     }
 
     private DomainId DomainOf(string name)

@@ -1,5 +1,6 @@
 using Samepage.Engine;
 using Samepage.Engine.Control;
+using Samepage.Live;
 
 namespace Samepage.Daemon;
 
@@ -12,8 +13,8 @@ internal sealed class Participant(int pid)
 
     public string Name { get; set; } = "";
 
-    /// <summary>Its user, as <see cref="Live.TrustDomain"/> has it, when it was taken in.</summary>
-    public string User { get; set; } = "";
+    /// <summary>What its trust domain was without rules when it was taken in; null when it was gone.</summary>
+    public TrustDomain? Trust { get; set; }
 
     /// <summary>The trust domain that its frames are of.</summary>
     public string Domain { get; set; } = "";

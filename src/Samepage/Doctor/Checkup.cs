@@ -20,6 +20,7 @@ internal static class Checkup
         ("CAP_SYS_PTRACE", 19, Failure, "to put the agent into processes"),
         ("CAP_SYS_ADMIN", 21, Failure, "to make frame pools, and to see which frame a page is"),
         ("CAP_DAC_OVERRIDE", 1, Warning, "to serve processes of other users"),
+        ("CAP_CHOWN", 0, Warning, "to keep root without capabilities from reading the pipe that guards frames against huge pages"),
         ("CAP_SYS_RESOURCE", 24, Warning, "to share more than 512 MiB of frames in a trust domain; without it fs.pipe-max-size sets the limit, 512 MiB for each of its MiB"),
     ];
 

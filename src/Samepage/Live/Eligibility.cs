@@ -1,3 +1,4 @@
+using Samepage.Agent;
 using Samepage.Linux;
 using Samepage.Linux.ProcFs;
 
@@ -11,10 +12,10 @@ internal static class Eligibility
     /// <summary>Looks at a process without touching it.</summary>
     /// <param name="pid">The process.</param>
     /// <param name="name">Its command name; empty when there is none.</param>
-    /// <param name="domain">Its trust domain: its user.</param>
+    /// <param name="domain">Its trust domain where no rule says otherwise; null when it is gone.</param>
     /// <param name="permission">The reason is a missing permission of ours.</param>
-    /// <returns>Why not; null when nothing speaks against it.</returns>
-    public static string? Refuse(int pid, out string name, out string domain, out bool permission)
+    /// <returns>Why not; null when nothing speaks against it, and then the domain is known.</returns>
+    public static string? Refuse(int pid, out string name, out TrustDomain? domain, out bool permission)
     {
         permission = false;
         string? reason = RefuseByNature(pid, out name, out domain, out _);
@@ -24,20 +25,18 @@ internal static class Eligibility
             reason = "not permitted: the daemon lacks CAP_SYS_PTRACE; run it as root";
         }
 
-        if (reason is not null)
-            domain = "";
-        return reason;
+        return reason ?? (domain!.IsKnown ? null : $"its trust domain cannot be told: /proc/{pid}/ns or /proc/{pid}/attr cannot be read");
     }
 
     /// <summary>Looks at what a process is, whoever asks.</summary>
     /// <param name="pid">The process.</param>
     /// <param name="name">Its command name; empty when there is none.</param>
-    /// <param name="domain">Its trust domain, also of one that is refused.</param>
+    /// <param name="domain">Its trust domain, also of one that is refused; null when it is gone.</param>
     /// <param name="hasMemory">It is a process with memory of its own, which can at least be looked at.</param>
     /// <returns>Why it cannot be taken in; null when nothing speaks against it.</returns>
-    public static string? RefuseByNature(int pid, out string name, out string domain, out bool hasMemory)
+    public static string? RefuseByNature(int pid, out string name, out TrustDomain? domain, out bool hasMemory)
     {
-        (name, domain, hasMemory) = ("", "", false);
+        (name, domain, hasMemory) = ("", null, false);
         if (ProcessStatus.TryRead($"/proc/{pid}/status") is not { } status)
             return "no such process";
         name = status.Name;
@@ -67,6 +66,8 @@ internal static class Eligibility
     {
         if (status.Uids.Real != status.Uids.Effective || status.Uids.Saved != status.Uids.Effective || status.Uids.FileSystem != status.Uids.Effective)
             return "mixed credentials: real, effective and saved user differ";
+        if (status.Gids.Real != status.Gids.Effective || status.Gids.Saved != status.Gids.Effective)
+            return "mixed credentials: real, effective and saved group differ";
         if (status.Seccomp != 0)
             return "under a seccomp filter, which could kill it for a call of ours";
         if (status.ShadowStack)
@@ -75,7 +76,7 @@ internal static class Eligibility
         if (status.Tracer != 0 && !Directory.Exists($"/proc/self/task/{status.Tracer}"))
             return $"traced by process {status.Tracer}";
         if (TrustDomain.IsKeptFromItsUser(pid, status))
-            return "not dumpable (PR_SET_DUMPABLE, or ids that changed without exec): other programs of its user may not look into it, and they could into frames";
+            return AgentSession.NotDumpable;
         return !isIdle && OpenFiles.HoldUserfaultfd(pid) ? "it uses userfaultfd itself" : null;
     }
 

@@ -1,8 +1,10 @@
+using Samepage.Live;
+
 namespace Samepage.Rules;
 
 /// <summary>Which trust domain each process is in: its user's by default, its control group's, or a named group's.</summary>
-/// <remarks>A named group may join processes of several users and control groups: root's file says so. Nothing joins two user namespaces. What a process can choose
-/// by itself, its name and its program, never lets it into a group alone: <see cref="RuleFile"/> sees to that.</remarks>
+/// <remarks>A named group may join processes of several users, groups, containers and control groups: root's file says so. Nothing joins two user namespaces, two sets of
+/// capabilities or two labels of a security module: <see cref="TrustDomain.Undivided"/>. What a process can choose by itself, its name and its program, never lets it into a group alone: <see cref="RuleFile"/> sees to that.</remarks>
 /// <param name="ByCgroup">Who is in no named group shares with those of its user in its control group only.</param>
 /// <param name="Groups">The first that is about a process has it.</param>
 internal sealed record DomainRules(bool ByCgroup, IReadOnlyList<DomainGroup> Groups)
@@ -11,19 +13,18 @@ internal sealed record DomainRules(bool ByCgroup, IReadOnlyList<DomainGroup> Gro
     public static DomainRules ByUser { get; } = new(false, []);
 
     /// <summary>The domain of a process by its name.</summary>
-    /// <param name="user">The domain of its user: <see cref="Live.TrustDomain"/>.</param>
+    /// <param name="domain">The domain that it is in without rules.</param>
     /// <param name="facts">What is known of it.</param>
     /// <returns>Null when its control group decides and is not shown.</returns>
-    public string? NameOf(string user, ProcessFacts facts)
+    public string? NameOf(TrustDomain domain, ProcessFacts facts)
     {
         foreach (DomainGroup group in Groups)
         {
-            // A user namespace divides a group as it divides a user: its name stands behind the user's.
             if (group.Rule.IsAbout(facts))
-                return $"group:{group.Domain}{(user.IndexOf(' ') is >= 0 and var end ? user[end..] : "")}";
+                return $"group:{group.Domain}{domain.Undivided}";
         }
 
-        return !ByCgroup ? user : facts.Cgroup.Length > 0 ? $"{user} cgroup:{facts.Cgroup}" : null;
+        return !ByCgroup ? domain.Name : facts.Cgroup.Length > 0 ? $"{domain.Name} cgroup:{facts.Cgroup}" : null;
     }
 }
 

@@ -5,9 +5,9 @@ internal sealed class UnifiedGroup : IDisposable
 {
     private readonly string _folder;
 
-    private UnifiedGroup(string root)
+    private UnifiedGroup(string root, string name)
     {
-        Path = $"/samepage-test-{Environment.ProcessId}-{Guid.NewGuid():N}";
+        Path = $"/{name}";
         _folder = root + Path;
         Directory.CreateDirectory(_folder);
     }
@@ -16,12 +16,12 @@ internal sealed class UnifiedGroup : IDisposable
     public string Path { get; }
 
     /// <summary>Makes one at the top; without such groups the test is skipped.</summary>
-    public static UnifiedGroup Make()
+    public static UnifiedGroup Make(string? name = null)
     {
         Needs.Root();
         string? root = Array.Find(["/sys/fs/cgroup", "/sys/fs/cgroup/unified"], folder => File.Exists($"{folder}/cgroup.controllers"));
         Assert.SkipWhen(root is null, "needs the unified hierarchy of control groups");
-        return new UnifiedGroup(root!);
+        return new UnifiedGroup(root!, name ?? $"samepage-test-{Environment.ProcessId}-{Guid.NewGuid():N}");
     }
 
     /// <summary>Moves a process into it.</summary>
