@@ -29,7 +29,7 @@ internal sealed partial class Coordinator
         List<Task> moved = [];
         foreach (int pid in Pids())
         {
-            if (!TryFindIdle(pid, out Participant? participant, out SpaceId id) || ProcessStatus.TryRead($"/proc/{pid}/status") is not { } status)
+            if (!TryFindIdle(pid, out Participant? participant, out SpaceId id) || ProcessStatus.TryReadLiving(pid) is not { } status)
                 continue;
             if (!MayStay(participant, _machine[id], status, out string? reason, out string? moves))
                 moved.Add(LeaveOrMove(participant, _machine[id], reason, moves));
@@ -59,8 +59,8 @@ internal sealed partial class Coordinator
     /// <param name="moves">The domain that it belongs to by now, if that is all.</param>
     private bool MayStay(Participant participant, LiveSpace space, ProcessStatus status, out string? reason, out string? moves)
     {
-        string user = TrustDomain.Of(participant.Pid, status);
-        reason = Eligibility.Changed(participant.Pid, status, space.IsIdle) ??
+        string user = TrustDomain.Of(space.OwnThread, status);
+        reason = Eligibility.Changed(space.OwnThread, status, space.IsIdle) ??
             (participant.User != user ? "its user changed, or its user namespace" : space.LocksWhatItMaps ? "it locks all memory that it maps from now on (mlockall with MCL_FUTURE)" : null);
         moves = reason is null && _domainRules.NameOf(user, new ProcessFacts(participant.Pid, status)) is var domain && domain != participant.Domain ? domain ?? "another domain" : null;
         space.MustLeave = reason is not null || moves is not null;
