@@ -51,6 +51,16 @@ internal static class AgentLayout
     public const int Message = 0x2C0, MessageVector = 0x300, MessageControl = 0x310, MessagePayload = 0x338, SocketPair = 0x340;
     public const int EpollFd = 0xC58, FreeSlots = 0xC60, WantsHelp = 0xC68, LocksFuture = 0xD40, Tickets = 0xD48, MovesOn = 0xD50, MoveMode = 0xD58, Guarded = 0xD80, EpollEvent = 0xC70, EpollEvents = 0xC80, MaxEpollEvents = 16;
 
+    // What says how many threads there are, /proc/PID/stat; the warden is to look whether it is alone; the first thread has ended; the executor is about to end;
+    // the last thread but ours, as a descriptor, and for how many looks it has ended.
+    public const int StatFd = 0xD58, LookAlone = 0xD60, Leaderless = 0xD68, ExecutorLeft = 0xD70, LastFd = 0xD78, LastEnded = 0xD80;
+
+    /// <summary>What the warden hears from the last thread by; entries of its table are addresses, and its doorbell is 0.</summary>
+    public const int LastThreadEntry = 1;
+
+    /// <summary>How often the warden looks whether it is alone: once the first thread has ended, when there is no daemon, and otherwise, if the daemon does not ask it to.</summary>
+    public const int LeaderlessMilliseconds = 50, OrphanedMilliseconds = 100, RestMilliseconds = 10_000;
+
     /// <summary>The descriptors that the warden reads: M's, and those of forked children behind it; 8 bytes each: the descriptor, -1 where there is none, and above it a
     /// ticket, another for each child.</summary>
     public const int WardenTable = 0x400, Children = WardenTable + 8;
@@ -70,7 +80,7 @@ internal static class AgentLayout
 
     // What the doorbells say.
     // CloseChild: and the slot; above it the child's ticket.
-    public const ulong DoorbellRun = 1, DoorbellLeave = 2, DoorbellCloseChild = 0x100;
+    public const ulong DoorbellRun = 1, DoorbellLeave = 2, DoorbellLook = 3, DoorbellCloseChild = 0x100;
 }
 
 /// <summary>What the executor can do to a range.</summary>

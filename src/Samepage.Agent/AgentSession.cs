@@ -204,6 +204,15 @@ public sealed class AgentSession : IDisposable
     /// <summary>Tells the warden that a child no longer needs it: it is dead, or has a warden of its own.</summary>
     public void CloseInherited(int slot, uint ticket) => TryRing(_wardenSocket, (AgentLayout.DoorbellCloseChild + (ulong)slot) | ((ulong)ticket << 32));
 
+    /// <summary>Has the warden look whether the program's own threads have all ended: it ends the process then.</summary>
+    /// <remarks>Never waits: a warden that reads nothing is not asked again.</remarks>
+    public unsafe void LookWhetherAlone()
+    {
+        LibC.pollfd room = new() { fd = _wardenSocket.Number, events = LibC.POLLOUT };
+        if (LibC.poll(&room, 1, 0) == 1 && (room.revents & LibC.POLLOUT) != 0)
+            TryRing(_wardenSocket, AgentLayout.DoorbellLook);
+    }
+
     /// <summary>At the last batch the program had asked that all that is mapped from then on be locked: nothing is merged in it.</summary>
     public bool LocksWhatItMaps => _data.Word(AgentLayout.LocksFuture) != 0;
 

@@ -90,22 +90,14 @@ internal static class Injector
         {
             try
             {
-                Tracee thread = Borrow(pid);
-                try
-                {
-                    if (new AgentData(pid, baseAddress).Word(AgentLayout.Cookie) != cookie)
-                        return true;
-                    _ = Call(ref thread, pid, thread.Registers(), thread.SignalMask(), AgentAssembler.SYS_munmap, baseAddress, AgentLayout.Size);
+                using BorrowedThread thread = BorrowedThread.Borrow(pid);
+                if (new AgentData(thread.ThreadId, baseAddress).Word(AgentLayout.Cookie) != cookie)
                     return true;
-                }
-                finally
-                {
-                    Return(thread);
-                }
+                return thread.Call(AgentAssembler.SYS_munmap, baseAddress, AgentLayout.Size) == 0;
             }
             catch (Exception failed) when (failed is AttachException or SyscallException)
             {
-                if (ProcessStatus.TryRead($"/proc/{pid}/status") is not { HasMemory: true })
+                if (ProcessStatus.TryReadLiving(pid) is not { HasMemory: true })
                     return true;
                 Thread.Sleep(1);
             }
@@ -116,54 +108,37 @@ internal static class Injector
 
     private static ulong Plant(int pid, FramePool pool, ulong cookie, Action<AgentPlace> planted, bool mustBeDumpable)
     {
-        Tracee thread = Borrow(pid);
+        using BorrowedThread thread = BorrowedThread.Borrow(pid);
+        ulong place = thread.Call(AgentAssembler.SYS_mmap, 0, AgentLayout.Size, LibC.PROT_READ | LibC.PROT_EXEC, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | LibC.MAP_NORESERVE, ulong.MaxValue);
+        if ((long)place is < 0 and > -4096)
+            throw new SyscallException("mmap", $"{AgentLayout.Size} bytes in process {pid}", (Errno)(-(long)place));
         try
         {
-            LibC.user_regs_struct saved = thread.Registers();
-            if (saved.cs != 0x33)
-                throw new AttachException("a 32-bit program; only 64-bit ones can be served");
-            ulong mask = thread.SignalMask();
-            ulong place = 0;
-            try
-            {
-                if (mustBeDumpable && Call(ref thread, pid, saved, mask, SYS_prctl, PR_GET_DUMPABLE, 0) != 1)
-                    throw new AttachException(NotDumpable);
-                place = Call(ref thread, pid, saved, mask, AgentAssembler.SYS_mmap, 0, AgentLayout.Size,
-                    LibC.PROT_READ | LibC.PROT_EXEC, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | LibC.MAP_NORESERVE, ulong.MaxValue, 0);
-                if ((long)place is < 0 and > -4096)
-                    throw new SyscallException("mmap", $"{AgentLayout.Size} bytes in process {pid}", (Errno)(-(long)place));
-                ulong readWrite = Call(ref thread, pid, saved, mask, AgentAssembler.SYS_mprotect, place + AgentLayout.DataOffset,
-                    AgentLayout.Size - AgentLayout.DataOffset, LibC.PROT_READ | LibC.PROT_WRITE);
-                if (readWrite != 0)
-                    throw new SyscallException("mprotect", $"the agent's mapping in process {pid}", (Errno)(-(long)readWrite));
-                ulong device = ((pool.Device & 0xFFFFFFFF) << 32) | (pool.Device >> 32);
-                Write(new AgentData(pid, place), AgentAssembler.Assemble(place, device, pool.Inode), thread, saved, mask, cookie, planted);
-                // A signal that comes from here on finds the thread as it was, not in our code: the frame holds its mask.
-                thread.SetRegisters(saved with { rip = place, orig_rax = ulong.MaxValue });
-                thread.SetSignalMask(ulong.MaxValue);
-                return place;
-            }
-            catch
-            {
-                if ((long)place is > 0 or < -4096)
-                    _ = Call(ref thread, pid, saved, mask, AgentAssembler.SYS_munmap, place, AgentLayout.Size);
-                throw;
-            }
+            if (mustBeDumpable && thread.Call(SYS_prctl, PR_GET_DUMPABLE, 0) != 1)
+                throw new AttachException(NotDumpable);
+            ulong readWrite = thread.Call(AgentAssembler.SYS_mprotect, place + AgentLayout.DataOffset, AgentLayout.Size - AgentLayout.DataOffset, LibC.PROT_READ | LibC.PROT_WRITE);
+            if (readWrite != 0)
+                throw new SyscallException("mprotect", $"the agent's mapping in process {pid}", (Errno)(-(long)readWrite));
+            ulong device = ((pool.Device & 0xFFFFFFFF) << 32) | (pool.Device >> 32);
+            Write(new AgentData(pid, place), AgentAssembler.Assemble(place, device, pool.Inode), thread, cookie, planted);
+            thread.SendTo(place);
+            return place;
         }
-        finally
+        catch
         {
-            Return(thread);
+            _ = thread.Call(AgentAssembler.SYS_munmap, place, AgentLayout.Size);
+            throw;
         }
     }
 
     /// <summary>Writes the agent's code, and signal frame 0: with that the borrowed thread goes back.</summary>
-    private static void Write(AgentData data, byte[] code, in Tracee thread, LibC.user_regs_struct saved, ulong mask, ulong cookie, Action<AgentPlace> planted)
+    private static void Write(AgentData data, byte[] code, BorrowedThread thread, ulong cookie, Action<AgentPlace> planted)
     {
-        RemoteMemory memory = new(data.Pid);
+        RemoteMemory memory = new(thread.ThreadId);
         AgentPlace place = new(data.Pid, ProcessStat.TryRead(data.Pid, out ProcessStat stat) ? stat.StartTime : 0, data.BaseAddress, cookie);
         byte[] frame = new byte[AgentLayout.FrameBytes];
         ulong at = data.BaseAddress + AgentLayout.FramesOffset;
-        if (!SignalFrame.TryWrite(frame, at, thread.Resumption(saved), (long)saved.orig_rax >= 0, mask, thread.ExtendedState(new byte[16384])))
+        if (!thread.TryFrame(frame, at))
             throw new AttachException($"thread {thread.ThreadId} has extended processor state (AMX tiles) that a signal frame cannot take");
         if (!data.WriteWord(AgentLayout.Cookie, place.Cookie) || memory.Write(at, frame) != frame.Length)
             throw new SyscallException("process_vm_writev", $"{frame.Length} bytes of process {data.Pid} at 0x{at:x}", Errno.EFAULT);
@@ -187,11 +162,11 @@ internal static class Injector
             {
                 wardenSocket = PidFd.Take(thread!, (int)data.Word(AgentLayout.WardenFar));
                 using FileDescriptor device = Userfaultfd.OpenDevice();
-                using FileDescriptor maps = FileDescriptor.Open($"/proc/{pid}/maps");
+                using FileDescriptor maps = FileDescriptor.Open($"/proc/{executor}/maps"), stat = FileDescriptor.Open($"/proc/{pid}/stat");
                 entitled(executor);
                 DescriptorPassing.Send(executorSocket, 1, inheritedM is null
-                    ? [device.Number, pool.Readable.Number, maps.Number, pool.Guard.Number]
-                    : [device.Number, pool.Readable.Number, maps.Number, pool.Guard.Number, inheritedM.Number]);
+                    ? [device.Number, pool.Readable.Number, maps.Number, pool.Guard.Number, stat.Number]
+                    : [device.Number, pool.Readable.Number, maps.Number, pool.Guard.Number, stat.Number, inheritedM.Number]);
                 AwaitState(data, AgentLayout.StateReady);
                 tracking = Userfaultfd.Take(thread!, (int)data.Word(AgentLayout.T));
                 merged = Userfaultfd.Take(thread!, (int)data.Word(AgentLayout.M));
@@ -229,109 +204,5 @@ internal static class Injector
                 throw new SyscallException("agent", $"no sign of life in process {data.Pid} within {Bound.TotalSeconds} s", Errno.ETIMEDOUT);
             Thread.Sleep(0);
         }
-    }
-
-    /// <summary>Holds one thread, preferably one whose call the kernel begins again by itself.</summary>
-    private static Tracee Borrow(int pid)
-    {
-        List<int> threads = [];
-        if (!Threads.TryList(pid, threads))
-            throw new AttachException("no such process");
-        int chosen = 0;
-        foreach (int tid in threads)
-        {
-            ThreadCall call = Threads.Look(pid, tid);
-            if (call.Blocked && CallTable.MayReturnHalfDone(call.Number, call.Arguments))
-                continue;
-            if (ProcessStatus.TryRead($"/proc/{pid}/task/{tid}/status") is not { State: 'R' or 'S' })
-                continue;
-            if (chosen == 0 || (call.Blocked && CallTable.RestartsByItself(call.Number)))
-                chosen = tid;
-            if (call.Blocked && CallTable.RestartsByItself(call.Number))
-                break;
-        }
-
-        if (chosen == 0)
-            throw new AttachException("no thread can be held at the moment: each is stopped, or waits in a call that must not be interrupted");
-        if (!HoldBoard.MayHold)
-            throw new AttachException("samepage is about to be stopped, and begins nothing; try again");
-        HoldBoard.Begin();
-        Tracee thread = new(pid, chosen) { IsFiltered = ProcessStatus.TryRead($"/proc/{pid}/task/{chosen}/status") is { Seccomp: not 0 } };
-        Errno errno = thread.Seize();
-        if (errno != Errno.None)
-            HoldBoard.End();
-        if (errno != Errno.None)
-            throw new AttachException($"ptrace(PTRACE_SEIZE, {chosen}): {errno}", errno == Errno.EPERM);
-        _ = thread.Interrupt();
-        long since = Stopwatch.GetTimestamp();
-        StopKind kind;
-        while ((kind = thread.Poll()) == StopKind.Running)
-        {
-            if (Stopwatch.GetElapsedTime(since) > Bound)
-            {
-                Return(thread);
-                throw new AttachException($"thread {chosen} does not stop: it is in a call that cannot be interrupted");
-            }
-
-            Thread.SpinWait(20);
-        }
-
-        if (kind == StopKind.Held && !thread.HasFaulted)
-            return thread;
-        Return(thread);
-        throw new AttachException(kind == StopKind.Held ? $"thread {chosen} is about to get a signal of its own doing; try again" : kind == StopKind.Gone ? "no such process" : "the process is stopped (SIGSTOP)");
-    }
-
-    private static void Return(in Tracee thread)
-    {
-        thread.Release();
-        HoldBoard.End();
-    }
-
-    /// <summary>Makes one system call in the held thread, at a system call instruction that the program itself has, and puts the thread back at once.</summary>
-    /// <remarks>Signals are blocked meanwhile: one that is pending would be delivered in place of the call. Our death in these some ten microseconds
-    /// is the one thing that would leave a thread with wrong registers.</remarks>
-    private static ulong Call(
-        ref Tracee thread, int pid, LibC.user_regs_struct saved, ulong mask, int number, ulong a, ulong b, ulong c = 0, ulong d = 0, ulong e = 0, ulong f = 0)
-    {
-        LibC.user_regs_struct registers = saved;
-        registers.rip = FindSystemCall(pid, registers);
-        (registers.rax, registers.orig_rax) = ((ulong)number, ulong.MaxValue);
-        (registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9) = (a, b, c, d, e, f);
-        try
-        {
-            thread.SetSignalMask(ulong.MaxValue);
-            thread.SetRegisters(registers);
-            thread.RunCall();
-            return thread.Registers().rax;
-        }
-        finally
-        {
-            thread.SetRegisters(thread.Resumption(saved));
-            thread.SetSignalMask(mask);
-        }
-    }
-
-    private static ulong FindSystemCall(int pid, in LibC.user_regs_struct registers)
-    {
-        RemoteMemory memory = new(pid);
-        Span<byte> two = stackalloc byte[2];
-        if (memory.Read(registers.rip - 2, two) == 2 && two is [0x0f, 0x05])
-            return registers.rip - 2;
-        List<Mapping> mappings = [];
-        _ = Mapping.TryReadAll($"/proc/{pid}/maps", mappings);
-        byte[] code = new byte[1 << 20];
-        foreach (Mapping mapping in mappings.Where(m => m is { Executable: true, Readable: true }).OrderByDescending(m => m.Name == "[vdso]"))
-        {
-            for (ulong at = mapping.Start; at < mapping.End; at += (ulong)code.Length - 1)
-            {
-                int read = memory.Read(at, code.AsSpan(0, (int)Math.Min((ulong)code.Length, mapping.End - at)));
-                int found = code.AsSpan(0, read).IndexOf([(byte)0x0f, (byte)0x05]);
-                if (found >= 0)
-                    return at + (ulong)found;
-            }
-        }
-
-        throw new AttachException("the program has no system call instruction to borrow");
     }
 }

@@ -111,6 +111,9 @@ internal sealed class Gate
         if (!thread.TryRegisters(out _saved[index]))
             return true;
         ref LibC.user_regs_struct registers = ref _saved[index];
+        why = thread.Oddity(registers);
+        if (why.Length > 0)
+            return false;
         if (registers.rip >= _data.BaseAddress && registers.rip < _data.BaseAddress + AgentLayout.CodeBytes)
             why = $"thread {thread.ThreadId} is on its way out of an earlier hold";
         else if (thread.HasFaulted)
@@ -127,12 +130,11 @@ internal sealed class Gate
     {
         if (thread.Kind == StopKind.Gone)
             return;
-        LibC.user_regs_struct gated = _saved[index];
-        gated.rip = _data.BaseAddress + AgentLayout.GateOffset;
+        LibC.user_regs_struct gated = BorrowedThread.ForOurs(_saved[index], _data.BaseAddress + AgentLayout.GateOffset);
         gated.r12 = _data.BaseAddress + AgentLayout.DataOffset;
         gated.r13 = _generation;
         gated.r14 = FrameAt(index);
-        (gated.rax, gated.orig_rax) = (0, ulong.MaxValue);
+        gated.rax = 0;
         thread.SetRegisters(gated);
         thread.SetSignalMask(ulong.MaxValue);
     }

@@ -1,8 +1,8 @@
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics.X86;
 using Samepage.Linux;
 using Samepage.Linux.Interop;
 using Samepage.Linux.Processes;
-using Samepage.Linux.ProcFs;
 
 namespace Samepage.Agent.Tracing;
 
@@ -25,7 +25,7 @@ internal enum StopKind
 /// <summary>One thread of a target, seized: ptrace(2). All calls must come from the OS thread that seized it.</summary>
 internal struct Tracee(int processId, int threadId)
 {
-    private const long RestartBlock = -516; // ERESTART_RESTARTBLOCK
+    private static readonly bool s_hasShadowStacks = X86Base.IsSupported && (X86Base.CpuId(7, 0).Ecx & 1 << 7) != 0;
     private int _signal;
 
     /// <summary>The thread's id.</summary>
@@ -39,49 +39,79 @@ internal struct Tracee(int processId, int threadId)
     public bool IsFiltered { get; init; }
 
     /// <summary>Seizes a thread; it goes on as before. No filter looks at its calls for as long as it is seized, if it is filtered.</summary>
-    /// <returns>ESRCH: it ended. EPERM: somebody else traces it, or it may not be traced.</returns>
-    public readonly Errno Seize() => Call(LibC.PTRACE_SEIZE, threadId, 0, IsFiltered ? (nuint)LibC.PTRACE_O_SUSPEND_SECCOMP : 0);
+    /// <returns>ESRCH: it ended. EPERM: somebody else traces it, or it may not be traced, or it is a zombie.</returns>
+    public readonly Errno Seize() => Call(LibC.PTRACE_SEIZE, threadId, 0, LibC.PTRACE_O_TRACESYSGOOD | (IsFiltered ? (nuint)LibC.PTRACE_O_SUSPEND_SECCOMP : 0));
 
     /// <summary>Asks it to stop.</summary>
     public readonly Errno Interrupt() => Call(LibC.PTRACE_INTERRUPT, threadId, 0, 0);
 
-    /// <summary>Looks whether it has stopped.</summary>
-    /// <remarks>epoll_wait, semop, sigtimedwait and their like come out of an interruption with EINTR, which the program would see. Nothing has
-    /// happened in such a call, so it is begun again by hand, at once, so that our death from here on could not change that. With a signal
-    /// pending the EINTR is the program's own.</remarks>
-    public unsafe StopKind Poll()
+    /// <summary>Looks whether it has stopped. A call of it that the interruption has ended is begun again then: see <see cref="Restarts"/>.</summary>
+    public StopKind Poll()
     {
-        if (Kind != StopKind.Running)
+        if (Kind != StopKind.Running || Look() is not (StopKind.Held or StopKind.Suspended))
             return Kind;
+        if (_signal == 0)
+            Restarts.Begin(this, processId, IsFiltered);
+        return Kind;
+    }
+
+    /// <summary>As <see cref="Poll"/>, for a thread that is in a call of ours: its registers are left as they are.</summary>
+    public unsafe StopKind Look()
+    {
         int status;
         int waited = LibC.waitpid(threadId, &status, LibC.__WALL | LibC.WNOHANG);
         if (waited == 0)
-            return StopKind.Running;
+            return Kind = StopKind.Running;
         if (waited < 0)
             return Kind = (Errno)Marshal.GetLastPInvokeError() == Errno.EINTR ? StopKind.Running : StopKind.Gone;
         if ((status & 0xff) != 0x7f)
             return Kind = StopKind.Gone;
         int signal = (status >> 8) & 0xff;
         bool isEvent = status >> 16 == LibC.PTRACE_EVENT_STOP;
-        _signal = isEvent || status >> 16 != 0 ? 0 : signal;
-        Kind = isEvent && signal is LibC.SIGSTOP or LibC.SIGTSTP or LibC.SIGTTIN or LibC.SIGTTOU && isEvent ? StopKind.Suspended : StopKind.Held;
-        if (_signal == 0)
-            BeginAgain();
-        return Kind;
+        IsAtCall = signal == (LibC.SIGTRAP | 0x80);
+        _signal = status >> 16 != 0 || IsAtCall ? 0 : signal;
+        return Kind = isEvent && signal is LibC.SIGSTOP or LibC.SIGTSTP or LibC.SIGTTIN or LibC.SIGTTOU && isEvent ? StopKind.Suspended : StopKind.Held;
+    }
+
+    /// <summary>It stands at the entry of a call, or at its exit.</summary>
+    public bool IsAtCall { get; private set; }
+
+    /// <summary>A signal is about to be delivered to it. It must be let go from this very stop, or the signal loses what it carries (siginfo).</summary>
+    public readonly bool HasSignal => _signal != 0;
+
+    /// <summary>It has ended, though nobody reports that yet: a first thread is not reported before all others have ended.</summary>
+    public void TakeForEnded()
+    {
+        Kind = StopKind.Gone;
+        Lingering.Add(this with { Kind = StopKind.Running });
     }
 
     /// <summary>Lets it run while still seized.</summary>
-    public Errno Continue()
-    {
-        Kind = StopKind.Running;
-        return Call(LibC.PTRACE_CONT, threadId, 0, (nuint)Interlocked.Exchange(ref _signal, 0));
-    }
+    public Errno Continue() => Continue(LibC.PTRACE_CONT);
+
+    /// <summary>Lets it run to the entry of its next call, or to the exit of the one that it is in. Not by a single step: should its tracer die, the kernel leaves the step's trap in place,
+    /// and SIGTRAP kills the program.</summary>
+    public Errno ContinueToCall() => Continue(LibC.PTRACE_SYSCALL);
 
     /// <summary>Lets go of it, with the signal that it was about to get. What died meanwhile, or has not stopped yet, is let go as soon as it can be.</summary>
     public readonly void Release()
     {
-        if (Kind != StopKind.Gone && (Kind == StopKind.Running || Call(LibC.PTRACE_DETACH, threadId, 0, (nuint)_signal) != Errno.None))
-            Lingering.Add(threadId);
+        if (Kind != StopKind.Gone && (Kind == StopKind.Running || !TryDetach()))
+            Lingering.Add(this with { Kind = StopKind.Running });
+    }
+
+    /// <summary>Ends the tracing of a thread that stands still.</summary>
+    public readonly bool TryDetach() => Call(LibC.PTRACE_DETACH, threadId, 0, (nuint)_signal) == Errno.None;
+
+    /// <summary>Drops the signal that it is about to get, if its own instruction has caused it just now: what was run there was ours.</summary>
+    /// <returns>False when somebody has sent it.</returns>
+    public unsafe bool TryDropFault()
+    {
+        LibC.siginfo_t info;
+        if (!HasFaulted || Call(LibC.PTRACE_GETSIGINFO, threadId, 0, (nuint)(&info)) != Errno.None || info.si_code <= 0)
+            return false;
+        _signal = 0;
+        return true;
     }
 
     /// <summary>Its registers; it must stand still.</summary>
@@ -111,46 +141,6 @@ internal struct Tracee(int processId, int threadId)
     /// <inheritdoc cref="SignalMask()"/>
     public readonly unsafe void SetSignalMask(ulong mask) => Check("PTRACE_SETSIGMASK", Call(LibC.PTRACE_SETSIGMASK, threadId, 8, (nuint)(&mask)));
 
-    /// <summary>Runs the system call at which its registers stand: it stops again right behind it.</summary>
-    /// <remarks>Not by a single step: should its tracer die, the kernel leaves the step's trap in place, and SIGTRAP kills the program. From here on
-    /// the kernel begins no interrupted call again by itself: see <see cref="Resumption"/>. A signal that comes meanwhile is kept for later.</remarks>
-    /// <exception cref="SyscallException">It ended.</exception>
-    public unsafe void RunCall()
-    {
-        for (int stops = 0; stops < 2;)
-        {
-            Check("PTRACE_SYSCALL", Call(LibC.PTRACE_SYSCALL, threadId, 0, 0));
-            int status;
-            while (LibC.waitpid(threadId, &status, LibC.__WALL) < 0)
-            {
-                if ((Errno)Marshal.GetLastPInvokeError() != Errno.EINTR)
-                    throw new SyscallException("waitpid", $"thread {threadId}", (Errno)Marshal.GetLastPInvokeError());
-            }
-
-            if ((status & 0xff) != 0x7f)
-                throw new SyscallException("waitpid", $"thread {threadId} ended", Errno.ESRCH);
-            if (status >> 8 == LibC.SIGTRAP)
-                stops++; // at the call's entry, then at its exit
-            else if (status >> 16 == 0)
-                _signal = (status >> 8) & 0xff;
-        }
-    }
-
-    private readonly unsafe void BeginAgain()
-    {
-        if (!TryRegisters(out LibC.user_regs_struct registers) || (long)registers.orig_rax < 0)
-            return;
-        bool sleeps = IsFiltered && (long)registers.rax == RestartBlock;
-        if ((long)registers.rax != -(long)Errno.EINTR && !sleeps)
-            return;
-        if (!sleeps && ProcessStatus.TryRead($"/proc/{processId}/task/{threadId}/status") is not { PendingUnblocked: false })
-            return;
-        registers.rax = registers.orig_rax;
-        registers.rip -= 2;
-        registers.orig_rax = ulong.MaxValue;
-        _ = Call(LibC.PTRACE_SETREGS, threadId, 0, (nuint)(&registers)); // ESRCH: it was killed meanwhile
-    }
-
     /// <summary>Its registers.</summary>
     /// <returns>False when it has ended.</returns>
     public readonly unsafe bool TryRegisters(out LibC.user_regs_struct registers)
@@ -176,9 +166,30 @@ internal struct Tracee(int processId, int threadId)
         }
     }
 
+    /// <summary>Why it can neither be borrowed nor held as it stands: code of ours that it ran, or registers of ours, would not leave it as it was.</summary>
+    /// <param name="registers">Its registers.</param>
+    /// <returns>Empty when nothing stands in the way.</returns>
+    public readonly unsafe string Oddity(in LibC.user_regs_struct registers)
+    {
+        const ulong Native = 0x33;
+        if (registers.cs != Native)
+            return $"thread {threadId} runs 32-bit code";
+        LibC.ptrace_syscall_info call;
+        if ((long)registers.orig_rax >= 0 && Call(LibC.PTRACE_GET_SYSCALL_INFO, threadId, (nuint)sizeof(LibC.ptrace_syscall_info), (nuint)(&call)) == Errno.None && call.arch != LibC.AUDIT_ARCH_X86_64)
+            return $"thread {threadId} is in a system call of the 32-bit kind";
+        LibC.ptrace_sud_config dispatch;
+        if (Call(LibC.PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, threadId, (nuint)sizeof(LibC.ptrace_sud_config), (nuint)(&dispatch)) == Errno.None && dispatch.mode != 0)
+            return $"thread {threadId} has its system calls sent to itself (syscall user dispatch), ours too";
+        ulong shadow;
+        LibC.iovec place = new() { iov_base = (nuint)(&shadow), iov_len = sizeof(ulong) };
+        return s_hasShadowStacks && Call(LibC.PTRACE_GETREGSET, threadId, LibC.NT_X86_SHSTK, (nuint)(&place)) == Errno.None ? $"thread {threadId} has a shadow stack (CET)" : "";
+    }
+
     /// <summary>Where it goes on if it is set free with registers that the kernel does not know for its own: an interrupted call begins again, as
     /// the kernel would have it, and a restartable sequence, rseq(2), goes to its abort, as after any preemption.</summary>
-    /// <remarks>A call that a signal is to end with EINTR begins again behind the signal's handler: as if the signal had come right before the call.</remarks>
+    /// <remarks>A call that a signal is to end with EINTR begins again behind the signal's handler: as if the signal had come right before the call. To be asked before anything has
+    /// run in the thread since it stopped: on the way back from a call of ours the kernel forgets the sequence.</remarks>
+    /// <exception cref="SyscallException">It ended, or its restartable sequence cannot be read.</exception>
     public readonly LibC.user_regs_struct Resumption(LibC.user_regs_struct registers)
     {
         const ulong RestartSyscall = 219; // knows what is left of the time
@@ -194,7 +205,7 @@ internal struct Tracee(int processId, int threadId)
                 registers.rax = registers.orig_rax;
                 registers.rip -= 2;
                 break;
-            case RestartBlock:
+            case Restarts.RestartBlock:
                 registers.rax = RestartSyscall;
                 registers.rip -= 2;
                 break;
@@ -210,22 +221,30 @@ internal struct Tracee(int processId, int threadId)
     private readonly unsafe ulong OutOfSequence(ulong instruction)
     {
         LibC.ptrace_rseq_configuration configuration;
-        RemoteMemory memory = new(processId);
-        if (LibC.ptrace(LibC.PTRACE_GET_RSEQ_CONFIGURATION, threadId, (void*)sizeof(LibC.ptrace_rseq_configuration), &configuration) <= 0 ||
-            configuration.rseq_abi_pointer == 0 || !memory.TryReadWord(configuration.rseq_abi_pointer + 8, out ulong sequence) || sequence == 0)
-        {
+        RemoteMemory memory = new(threadId);
+        if (LibC.ptrace(LibC.PTRACE_GET_RSEQ_CONFIGURATION, threadId, (void*)sizeof(LibC.ptrace_rseq_configuration), &configuration) <= 0 || configuration.rseq_abi_pointer == 0)
             return instruction;
+        // struct rseq_cs: version and flags, start, length, abort.
+        ulong length = 0, abort = 0, start = 0;
+        if (!memory.TryReadWord(configuration.rseq_abi_pointer + 8, out ulong sequence) ||
+            (sequence != 0 && !(memory.TryReadWord(sequence + 8, out start) && memory.TryReadWord(sequence + 16, out length) && memory.TryReadWord(sequence + 24, out abort))))
+        {
+            throw new SyscallException("process_vm_readv", $"the restartable sequence of thread {threadId}", Errno.EFAULT);
         }
 
-        // struct rseq_cs: version and flags, start, length, abort.
-        return memory.TryReadWord(sequence + 8, out ulong start) && memory.TryReadWord(sequence + 16, out ulong length) &&
-            memory.TryReadWord(sequence + 24, out ulong abort) && instruction - start < length ? abort : instruction;
+        return sequence != 0 && instruction - start < length ? abort : instruction;
     }
 
     private readonly void Check(string request, Errno errno)
     {
         if (errno != Errno.None)
             throw new SyscallException("ptrace", $"{request}, thread {threadId} of {processId}", errno);
+    }
+
+    private Errno Continue(int request)
+    {
+        (Kind, IsAtCall) = (StopKind.Running, false);
+        return Call(request, threadId, 0, (nuint)Interlocked.Exchange(ref _signal, 0));
     }
 
     private static unsafe Errno Call(nint request, int tid, nuint address, nuint data) =>

@@ -28,7 +28,7 @@ public enum HoldOutcome
 /// protection, discard it or fork, between the last check and the exchange, and would have that undone. Holding the threads is the
 /// only thing that closes this window; what the kernel does on behalf of others is met by MISSING and MOVE (see the agent's operations).</para>
 /// <para>Why it is not felt: a thread that runs is merely preempted for the batch, some milliseconds; a sleeping call is begun again by the kernel,
-/// or by hand where the kernel would answer EINTR (<see cref="Tracee.Poll"/>). A call that could come back half done, such as a write that
+/// or by hand where the kernel would answer EINTR (<see cref="Restarts"/>). A call that could come back half done, such as a write that
 /// waits for room, is never interrupted: the batch is put off. A thread that cannot be stopped (a parent inside vfork, whose child shares
 /// its memory) puts the batch off as well.</para>
 /// <para>A thread may be waiting for an answer of ours (a write to a control file, which may be what this hold is for). It is let go with EINTR when it has been asked to
@@ -39,9 +39,12 @@ public enum HoldOutcome
 /// <param name="waiting">Threads that wait for an answer of ours; null where nobody can.</param>
 public sealed class WorldStop(IWaitingThreads? waiting)
 {
-    private static readonly TimeSpan Bound = TimeSpan.FromMilliseconds(20), StopsAtOnce = TimeSpan.FromMicroseconds(200);
+    private static readonly TimeSpan Bound = TimeSpan.FromMilliseconds(20), StopsAtOnce = TimeSpan.FromMicroseconds(200), PartialFor = TimeSpan.FromSeconds(1);
     private readonly List<int> _listed = [];
     private readonly Dictionary<int, int> _indexes = [];
+
+    /// <summary>Threads that were seen in a call that an interruption could cut short, and when. Such a call is not to be seen while its thread runs, or waits for a processor.</summary>
+    private readonly Dictionary<int, long> _partial = [];
     private Tracee[] _threads = new Tracee[16];
     private Gate? _gate;
     private int _count;
@@ -56,13 +59,17 @@ public sealed class WorldStop(IWaitingThreads? waiting)
     /// <summary>All threads slept when they were held: nobody feels it.</summary>
     public bool AllSlept { get; private set; }
 
+    /// <summary>Attempts that were given up after threads had been interrupted.</summary>
+    public long GivenUp { get; private set; }
+
     /// <summary>Nanoseconds for which the threads are held so far.</summary>
     public long HeldNanoseconds => (long)Stopwatch.GetElapsedTime(_since).TotalNanoseconds;
 
     /// <summary>Holds all threads but the agent's.</summary>
     /// <param name="session">The agent in the process; its threads are left running.</param>
     /// <param name="why">What stood in the way; empty when held.</param>
-    public HoldOutcome TryHold(AgentSession session, out string why)
+    /// <param name="insist">Also with a thread that runs and is often seen in a call that comes back half done: it may be in one now.</param>
+    public HoldOutcome TryHold(AgentSession session, out string why, bool insist = false)
     {
         (ProcessId, Suspended, AllSlept, _count, _since, why) = (session.Pid, false, true, 0, Stopwatch.GetTimestamp(), "");
         if (!HoldBoard.MayHold)
@@ -71,10 +78,12 @@ public sealed class WorldStop(IWaitingThreads? waiting)
             return HoldOutcome.Busy;
         }
 
-        HoldBoard.Begin();
         ReadOnlySpan<int> agentThreads = [session.ExecutorThread, session.WardenThread];
         _gate = session.Gate;
         _indexes.Clear();
+        if (!TryFindQuiet(agentThreads, insist, out why))
+            return HoldOutcome.Busy;
+        HoldBoard.Begin();
         HoldOutcome outcome;
         do
         {
@@ -84,7 +93,8 @@ public sealed class WorldStop(IWaitingThreads? waiting)
                 outcome = Await(ref why);
             if (outcome == HoldOutcome.Held && _count == before)
             {
-                return _count == 0 ? Fail(HoldOutcome.Gone)
+                // Without the executor another program was put in its place, exec(2): nothing there is ours.
+                return _count == 0 || !_listed.Contains(session.ExecutorThread) ? Fail(HoldOutcome.Gone)
                     : IsShared(out why) || !_gate.TryClose(_threads.AsSpan(0, _count), out why) ? Fail(HoldOutcome.Busy) : HoldOutcome.Held;
             }
         }
@@ -99,7 +109,8 @@ public sealed class WorldStop(IWaitingThreads? waiting)
         for (int i = 0; i < _count; i++)
             _threads[i].Release();
         _count = 0;
-        LookAfterLingering();
+        if (Lingering.Any)
+            Lingering.Look();
         HoldBoard.End();
     }
 
@@ -109,6 +120,7 @@ public sealed class WorldStop(IWaitingThreads? waiting)
     /// <summary>Lets go of such threads as can be let go by now; to be called now and then, by the thread that held them.</summary>
     public static void LookAfterLingering()
     {
+        Restarts.EndOverdue();
         if (!Lingering.Any)
             return;
         Lingering.Look();
@@ -124,7 +136,7 @@ public sealed class WorldStop(IWaitingThreads? waiting)
         {
             foreach (int child in Threads.Children(ProcessId, _threads[i].ThreadId))
             {
-                if (!Samepage.Linux.Processes.Kinship.ShareMemory(ProcessId, child))
+                if (!Samepage.Linux.Processes.Kinship.ShareMemory(_threads[i].ThreadId, LivingThread.Of(child)))
                     continue;
                 why = $"process {child} has the same memory (clone with CLONE_VM), and is not held with it";
                 return true;
@@ -137,6 +149,7 @@ public sealed class WorldStop(IWaitingThreads? waiting)
     private HoldOutcome Fail(HoldOutcome outcome)
     {
         // A seized thread that has not stopped cannot be detached; most are about to stop, and the rest linger.
+        GivenUp += _count > 0 && outcome == HoldOutcome.Busy ? 1 : 0;
         long since = Stopwatch.GetTimestamp();
         for (int i = 0; i < _count; i++)
         {
@@ -148,6 +161,49 @@ public sealed class WorldStop(IWaitingThreads? waiting)
         return outcome;
     }
 
+    /// <summary>Looks at every thread before any is interrupted: an attempt that must be given up should disturb nobody.</summary>
+    private bool TryFindQuiet(ReadOnlySpan<int> agentThreads, bool insist, out string why)
+    {
+        why = "";
+        if (!Threads.TryList(ProcessId, _listed))
+            return true; // it is gone, which is found again, and said
+        foreach (int tid in _listed)
+        {
+            if (agentThreads.Contains(tid))
+                continue;
+            ThreadCall call = Threads.Look(ProcessId, tid);
+            if (IsInTheWay(tid, call, out why))
+            {
+                _partial[tid] = Stopwatch.GetTimestamp();
+                return false;
+            }
+
+            if (call.Blocked)
+                continue;
+            if (!insist && _partial.TryGetValue(tid, out long seen) && Stopwatch.GetElapsedTime(seen) < PartialFor)
+            {
+                why = $"thread {tid} runs, and is often in a call that an interruption could cut short";
+                return false;
+            }
+        }
+
+        if (_partial.Count > 2 * _listed.Count)
+            _partial.Clear();
+        return true;
+    }
+
+    private bool IsInTheWay(int tid, in ThreadCall call, out string why)
+    {
+        why = "";
+        if (!call.Blocked || (waiting is not null && waiting.Waits(tid)))
+            return false;
+        if (X64.CallTable.MayReturnHalfDone(call.Number, call.Arguments))
+            why = $"thread {tid} waits in {X64.CallTable.Name(call.Number)}, which an interruption could cut short";
+        else if (X64.CallTable.IsUninterruptible(call.Number, call.Arguments))
+            why = $"thread {tid} waits in {X64.CallTable.Name(call.Number)}, which cannot be interrupted";
+        return why.Length > 0;
+    }
+
     private HoldOutcome SeizeNew(ReadOnlySpan<int> agentThreads, bool filtered, ref string why)
     {
         if (!Threads.TryList(ProcessId, _listed))
@@ -156,31 +212,31 @@ public sealed class WorldStop(IWaitingThreads? waiting)
         {
             if (agentThreads.Contains(tid) || _indexes.ContainsKey(tid))
                 continue;
+            // Looked at once more, right before it is interrupted: it may have gone on since all were looked at. One that is seized cannot be let go without.
             ThreadCall call = Threads.Look(ProcessId, tid);
-            AllSlept &= call.Blocked;
             bool waits = call.Blocked && waiting is not null && waiting.Waits(tid);
-            if (call.Blocked && !waits && X64.CallTable.MayReturnHalfDone(call.Number, call.Arguments))
+            if (IsInTheWay(tid, call, out why))
             {
-                why = $"thread {tid} waits in {X64.CallTable.Name(call.Number)}, which an interruption could cut short";
+                _partial[tid] = Stopwatch.GetTimestamp();
                 return HoldOutcome.Busy;
             }
 
             Tracee thread = new(ProcessId, tid) { IsFiltered = filtered };
             Errno errno = thread.Seize();
-            if (errno == Errno.ESRCH)
+            if (errno == Errno.ESRCH || (errno != Errno.None && LivingThread.HasEnded(ProcessId, tid)))
                 continue;
             if (errno != Errno.None)
             {
                 string name = Threads.Name(ProcessId, tid);
                 if (name.StartsWith("iou-sqp", StringComparison.Ordinal))
                     continue;
-                why = name.StartsWith("iou-wrk", StringComparison.Ordinal) ? "io_uring work is under way" : $"thread {tid} cannot be held: ptrace(PTRACE_SEIZE) {errno}";
-                return name.StartsWith("iou-wrk", StringComparison.Ordinal) ? HoldOutcome.Busy : HoldOutcome.Refused;
+                bool works = name.StartsWith("iou-wrk", StringComparison.Ordinal), ours = Threads.IsTracedByUs(ProcessId, tid);
+                why = works ? "io_uring work is under way" : ours ? $"thread {tid} is not let go yet" : $"thread {tid} cannot be held: ptrace(PTRACE_SEIZE) {errno}";
+                return works || ours ? HoldOutcome.Busy : HoldOutcome.Refused;
             }
 
-            if (_count == _threads.Length)
-                Array.Resize(ref _threads, _count * 2);
             _ = thread.Interrupt();
+            AllSlept &= call.Blocked;
             if (waits)
                 waiting!.LetGo(tid);
             // A call that comes out with EINTR is begun again once it is seen to have stopped. Were we to die before that, the program would see
@@ -189,6 +245,8 @@ public sealed class WorldStop(IWaitingThreads? waiting)
             while (call.Blocked && thread.Poll() == StopKind.Running && Stopwatch.GetElapsedTime(since) < StopsAtOnce)
                 Thread.SpinWait(20);
             _indexes.Add(tid, _count);
+            if (_count == _threads.Length)
+                Array.Resize(ref _threads, _count * 2);
             _threads[_count++] = thread;
         }
 
@@ -200,14 +258,19 @@ public sealed class WorldStop(IWaitingThreads? waiting)
         long since = Stopwatch.GetTimestamp();
         for (int i = 0; i < _count; i++)
         {
-            StopKind kind;
-            while ((kind = _threads[i].Poll()) == StopKind.Running)
+            while (_threads[i].Poll() == StopKind.Running)
             {
                 // It ran when it was looked at, and has begun to wait for us since.
                 if (waiting is not null && Stopwatch.GetElapsedTime(since) > StopsAtOnce && waiting.Waits(_threads[i].ThreadId))
                     waiting.LetGo(_threads[i].ThreadId);
                 if (Stopwatch.GetElapsedTime(since) > Bound)
                 {
+                    if (LivingThread.HasEnded(ProcessId, _threads[i].ThreadId))
+                    {
+                        _threads[i].TakeForEnded();
+                        break;
+                    }
+
                     why = $"thread {_threads[i].ThreadId} does not stop: it is in a call that cannot be interrupted";
                     return HoldOutcome.Busy;
                 }
@@ -215,7 +278,7 @@ public sealed class WorldStop(IWaitingThreads? waiting)
                 Thread.SpinWait(20);
             }
 
-            Suspended |= kind == StopKind.Suspended;
+            Suspended |= _threads[i].Kind == StopKind.Suspended;
         }
 
         return HoldOutcome.Held;

@@ -10,8 +10,8 @@ internal sealed partial class AgentAssembler
     /// <remarks>Steps:
     /// 1. Close every inherited descriptor: the table is a copy of the program's, and from here on the agent's own.
     /// 2. Make two socket pairs and say so; the daemon takes its ends with pidfd_getfd(2).
-    /// 3. Receive the userfaultfd device, the pool, /proc/PID/maps, what guards the pool's frames for as long as it is open (see FrameGuards), and for a
-    ///    forked child the M that it inherited.
+    /// 3. Receive the userfaultfd device, the pool, /proc/PID/maps, what guards the pool's frames for as long as it is open (see FrameGuards),
+    ///    /proc/PID/stat (see Alone), and for a forked child the M that it inherited.
     /// 4. Make T, and M where none was inherited. Say so: the daemon takes copies and shakes hands on them.
     /// 5. On the daemon's word, clone the warden, which shares this descriptor table.
     /// 6. Wait for a doorbell; end of file means that the daemon is gone.
@@ -166,6 +166,7 @@ internal sealed partial class AgentAssembler
         c.jmp(wait);
 
         At(ref exit);
+        c.mov(Word(AgentLayout.ExecutorLeft), 1);
         c.xor(edi, edi);
         Sys(SYS_exit);
         At(ref failed);
@@ -294,10 +295,10 @@ internal sealed partial class AgentAssembler
         Sys(SYS_poll);
     }
 
-    /// <summary>recvmsg(2): four or five descriptors, in the order device, pool, maps, guard, inherited M. rax = bytes.</summary>
+    /// <summary>recvmsg(2): five or six descriptors, in the order device, pool, maps, guard, stat, inherited M. rax = bytes.</summary>
     private void Receive()
     {
-        Label four = c.CreateLabel(), leave = c.CreateLabel();
+        Label five = c.CreateLabel(), leave = c.CreateLabel();
         c.lea(rax, __[r12 + AgentLayout.MessagePayload]);
         c.mov(__qword_ptr[r12 + AgentLayout.MessageVector], rax);
         c.mov(__qword_ptr[r12 + AgentLayout.MessageVector + 8], 8);
@@ -324,12 +325,14 @@ internal sealed partial class AgentAssembler
 
         c.mov(ecx, __dword_ptr[r12 + AgentLayout.MessageControl + 16 + 12]);
         c.mov(Word(AgentLayout.GuardFd), rcx);
-        c.cmp(__qword_ptr[r12 + AgentLayout.MessageControl], 16 + 4 * 5);
-        c.jne(four);
         c.mov(ecx, __dword_ptr[r12 + AgentLayout.MessageControl + 16 + 16]);
+        c.mov(Word(AgentLayout.StatFd), rcx);
+        c.cmp(__qword_ptr[r12 + AgentLayout.MessageControl], 16 + 4 * 6);
+        c.jne(five);
+        c.mov(ecx, __dword_ptr[r12 + AgentLayout.MessageControl + 16 + 20]);
         c.mov(Word(AgentLayout.M), rcx);
         c.mov(Word(AgentLayout.InheritedM), 1);
-        At(ref four);
+        At(ref five);
         c.mov(eax, 8);
         At(ref leave);
     }

@@ -23,6 +23,7 @@ internal sealed partial class AgentAssembler
         Label loop = c.CreateLabel(), wait = c.CreateLabel(), next = c.CreateLabel(), events = c.CreateLabel(), doorbell = c.CreateLabel();
         Label orphan = c.CreateLabel(), closeChild = c.CreateLabel(), serve = c.CreateLabel(), exit = c.CreateLabel();
         Label sweep = c.CreateLabel(), swept = c.CreateLabel(), some = c.CreateLabel();
+        Label last = c.CreateLabel(), look = c.CreateLabel(), looked = c.CreateLabel(), yield = c.CreateLabel(), alone = c.CreateLabel();
 
         At(ref _wardenMain);
         c.mov(r12, _base + AgentLayout.DataOffset);
@@ -31,10 +32,13 @@ internal sealed partial class AgentAssembler
         c.xor(r10d, r10d);
         c.cmp(Word(AgentLayout.Unmerging), 0);
         c.jne(wait);
-        c.mov(r10d, 100);
+        c.mov(r10d, AgentLayout.LeaderlessMilliseconds);
+        c.cmp(Word(AgentLayout.Leaderless), 0);
+        c.jne(wait);
+        c.mov(r10d, AgentLayout.OrphanedMilliseconds);
         c.cmp(Word(AgentLayout.Orphaned), 0);
         c.jne(wait);
-        c.mov(r10d, -1);
+        c.mov(r10d, AgentLayout.RestMilliseconds);
         At(ref wait);
         c.mov(rdi, Word(AgentLayout.EpollFd));
         c.lea(rsi, __[r12 + AgentLayout.EpollEvents]);
@@ -43,6 +47,10 @@ internal sealed partial class AgentAssembler
         c.mov(r13, rax);
         c.test(rax, rax);
         c.jg(some);
+        c.cmp(Word(AgentLayout.Unmerging), 0);
+        c.jne(yield);
+        c.mov(Word(AgentLayout.LookAlone), 1);
+        At(ref yield);
         Sys(24); // sched_yield
         At(ref some);
         c.lea(r14, __[r12 + AgentLayout.EpollEvents]);
@@ -54,6 +62,8 @@ internal sealed partial class AgentAssembler
         c.dec(r13);
         c.test(rbx, rbx);
         c.jz(doorbell);
+        c.cmp(rbx, AgentLayout.LastThreadEntry);
+        c.je(last);
         c.call(serve);
         c.jmp(next);
 
@@ -67,6 +77,8 @@ internal sealed partial class AgentAssembler
         c.mov(rax, Word(AgentLayout.WardenDoorbell));
         c.cmp(eax, (int)AgentLayout.DoorbellLeave);
         c.je(exit);
+        c.cmp(eax, (int)AgentLayout.DoorbellLook);
+        c.je(look);
         c.mov(rcx, rax);
         c.shr(rcx, 32);
         c.sub(eax, (int)AgentLayout.DoorbellCloseChild);
@@ -84,7 +96,20 @@ internal sealed partial class AgentAssembler
         c.mov(Word(AgentLayout.Orphaned), 1);
         c.jmp(next);
 
+        At(ref last);
+        c.mov(rdx, Word(AgentLayout.LastFd));
+        Unwatch();
+        c.mov(Word(AgentLayout.LastEnded), 1);
+        At(ref look);
+        c.mov(Word(AgentLayout.LookAlone), 1);
+        c.jmp(next);
+
         At(ref events);
+        c.cmp(Word(AgentLayout.LookAlone), 0);
+        c.je(looked);
+        c.mov(Word(AgentLayout.LookAlone), 0);
+        c.call(alone);
+        At(ref looked);
         c.cmp(Word(AgentLayout.Orphaned), 0);
         c.je(loop);
         // Orphaned: nobody else closes what belongs to dead children.
@@ -109,6 +134,7 @@ internal sealed partial class AgentAssembler
         c.xor(edi, edi);
         Sys(SYS_exit);
 
+        Alone(alone);
         CloseChild(closeChild);
         Serve(serve);
     }

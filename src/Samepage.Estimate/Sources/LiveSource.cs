@@ -42,7 +42,7 @@ public sealed class LiveSource : PageSource
             yield break;
         }
 
-        if (!Mapping.TryReadAll($"/proc/{Pid}/smaps", mappings))
+        if (!Mapping.TryReadAll($"/proc/{LivingThread.Of(Pid)}/smaps", mappings))
         {
             (IsGone, Refusal) = (true, "it ended");
             yield break;

@@ -7,7 +7,7 @@ public static class MergeAdvice
 
     /// <summary>Looks at a process.</summary>
     /// <returns>False also when it is gone.</returns>
-    public static bool IsGiven(int pid) => ProcFile.TryRead($"/proc/{pid}/ksm_stat", out string text) && TryParse(text, out bool given) ? given : HasAdvisedMapping(pid);
+    public static bool IsGiven(int pid) => ProcFile.TryRead($"/proc/{LivingThread.Of(pid)}/ksm_stat", out string text) && TryParse(text, out bool given) ? given : HasAdvisedMapping(pid);
 
     /// <param name="text">What <c>ksm_stat</c> says.</param>
     /// <param name="given">Whether some mapping is advised.</param>
@@ -20,5 +20,5 @@ public static class MergeAdvice
     }
 
     private static bool HasAdvisedMapping(int pid) =>
-        ProcFile.TryRead($"/proc/{pid}/smaps", out string text) && text.Split('\n').Any(line => line.StartsWith("VmFlags:", StringComparison.Ordinal) && line.Contains(" mg", StringComparison.Ordinal));
+        ProcFile.TryRead($"/proc/{LivingThread.Of(pid)}/smaps", out string text) && text.Split('\n').Any(line => line.StartsWith("VmFlags:", StringComparison.Ordinal) && line.Contains(" mg", StringComparison.Ordinal));
 }

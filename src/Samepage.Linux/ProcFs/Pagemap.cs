@@ -35,7 +35,7 @@ public sealed unsafe class Pagemap : IDisposable
     /// <param name="pid">The process.</param>
     /// <param name="errno">What the system answered: ENOENT for one that is gone, EACCES or EPERM for one that is not ours to read.</param>
     public static Pagemap? TryOpen(int pid, out Errno errno) =>
-        FileDescriptor.TryOpen($"/proc/{pid}/pagemap", writable: false, out FileDescriptor? descriptor, out errno) ? new Pagemap(descriptor!) : null;
+        FileDescriptor.TryOpen($"/proc/{LivingThread.Of(pid)}/pagemap", writable: false, out FileDescriptor? descriptor, out errno) ? new Pagemap(descriptor!) : null;
 
     /// <summary>Collects the present pages written since the last call, and protects them again, atomically page by page.</summary>
     /// <remarks>Mappings without asynchronous tracking are passed over. Pages of huge pages are left out, so that watching never splits one.</remarks>

@@ -19,7 +19,16 @@ public readonly record struct ProcessStat(long Faults, ulong StartTime, long Siz
     public static bool TryRead(int pid, out ProcessStat stat)
     {
         stat = default;
-        return ProcFile.TryRead($"/proc/{pid}/stat", out string text) && TryParse(text, out stat);
+        if (!ProcFile.TryRead($"/proc/{pid}/stat", out string text) || !TryParse(text, out stat))
+            return false;
+        // A first thread that has ended has no memory; the process may.
+        if (stat.Size == 0 && LivingThread.StateIn(text) == 'Z' && LivingThread.Of(pid) is var other && other != pid &&
+            ProcFile.TryRead($"/proc/{other}/stat", out text) && TryParse(text, out ProcessStat living))
+        {
+            stat = stat with { Size = living.Size, Resident = living.Resident };
+        }
+
+        return true;
     }
 
     internal static bool TryParse(string text, out ProcessStat stat)

@@ -18,15 +18,26 @@ namespace Samepage.Linux.ProcFs;
 /// <param name="Permitted">The permitted capabilities: those that it can make effective.</param>
 /// <param name="InnerPidNamespace">It is in a pid namespace within that of the /proc that was read.</param>
 /// <param name="OwnId">The id that it has for itself, in its own pid namespace.</param>
+/// <param name="VoluntarySwitches">How often a thread has gone to sleep.</param>
 public sealed record ProcessStatus(
     string Name, char State, int ThreadGroup, int Tracer, (uint Real, uint Effective, uint Saved, uint FileSystem) Uids,
     (uint Real, uint Effective, uint Saved, uint FileSystem) Gids, int Seccomp, bool HasMemory, bool PendingUnblocked, ulong Capabilities, long PinnedKib, bool ShadowStack, int OwnId,
-    ulong Permitted, bool InnerPidNamespace)
+    ulong Permitted, bool InnerPidNamespace, long VoluntarySwitches)
 {
     /// <summary>Reads a status file.</summary>
     /// <param name="path">Such as <c>/proc/1/status</c>.</param>
     /// <returns>Null when the process is gone.</returns>
     public static ProcessStatus? TryRead(string path) => ProcFile.TryRead(path, out string text) ? Parse(text) : null;
+
+    /// <summary>Reads the status of a process, by a thread of it that lives: of a first thread that has ended little is left.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="passOver">Threads that will not do.</param>
+    /// <returns>Null when it is gone; that of a zombie when no other thread lives.</returns>
+    public static ProcessStatus? TryReadLiving(int pid, params ReadOnlySpan<int> passOver)
+    {
+        ProcessStatus? first = TryRead($"/proc/{pid}/status");
+        return first is { State: 'Z' or 'X' } && LivingThread.Of(pid, passOver) is var other && other != pid ? TryRead($"/proc/{pid}/task/{other}/status") ?? first : first;
+    }
 
     internal static ProcessStatus Parse(string text)
     {
@@ -35,7 +46,7 @@ public sealed record ProcessStatus(
         int group = 0, tracer = 0, seccomp = 0, own = 0;
         (uint, uint, uint, uint) uids = default, gids = default;
         bool memory = false, shadowStack = false, inner = false;
-        long pinned = 0;
+        long pinned = 0, switches = 0;
         ulong pending = 0, sharedPending = 0, blocked = 0, capabilities = 0, permitted = 0;
         foreach (ReadOnlySpan<char> line in text.AsSpan().EnumerateLines())
         {
@@ -63,13 +74,14 @@ public sealed record ProcessStatus(
                 case "SigBlk": blocked = Hex(value); break;
                 case "CapPrm": permitted = Hex(value); break;
                 case "CapEff": capabilities = Hex(value); break;
+                case "voluntary_ctxt_switches": switches = long.Parse(value, CultureInfo.InvariantCulture); break;
                 case "x86_Thread_features": shadowStack = value.Contains("shstk", StringComparison.Ordinal); break;
                 default: break;
             }
         }
 
         return new ProcessStatus(name, state, group, tracer, uids, gids, seccomp, memory, ((pending | sharedPending) & ~blocked) != 0, capabilities, pinned, shadowStack, own,
-            permitted, inner);
+            permitted, inner, switches);
     }
 
     private static int Number(ReadOnlySpan<char> value) => int.Parse(value, NumberStyles.Integer, CultureInfo.InvariantCulture);

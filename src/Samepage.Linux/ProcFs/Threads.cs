@@ -7,7 +7,11 @@ namespace Samepage.Linux.ProcFs;
 /// <param name="Number">The call's number.</param>
 /// <param name="Arguments">Its six arguments.</param>
 /// <param name="StackPointer">Where its stack stands.</param>
-public readonly record struct ThreadCall(bool Blocked, int Number, ulong[] Arguments, ulong StackPointer);
+public readonly record struct ThreadCall(bool Blocked, int Number, ulong[] Arguments, ulong StackPointer)
+{
+    /// <summary>Whether it is the same call with the same arguments, as far as can be seen.</summary>
+    public bool IsLike(in ThreadCall other) => Blocked == other.Blocked && Number == other.Number && StackPointer == other.StackPointer && (Arguments ?? []).AsSpan().SequenceEqual(other.Arguments ?? []);
+}
 
 /// <summary>The threads of a process.</summary>
 public static class Threads
@@ -53,6 +57,9 @@ public static class Threads
         _ = ProcFile.TryRead($"/proc/{pid}/task/{tid}/comm", out string name);
         return name.TrimEnd('\n');
     }
+
+    /// <summary>Whether a thread of this very process traces a thread.</summary>
+    public static bool IsTracedByUs(int pid, int tid) => ProcessStatus.TryRead($"/proc/{pid}/task/{tid}/status") is { Tracer: not 0 } status && Directory.Exists($"/proc/self/task/{status.Tracer}");
 
     /// <summary>Looks at what a thread is doing at this moment.</summary>
     public static ThreadCall Look(int pid, int tid)

@@ -1,10 +1,11 @@
 using System.Runtime.InteropServices;
 using Samepage.Linux.Interop;
+using Samepage.Linux.ProcFs;
 
 namespace Samepage.Linux.Processes;
 
 /// <summary>Reads and writes another process's memory without stopping it: process_vm_readv(2).</summary>
-/// <remarks>Thread-safe: holds nothing but the pid. A pid may be reused; callers hold a pidfd of what they mean.</remarks>
+/// <remarks>Thread-safe: holds nothing but the pid; the id of any thread of the process does as well. A pid may be reused; callers hold a pidfd of what they mean.</remarks>
 public readonly record struct RemoteMemory(int Pid)
 {
     /// <summary>Pieces that one call reads, at most.</summary>
@@ -17,7 +18,7 @@ public readonly record struct RemoteMemory(int Pid)
         {
             LibC.iovec local = new() { iov_base = (nuint)buffer, iov_len = (nuint)destination.Length };
             LibC.iovec remote = new() { iov_base = (nuint)from, iov_len = (nuint)destination.Length };
-            nint copied = LibC.process_vm_readv(Pid, &local, 1, &remote, 1, 0);
+            nint copied = Copy(&local, 1, &remote, 1, write: false);
             return copied < 0 ? 0 : (int)copied;
         }
     }
@@ -39,7 +40,7 @@ public readonly record struct RemoteMemory(int Pid)
                 remote[i] = new LibC.iovec { iov_base = (nuint)(from + (ulong)pieces[i].Start), iov_len = length };
             }
 
-            nint copied = LibC.process_vm_readv(Pid, local, (nuint)pieces.Length, remote, (nuint)pieces.Length, 0);
+            nint copied = Copy(local, pieces.Length, remote, pieces.Length, write: false);
             return copied < 0 ? 0 : (int)copied;
         }
     }
@@ -57,7 +58,7 @@ public readonly record struct RemoteMemory(int Pid)
         fixed (byte* buffer = destination)
         {
             LibC.iovec local = new() { iov_base = (nuint)buffer, iov_len = (nuint)destination.Length };
-            nint copied = LibC.process_vm_readv(Pid, &local, 1, remote, (nuint)ranges.Length, 0);
+            nint copied = Copy(&local, 1, remote, ranges.Length, write: false);
             errno = copied < 0 ? (Errno)Marshal.GetLastPInvokeError() : Errno.None;
             return copied < 0 ? 0 : (int)copied;
         }
@@ -79,7 +80,7 @@ public readonly record struct RemoteMemory(int Pid)
         {
             LibC.iovec local = new() { iov_base = (nuint)buffer, iov_len = (nuint)source.Length };
             LibC.iovec remote = new() { iov_base = (nuint)to, iov_len = (nuint)source.Length };
-            nint copied = LibC.process_vm_writev(Pid, &local, 1, &remote, 1, 0);
+            nint copied = Copy(&local, 1, &remote, 1, write: true);
             return copied < 0 ? 0 : (int)copied;
         }
     }
@@ -88,11 +89,24 @@ public readonly record struct RemoteMemory(int Pid)
     /// <exception cref="SyscallException">The system refused.</exception>
     public unsafe void ForceWrite(ulong to, ReadOnlySpan<byte> source)
     {
-        using FileDescriptor memory = FileDescriptor.Open($"/proc/{Pid}/mem", writable: true);
+        using FileDescriptor memory = FileDescriptor.Open($"/proc/{LivingThread.Of(Pid)}/mem", writable: true);
         fixed (byte* buffer = source)
         {
             if (LibC.pwrite(memory.Number, buffer, (nuint)source.Length, (long)to) != source.Length)
                 throw new SyscallException("pwrite", $"/proc/{Pid}/mem at 0x{to:x}, {source.Length} bytes", (Errno)Marshal.GetLastPInvokeError());
         }
     }
+
+    /// <summary>By a thread that lives: the first one of a process may have ended.</summary>
+    private unsafe nint Copy(LibC.iovec* local, int locals, LibC.iovec* remote, int remotes, bool write)
+    {
+        nint copied = Copy(Pid, local, locals, remote, remotes, write);
+        return copied < 0 && (Errno)Marshal.GetLastPInvokeError() == Errno.ESRCH && LivingThread.Of(Pid) is var other && other != Pid
+            ? Copy(other, local, locals, remote, remotes, write)
+            : copied;
+    }
+
+    private static unsafe nint Copy(int thread, LibC.iovec* local, int locals, LibC.iovec* remote, int remotes, bool write) => write
+        ? LibC.process_vm_writev(thread, local, (nuint)locals, remote, (nuint)remotes, 0)
+        : LibC.process_vm_readv(thread, local, (nuint)locals, remote, (nuint)remotes, 0);
 }

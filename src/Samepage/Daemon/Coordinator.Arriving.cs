@@ -91,8 +91,8 @@ internal sealed partial class Coordinator
             pool!.Dispose();
         else
             _machine.Adopt(domain, pool!);
-        ProcessStatus? status = ProcessStatus.TryRead($"/proc/{pid}/status");
-        Participant participant = new(pid) { Name = status?.Name ?? "", Trust = status is null ? null : TrustDomain.Of(pid, status), Domain = record.Domain };
+        ProcessStatus? status = ProcessStatus.TryReadLiving(pid);
+        Participant participant = new(pid) { Name = status?.Name ?? "", Trust = status is null ? null : TrustDomain.Of(LivingThread.Of(pid), status), Domain = record.Domain };
         _participants[pid] = participant;
         Enter(participant, NewSpace(pid, pidfd!, domain, session!, pagemap));
         return outcome;

@@ -30,7 +30,7 @@ internal sealed partial class Coordinator
         List<Task> moved = [];
         foreach (int pid in Pids())
         {
-            if (!TryFindIdle(pid, out Participant? participant, out SpaceId id) || ProcessStatus.TryRead($"/proc/{pid}/status") is not { } status)
+            if (!TryFindIdle(pid, out Participant? participant, out SpaceId id) || ProcessStatus.TryReadLiving(pid) is not { } status)
                 continue;
             if (!MayStay(participant, _machine[id], status, out string? reason, out string? moves))
                 moved.Add(LeaveOrMove(participant, _machine[id], reason, moves));
@@ -60,8 +60,8 @@ internal sealed partial class Coordinator
     /// <param name="moves">The domain that it belongs to by now, if that is all.</param>
     private bool MayStay(Participant participant, LiveSpace space, ProcessStatus status, out string? reason, out string? moves)
     {
-        TrustDomain trust = TrustDomain.Of(participant.Pid, status, space.IsIdle ? participant.Trust : null);
-        reason = Eligibility.Changed(participant.Pid, status, space.IsIdle) ??
+        TrustDomain trust = TrustDomain.Of(space.OwnThread, status, space.IsIdle ? participant.Trust : null);
+        reason = Eligibility.Changed(space.OwnThread, status, space.IsIdle) ??
             (participant.Trust?.Credentials != trust.Credentials ? "its user changed, or its group, capabilities, user namespace or label" : space.LocksWhatItMaps ? "it locks all memory that it maps from now on (mlockall with MCL_FUTURE)" : null);
         moves = reason is null && _domainRules.NameOf(trust, new ProcessFacts(participant.Pid, status)) is var domain && domain != participant.Domain ? domain ?? "another domain" : null;
         space.MustLeave = reason is not null || moves is not null;

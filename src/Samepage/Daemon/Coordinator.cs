@@ -108,24 +108,22 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
     /// <returns>False when it was left, is to be, or is about to end: nothing may be merged in it.</returns>
     private bool LookAfter(Participant participant, LiveSpace space)
     {
-        if (ProcessStatus.TryRead($"/proc/{participant.Pid}/status") is not { } status || PidFd.HasEnded(space.PidFd))
+        if (ProcessStatus.TryReadLiving(participant.Pid, space.Session.ExecutorThread, space.Session.WardenThread) is not { } status || PidFd.HasEnded(space.PidFd))
         {
             Observed(Leave(participant, "it ended", keep: false));
             return false;
         }
 
+        if (space.OwnThread != participant.Pid || status.State is 'Z' or 'X')
+            space.Session.LookWhetherAlone();
+        // Where its last own thread has ended the agent's end the process, and it is about to be gone.
+        if (status.State is 'Z' or 'X')
+            return false;
         participant.Name = status.Name;
         if (!MayStay(participant, space, status, out string? reason, out string? moves))
         {
             if (participant.LeaveTriedAt == 0 || Stopwatch.GetElapsedTime(participant.LeaveTriedAt) >= s_leaveInterval)
                 Observed(LeaveOrMove(participant, space, reason, moves));
-            return false;
-        }
-
-        if (status.State == 'Z' && OnlyAgentsLeft(space))
-        {
-            // Its last own thread has ended, without ending the process: our threads must not keep it alive.
-            Observed(space.Do(Lane.Hold, space.Session.Leave));
             return false;
         }
 
@@ -183,13 +181,4 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
 
     private ProcessOutcome Outcome(Participant participant) =>
         new(participant.Pid, participant.Space is not null, State(participant), participant.Reason);
-
-    private static bool OnlyAgentsLeft(LiveSpace space)
-    {
-        List<int> threads = [];
-        if (!Threads.TryList(space.Pid, threads) || threads.Count > 3)
-            return false;
-        return threads.TrueForAll(tid => tid == space.Session.ExecutorThread || tid == space.Session.WardenThread ||
-            ProcessStatus.TryRead($"/proc/{space.Pid}/task/{tid}/status") is { State: 'Z' });
-    }
 }

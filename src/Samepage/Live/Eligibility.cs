@@ -37,10 +37,11 @@ internal static class Eligibility
     public static string? RefuseByNature(int pid, out string name, out TrustDomain? domain, out bool hasMemory)
     {
         (name, domain, hasMemory) = ("", null, false);
-        if (ProcessStatus.TryRead($"/proc/{pid}/status") is not { } status)
+        if (ProcessStatus.TryReadLiving(pid) is not { } status)
             return "no such process";
+        int thread = LivingThread.Of(pid);
         name = status.Name;
-        domain = TrustDomain.Of(pid, status);
+        domain = TrustDomain.Of(thread, status);
         if (status.ThreadGroup != pid)
             return $"a thread of process {status.ThreadGroup}, not a process";
         if (status.State is 'Z' or 'X')
@@ -50,15 +51,15 @@ internal static class Eligibility
         hasMemory = true;
         if (pid == Environment.ProcessId)
             return "the samepage daemon itself";
-        if (Changed(pid, status, isIdle: false) is { } changed)
+        if (Changed(thread, status, isIdle: false) is { } changed)
             return changed;
-        if (IsThirtyTwoBit($"/proc/{pid}/exe"))
+        if (IsThirtyTwoBit($"/proc/{thread}/exe"))
             return "a 32-bit program; only 64-bit ones can be served";
         return null;
     }
 
     /// <summary>What makes us leave a process that was taken in: these may come at any time.</summary>
-    /// <param name="pid">The process.</param>
+    /// <param name="pid">The process, or a thread of its own that lives.</param>
     /// <param name="status">Its status.</param>
     /// <param name="isIdle">It has done nothing, and opened nothing, since it was last looked at: what it has open is known.</param>
     /// <returns>The reason to leave; null to stay.</returns>

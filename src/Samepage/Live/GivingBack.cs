@@ -72,7 +72,7 @@ internal static class GivingBack
         foreach (Segment segment in space.Map.Segments.Where(segment => segment.Kind == AreaKind.Merged))
             _ = space.Pagemap.CollectFilePages(segment.Start, segment.End, regions);
         long needed = regions.Sum(region => (long)(region.End - region.Start));
-        if (needed == 0 || needed + Slack <= MemoryRoom.Left(space.Pid, out string where))
+        if (needed == 0 || needed + Slack <= MemoryRoom.Left(space.OwnThread, out string where))
             return true;
         space.Obstacle = $"{where}: {needed >> 20} MiB of merged pages would each become memory of its own, and the kernel would have to kill somebody for it; they stay as they are, and right; detach it again when there is room";
         return false;
@@ -83,7 +83,7 @@ internal static class GivingBack
     /// <returns>False when nothing is left to do: memory is pinned for long, and what is broken then cannot be given back.</returns>
     private static bool TryMindPins(LiveSpace space, List<AgentOperation> operations)
     {
-        PinRisk risk = Pins.Look(space.Pid, space.Map.Mappings);
+        PinRisk risk = Pins.Look(space.OwnThread, space.Map.Mappings);
         if (risk == PinRisk.None)
             return true;
         bool whole = true;

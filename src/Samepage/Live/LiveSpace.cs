@@ -42,6 +42,7 @@ internal sealed class LiveSpace : IDisposable
     private readonly Attendants _attendants;
     private readonly Patience _patience = new();
     private long _progressAt = Stopwatch.GetTimestamp();
+    private readonly HoldBackoff _backoff = new();
     private Look _look;
     private int _visitsSinceScan, _visitsSinceListing;
 
@@ -54,12 +55,15 @@ internal sealed class LiveSpace : IDisposable
         _attendants = attendants;
         _world = new WorldStop(waiting);
         (Id, Pid, PidFd, Domain, Pool, Session, Pagemap) = (id, pid, pidfd, domain, pool, session, pagemap);
-        Map = new AddressSpaceMap(pid, pool);
+        Map = new AddressSpaceMap(session.ExecutorThread, pool);
     }
 
     public SpaceId Id { get; }
 
     public int Pid { get; }
+
+    /// <summary>A thread of the program's own that lives, by which it can be looked at; the process's id where there is none.</summary>
+    public int OwnThread => LivingThread.Of(Pid, Session.ExecutorThread, Session.WardenThread);
 
     public FileDescriptor PidFd { get; }
 
@@ -162,7 +166,7 @@ internal sealed class LiveSpace : IDisposable
     /// some visits later, and no page depends on it before: every plan looks at the mappings anew, and compares contents.</remarks>
     public void Observe()
     {
-        Look look = Look.At(Pid);
+        Look look = Look.At(Pid, OwnThread);
         IsIdle = look == _look && _visitsSinceScan < VisitsBetweenScans;
         _visitsSinceScan = IsIdle ? _visitsSinceScan + 1 : 0;
         MustList |= look.Size != _look.Size || ++_visitsSinceListing > VisitsBetweenScans;
@@ -197,9 +201,14 @@ internal sealed class LiveSpace : IDisposable
     {
         int done = 0, attempts = 0;
         TimeSpan budget = ShortHold;
+        // What is to be given back is wanted; merging can wait.
+        bool insist = operations.Length > 0 && operations[0].Kind == OperationKind.Unmerge;
         while (done < operations.Length)
         {
-            HoldOutcome outcome = _world.TryHold(Session, out string why);
+            if (!insist && _backoff.IsOn)
+                return done;
+            HoldOutcome outcome = _world.TryHold(Session, out string why, insist);
+            _backoff.Note(outcome, _world.GivenUp);
             Obstacle = why;
             if (outcome != HoldOutcome.Held)
             {
@@ -258,7 +267,7 @@ internal sealed class LiveSpace : IDisposable
         for (int attempt = 0; attempt < 200 && outcome == HoldOutcome.Busy; attempt++)
         {
             Thread.Sleep(Math.Min(25, attempt));
-            outcome = _world.TryHold(Session, out string why);
+            outcome = _world.TryHold(Session, out string why, insist: true);
             Obstacle = why;
         }
 

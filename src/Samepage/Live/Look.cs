@@ -10,6 +10,8 @@ namespace Samepage.Live;
 internal readonly record struct Look(long Faults, long Size, long Resident, long OpenFiles)
 {
     /// <summary>Looks at a process. All zero when it is gone.</summary>
-    public static Look At(int pid) =>
-        ProcessStat.TryRead(pid, out ProcessStat stat) ? new Look(stat.Faults, stat.Size, stat.Resident, Samepage.Linux.ProcFs.OpenFiles.Count(pid)) : default;
+    /// <param name="pid">The process.</param>
+    /// <param name="thread">A thread of its own that lives: its descriptors are the process's.</param>
+    public static Look At(int pid, int thread) =>
+        ProcessStat.TryRead(pid, out ProcessStat stat) ? new Look(stat.Faults, stat.Size, stat.Resident, Samepage.Linux.ProcFs.OpenFiles.Count(thread)) : default;
 }

@@ -166,7 +166,7 @@ internal static class Offspring
     {
         List<Mapping> mappings = [];
         using Pagemap? pagemap = Pagemap.TryOpen(pid);
-        if (pagemap is null || !Mapping.TryReadAll($"/proc/{pid}/maps", mappings))
+        if (pagemap is null || !Mapping.TryReadAll($"/proc/{LivingThread.Of(pid)}/maps", mappings))
             return null;
         List<PageRegion> regions = [];
         foreach (Mapping mapping in mappings.Where(mapping => parent.Pool.Has(mapping)))

@@ -34,7 +34,7 @@ internal sealed class PageReader
                 _pieces[pieces++] = (i * Page, Page);
         }
 
-        int read = pieces == 0 ? 0 : new RemoteMemory(space.Pid).Read(range.Start.Value * Page, _pieces.AsSpan(0, pieces), content);
+        int read = pieces == 0 ? 0 : new RemoteMemory(space.Session.ExecutorThread).Read(range.Start.Value * Page, _pieces.AsSpan(0, pieces), content);
         for (int i = 0; i < count; i++)
         {
             if (facts[i] != PageFact.Own)

@@ -46,7 +46,7 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
         space.Map.NoteMerged(_merged);
     }
 
-    private bool MayBePinned => _mayBePinned ??= Pins.Look(space.Pid, space.Map.Mappings) != PinRisk.None;
+    private bool MayBePinned => _mayBePinned ??= Pins.Look(space.OwnThread, space.Map.Mappings) != PinRisk.None;
 
     private static int Pages(in AgentOperation operation) => (int)(operation.Length / Page);
 

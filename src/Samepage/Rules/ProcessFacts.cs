@@ -7,7 +7,7 @@ namespace Samepage.Rules;
 /// <param name="known">Its status, where it was read already.</param>
 internal class ProcessFacts(int pid, ProcessStatus? known = null)
 {
-    private readonly Lazy<ProcessStatus?> _status = new(() => known ?? ProcessStatus.TryRead($"/proc/{pid}/status"));
+    private readonly Lazy<ProcessStatus?> _status = new(() => known ?? ProcessStatus.TryReadLiving(pid));
     private readonly Lazy<string> _executable = new(() => ExecutableOf(pid));
     private string? _cgroup;
 
@@ -21,20 +21,18 @@ internal class ProcessFacts(int pid, ProcessStatus? known = null)
     public virtual string Name => _status.Value?.Name ?? "";
 
     /// <summary>The path in the unified hierarchy, cgroups(7); empty when it is gone.</summary>
-    public virtual string Cgroup => _cgroup ??= CgroupOf(pid, _status.Value is { State: 'Z' });
+    public virtual string Cgroup => _cgroup ??= CgroupOf(pid);
 
     /// <summary>The path of the program; empty when it is gone.</summary>
     public virtual string Executable => _executable.Value;
 
     /// <summary>This machine has the unified hierarchy.</summary>
-    public static bool HasCgroups => CgroupOf(Environment.ProcessId, false).Length > 0;
+    public static bool HasCgroups => CgroupOf(Environment.ProcessId).Length > 0;
 
     /// <remarks>A first thread that has ended is not moved any more when its process is: then another one says.</remarks>
-    private static string CgroupOf(int pid, bool firstHasEnded)
+    private static string CgroupOf(int pid)
     {
-        List<int> threads = [];
-        int thread = firstHasEnded && Threads.TryList(pid, threads) ? threads.Find(other => other != pid) : 0;
-        _ = ProcFile.TryRead($"/proc/{pid}/task/{(thread > 0 ? thread : pid)}/cgroup", out string text);
+        _ = ProcFile.TryRead($"/proc/{LivingThread.Of(pid)}/cgroup", out string text);
         return text.Split('\n').FirstOrDefault(line => line.StartsWith("0::", StringComparison.Ordinal))?[3..] ?? "";
     }
 
@@ -42,7 +40,7 @@ internal class ProcessFacts(int pid, ProcessStatus? known = null)
     {
         try
         {
-            return File.ResolveLinkTarget($"/proc/{pid}/exe", returnFinalTarget: false)?.FullName ?? "";
+            return File.ResolveLinkTarget($"/proc/{LivingThread.Of(pid)}/exe", returnFinalTarget: false)?.FullName ?? "";
         }
         catch (Exception gone) when (gone is IOException or UnauthorizedAccessException)
         {

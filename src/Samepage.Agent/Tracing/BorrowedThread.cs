@@ -1,0 +1,240 @@
+using System.Diagnostics;
+using Samepage.Agent.X64;
+using Samepage.Linux;
+using Samepage.Linux.Interop;
+using Samepage.Linux.Processes;
+using Samepage.Linux.ProcFs;
+
+namespace Samepage.Agent.Tracing;
+
+/// <summary>A thread of a program that is held for some calls of ours, and goes on as if nothing had been.</summary>
+/// <remarks>
+/// <para>Where it goes on is found out once, before anything runs in it (<see cref="Tracee.Resumption"/>): a call of ours makes the kernel forget its restartable sequence.</para>
+/// <para>A thread that is about to get a signal is not borrowed: it must be let go from that very stop, or the signal loses what it carries. Signals are blocked while a call
+/// of ours is made, but for those that an instruction causes: those would reset the program's handler if they were blocked, and come to us as its tracer instead. They mean that
+/// somebody has changed the code under us, and are dropped.</para>
+/// <para>All calls from the one OS thread that traces.</para>
+/// </remarks>
+internal sealed class BorrowedThread : IDisposable
+{
+    private const ulong Faults = 1UL << (LibC.SIGILL - 1) | 1UL << (LibC.SIGTRAP - 1) | 1UL << (LibC.SIGBUS - 1) | 1UL << (LibC.SIGFPE - 1) | 1UL << (LibC.SIGSEGV - 1) | 1UL << (LibC.SIGSYS - 1);
+    private const ulong OwnFlags = 0x100 | 0x400 | 0x4000 | 0x40000; // TF, DF, NT, AC: the program's, not for code of ours
+    private static readonly TimeSpan SearchBound = TimeSpan.FromMilliseconds(500), StopBound = TimeSpan.FromSeconds(2), CallBound = TimeSpan.FromSeconds(2);
+    private readonly int _pid;
+    private readonly LibC.user_regs_struct _saved, _resumption;
+    private readonly ulong _mask;
+    private Tracee _thread;
+    private bool _hasRun, _lingers;
+
+    private BorrowedThread(int pid, in Tracee thread, in LibC.user_regs_struct saved)
+    {
+        (_pid, _thread, _saved) = (pid, thread, saved);
+        _resumption = thread.Resumption(saved);
+        _mask = thread.SignalMask();
+    }
+
+    /// <summary>The thread.</summary>
+    public int ThreadId => _thread.ThreadId;
+
+    /// <summary>Registers for code of ours, which begins at <paramref name="instruction"/>: the program's own flags are not for it.</summary>
+    public static LibC.user_regs_struct ForOurs(in LibC.user_regs_struct registers, ulong instruction) =>
+        registers with { rip = instruction, eflags = registers.eflags & ~OwnFlags, orig_rax = ulong.MaxValue };
+
+    /// <summary>Holds a thread, preferably one whose call the kernel begins again by itself.</summary>
+    /// <exception cref="AttachException">None can be held within half a second, or within two seconds one that is slow to stop, and why.</exception>
+    public static BorrowedThread Borrow(int pid)
+    {
+        if (!HoldBoard.MayHold)
+            throw new AttachException("samepage is about to be stopped, and begins nothing; try again");
+        string why = "no thread can be held at the moment: each is stopped, or waits in a call that must not be interrupted";
+        List<int> threads = [], candidates = [];
+        for (long since = Stopwatch.GetTimestamp(); ; Thread.Sleep(2))
+        {
+            if (!Threads.TryList(pid, threads))
+                throw new AttachException("no such process");
+            Choose(pid, threads, candidates);
+            foreach (int tid in candidates)
+            {
+                if (TryBorrow(pid, tid, ref why) is { } thread)
+                    return thread;
+                if (Stopwatch.GetElapsedTime(since) > SearchBound)
+                    throw new AttachException(why);
+            }
+
+            if (Stopwatch.GetElapsedTime(since) > SearchBound)
+                throw new AttachException(why);
+        }
+    }
+
+    /// <summary>Makes one system call in it, at a system call instruction that the program itself has, and puts it back at once.</summary>
+    /// <remarks>Our death in these some ten microseconds is the one thing that would leave a thread with wrong registers.</remarks>
+    /// <returns>What the call answered.</returns>
+    /// <exception cref="SyscallException">It ended.</exception>
+    /// <exception cref="AttachException">The call could not be made, or did not come back; the thread goes on as it was, and nothing more can be asked of it.</exception>
+    public ulong Call(int number, ulong a, ulong b, ulong c = 0, ulong d = 0, ulong e = 0, ulong f = 0)
+    {
+        LibC.user_regs_struct registers = ForOurs(_saved, SystemCallIn.Find(_pid, _thread.ThreadId, _saved));
+        (registers.rax, registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9) = ((ulong)number, a, b, c, d, e, f);
+        try
+        {
+            _thread.SetSignalMask(~Faults);
+            _thread.SetRegisters(registers);
+            Run(number);
+            return _thread.Registers().rax;
+        }
+        finally
+        {
+            if (!_lingers)
+            {
+                // As long as nothing has run in it the kernel knows best how to go on.
+                _thread.SetRegisters(_hasRun ? _resumption : _saved);
+                _thread.SetSignalMask(_mask);
+            }
+        }
+    }
+
+    /// <summary>Writes the signal frame that brings it back to where it was: see <see cref="SignalFrame"/>.</summary>
+    /// <returns>False when its state does not fit into one.</returns>
+    public bool TryFrame(Span<byte> frame, ulong address) =>
+        SignalFrame.TryWrite(frame, address, _resumption, (long)_saved.orig_rax >= 0, _mask, _thread.ExtendedState(new byte[16384]));
+
+    /// <summary>It goes on at an instruction of ours, with all signals blocked, once it is given back. A signal that comes from here on finds it as it was, not in our code: its
+    /// frame holds its mask.</summary>
+    public void SendTo(ulong instruction)
+    {
+        _thread.SetRegisters(ForOurs(_saved, instruction));
+        _thread.SetSignalMask(ulong.MaxValue);
+    }
+
+    /// <summary>Lets go of it.</summary>
+    public void Dispose()
+    {
+        if (!_lingers)
+            _thread.Release();
+        HoldBoard.End();
+    }
+
+    /// <summary>Those that can be held as far as can be seen, the best first.</summary>
+    private static void Choose(int pid, List<int> threads, List<int> candidates)
+    {
+        candidates.Clear();
+        int best = 0;
+        foreach (int tid in threads)
+        {
+            ThreadCall call = Threads.Look(pid, tid);
+            if (call.Blocked && CallTable.MayReturnHalfDone(call.Number, call.Arguments))
+                continue;
+            if (ProcessStatus.TryRead($"/proc/{pid}/task/{tid}/status") is not { State: 'R' or 'S', ShadowStack: false })
+                continue;
+            if (call.Blocked && CallTable.RestartsByItself(call.Number))
+                candidates.Insert(best++, tid);
+            else
+                candidates.Add(tid);
+        }
+    }
+
+    private static BorrowedThread? TryBorrow(int pid, int tid, ref string why)
+    {
+        ThreadCall call = Threads.Look(pid, tid);
+        if (call.Blocked && CallTable.MayReturnHalfDone(call.Number, call.Arguments))
+            return null;
+        Tracee thread = new(pid, tid) { IsFiltered = ProcessStatus.TryRead($"/proc/{pid}/task/{tid}/status") is { Seccomp: not 0 } };
+        HoldBoard.Begin();
+        Errno errno = thread.Seize();
+        if (errno != Errno.None)
+        {
+            HoldBoard.End();
+            if (errno == Errno.EPERM && !LivingThread.HasEnded(pid, tid))
+                throw new AttachException($"ptrace(PTRACE_SEIZE, {tid}): {errno}", permission: true);
+            return null;
+        }
+
+        bool borrowed = false;
+        try
+        {
+            _ = thread.Interrupt();
+            for (long since = Stopwatch.GetTimestamp(); thread.Poll() == StopKind.Running; Thread.SpinWait(20))
+            {
+                if (Stopwatch.GetElapsedTime(since) <= StopBound)
+                    continue;
+                why = $"thread {tid} does not stop: it is in a call that cannot be interrupted";
+                return null;
+            }
+
+            if (thread.Kind == StopKind.Suspended)
+                why = "the process is stopped (SIGSTOP)";
+            if (thread.HasSignal)
+                why = $"thread {tid} is about to get a signal; try again";
+            if (thread.Kind != StopKind.Held || thread.HasSignal || !thread.TryRegisters(out LibC.user_regs_struct saved))
+                return null;
+            if (thread.Oddity(saved) is { Length: > 0 } odd)
+            {
+                why = odd;
+                return null;
+            }
+
+            BorrowedThread whole = new(pid, thread, saved);
+            borrowed = true;
+            return whole;
+        }
+        catch (SyscallException failed)
+        {
+            why = failed.Message;
+            return null;
+        }
+        finally
+        {
+            if (!borrowed)
+            {
+                thread.Release();
+                HoldBoard.End();
+            }
+        }
+    }
+
+    /// <summary>Lets it run through the call at which its registers stand. From then on the kernel begins no interrupted call again by itself.</summary>
+    private void Run(int number)
+    {
+        long since = Stopwatch.GetTimestamp();
+        bool interrupted = false;
+        for (int stops = 0; stops < 2;)
+        {
+            if (_thread.ContinueToCall() != Errno.None)
+                throw new SyscallException("ptrace", $"PTRACE_SYSCALL, thread {ThreadId} of {_pid}", Errno.ESRCH);
+            while (_thread.Look() == StopKind.Running)
+            {
+                if (Stopwatch.GetElapsedTime(since) <= CallBound)
+                {
+                    Thread.SpinWait(20);
+                    continue;
+                }
+
+                if (interrupted)
+                {
+                    // It is in the kernel, and cannot be stopped there.
+                    _lingers = true;
+                    Lingering.Add(_thread, _resumption, _mask);
+                    throw new AttachException($"call {number} that was made in thread {ThreadId} does not come back; it goes on as it was when that ends");
+                }
+
+                interrupted = true;
+                _ = _thread.Interrupt();
+                since = Stopwatch.GetTimestamp();
+            }
+
+            if (_thread.Kind == StopKind.Gone)
+                throw new SyscallException("waitpid", $"thread {ThreadId} of {_pid} ended", Errno.ESRCH);
+            if (_thread.IsAtCall)
+            {
+                // At its entry, then at its exit.
+                _hasRun = true;
+                stops++;
+            }
+            else if (stops == 0 && (_thread.HasSignal || interrupted))
+            {
+                _hasRun |= _thread.TryDropFault() || interrupted;
+                throw new AttachException($"no call could be made in thread {ThreadId}: somebody changed the code at which it was to be made, or sent it a signal; try again");
+            }
+        }
+    }
+}

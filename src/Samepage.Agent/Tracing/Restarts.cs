@@ -1,0 +1,137 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using Samepage.Agent.X64;
+using Samepage.Linux;
+using Samepage.Linux.Interop;
+using Samepage.Linux.Processes;
+using Samepage.Linux.ProcFs;
+
+namespace Samepage.Agent.Tracing;
+
+/// <summary>Begins calls again that came out of an interruption of ours with EINTR, and ends those whose time is over.</summary>
+/// <remarks>
+/// <para>epoll_wait, semop, sigtimedwait and their like come out of an interruption with EINTR, which the program would see (signal(7)). Nothing has happened in such a call, so it is
+/// begun again by hand, at once, so that our death from here on could not change that. With a signal pending the EINTR is the program's own.</para>
+/// <para>Begun again, a call waits for all of its time. Nothing of the program's may be changed for it, neither a register nor a word in its memory. So the call is marked, and once it has waited
+/// for its time since it was first interrupted, it is ended with what it answers then. The mark stands in the upper half of the register with the call's number: the kernel takes the lower half for the number,
+/// and keeps all of it for who traces. A call that the program makes itself never has it. So a wait is never ended before its time; it may be late by the time that it had waited before it was
+/// interrupted first.</para>
+/// <para>Any thread may begin and end calls of a thread that it has stopped.</para>
+/// </remarks>
+internal static class Restarts
+{
+    /// <summary>ERESTART_RESTARTBLOCK: the kernel itself goes on with what is left of the time.</summary>
+    public const long RestartBlock = -516;
+
+    private const int KeptAtMost = 4096, CallLength = 2;
+    private static readonly TimeSpan s_stopBound = TimeSpan.FromMilliseconds(20);
+    private static readonly ConcurrentDictionary<int, Wait> s_waits = [];
+    private static int s_marks;
+
+    /// <param name="Process">Whose thread it is.</param>
+    /// <param name="Mark">What marks the call; never 0.</param>
+    /// <param name="Since">When it was first interrupted, as a timestamp.</param>
+    /// <param name="Time">How long it waits at most.</param>
+    /// <param name="Switches">How often the thread had slept when it was last stopped.</param>
+    private sealed record Wait(int Process, int Mark, long Since, TimeSpan Time, long Switches)
+    {
+        public bool IsOver => Stopwatch.GetElapsedTime(Since) >= Time;
+    }
+
+    /// <summary>To be called when a thread has just stopped, without a signal.</summary>
+    /// <param name="thread">The thread.</param>
+    /// <param name="processId">Its process.</param>
+    /// <param name="isFiltered">See <see cref="Tracee.IsFiltered"/>.</param>
+    public static void Begin(in Tracee thread, int processId, bool isFiltered)
+    {
+        if (!thread.TryRegisters(out LibC.user_regs_struct registers) || (long)registers.orig_rax < 0)
+            return;
+        bool sleeps = isFiltered && (long)registers.rax == RestartBlock;
+        if (!sleeps && !CallTable.CameToNothing((int)registers.orig_rax, (long)registers.rax))
+            return;
+        ProcessStatus? status = ProcessStatus.TryRead($"/proc/{processId}/task/{thread.ThreadId}/status");
+        if (!sleeps && status is not { PendingUnblocked: false })
+            return;
+        int number = (int)registers.orig_rax, mark = (int)(registers.orig_rax >> 32);
+        ulong[] arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
+        TimeSpan? time = sleeps ? null : CallTable.TimeOf(number, arguments, new RemoteMemory(thread.ThreadId));
+        s_waits.TryGetValue(thread.ThreadId, out Wait? wait);
+        if (wait is not null && (mark == 0 || wait.Mark != mark || time is null))
+            wait = null;
+        if (wait is { IsOver: true })
+        {
+            _ = s_waits.TryRemove(thread.ThreadId, out _);
+            Set(thread, registers with { rax = (ulong)CallTable.AnswerWhenOver(number), orig_rax = ulong.MaxValue });
+            return;
+        }
+
+        if (time is not null)
+            Keep(thread.ThreadId, wait = wait is null ? new Wait(processId, NewMark(), Stopwatch.GetTimestamp(), time.Value, status!.VoluntarySwitches) : wait with { Switches = status!.VoluntarySwitches });
+        Set(thread, registers with { rax = (uint)number | (ulong)(wait?.Mark ?? 0) << 32, rip = registers.rip - CallLength, orig_rax = ulong.MaxValue });
+    }
+
+    /// <summary>Ends waits whose time is over and that nobody interrupts any more; to be called now and then.</summary>
+    public static void EndOverdue()
+    {
+        foreach ((int tid, Wait wait) in s_waits)
+        {
+            if (!wait.IsOver || !s_waits.TryGetValue(tid, out Wait? now) || now != wait)
+                continue;
+            // It has slept once since it was let go: it is in that call still. Otherwise nothing is owed to it.
+            if (ProcessStatus.TryRead($"/proc/{wait.Process}/task/{tid}/status") is { } status && status.VoluntarySwitches <= wait.Switches + 1 && TryEnd(tid, wait, status.Seccomp != 0))
+                continue;
+            _ = s_waits.TryRemove(new KeyValuePair<int, Wait>(tid, wait));
+        }
+    }
+
+    /// <returns>False when there is nothing to end; true when it was ended, or somebody else is at it.</returns>
+    private static bool TryEnd(int tid, Wait wait, bool filtered)
+    {
+        ThreadCall call = Threads.Look(wait.Process, tid);
+        if (!call.Blocked || CallTable.TimeOf(call.Number, call.Arguments, new RemoteMemory(tid)) is null)
+            return false;
+        if (!HoldBoard.MayHold)
+            return true;
+        HoldBoard.Begin();
+        Tracee thread = new(wait.Process, tid) { IsFiltered = filtered };
+        Errno errno = thread.Seize();
+        if (errno != Errno.None)
+        {
+            HoldBoard.End();
+            return errno == Errno.EPERM && Threads.IsTracedByUs(wait.Process, tid);
+        }
+
+        _ = thread.Interrupt();
+        for (long since = Stopwatch.GetTimestamp(); thread.Poll() == StopKind.Running && Stopwatch.GetElapsedTime(since) < s_stopBound;)
+            Thread.SpinWait(20);
+        thread.Release();
+        HoldBoard.End();
+        return true;
+    }
+
+    private static void Keep(int tid, Wait wait)
+    {
+        // Threads come and go. To forget one only means that it waits for all of its time.
+        if (s_waits.Count >= KeptAtMost)
+            s_waits.Clear();
+        s_waits[tid] = wait;
+    }
+
+    private static int NewMark()
+    {
+        int mark = Interlocked.Increment(ref s_marks) & int.MaxValue;
+        return mark == 0 ? 1 : mark;
+    }
+
+    private static void Set(in Tracee thread, in LibC.user_regs_struct registers)
+    {
+        try
+        {
+            thread.SetRegisters(registers);
+        }
+        catch (SyscallException)
+        {
+            // It was killed meanwhile.
+        }
+    }
+}
