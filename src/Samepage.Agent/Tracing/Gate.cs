@@ -1,7 +1,6 @@
 using Samepage.Agent.X64;
 using Samepage.Linux;
 using Samepage.Linux.Interop;
-using Samepage.Linux.Processes;
 
 namespace Samepage.Agent.Tracing;
 
@@ -24,7 +23,8 @@ namespace Samepage.Agent.Tracing;
 /// </remarks>
 internal sealed class Gate
 {
-    private readonly AgentData _data;
+    private readonly ulong _base;
+    private readonly AgentMemory _memory;
     private readonly int _first;
     private readonly ulong _generation;
     private readonly byte[] _state = new byte[16384];
@@ -33,18 +33,16 @@ internal sealed class Gate
     private ulong[] _masks = [];
     private byte[] _frames = [];
 
-    /// <param name="data">The agent.</param>
-    public Gate(AgentData data)
+    /// <param name="baseAddress">Where the agent lies.</param>
+    /// <param name="memory">What it shares with us.</param>
+    public Gate(ulong baseAddress, AgentMemory memory)
     {
-        _data = data;
-        _generation = data.Word(AgentLayout.Gate);
-        _used = (int)data.Word(AgentLayout.GateUsed);
+        (_base, _memory) = (baseAddress, memory);
+        _generation = memory.Word(AgentLayout.Gate);
+        _used = (int)Math.Min(memory.Word(AgentLayout.GateUsed), AgentLayout.MaxHeld);
         // Half of them are left to this holder at least; by the time that they come round again nobody is about to take one.
-        _first = _used is > 0 and <= AgentLayout.MaxHeld / 2 ? _used : 1;
+        _first = _used <= AgentLayout.MaxHeld / 2 ? _used : 0;
     }
-
-    /// <summary>Bytes of frames that were ever written in the target.</summary>
-    public long ResidentBytes => Math.Max(1, _used) * (long)AgentLayout.FrameBytes;
 
     /// <summary>Threads were put before it at some time, by this holder or by one before.</summary>
     public bool WasClosed => _used > 0;
@@ -111,7 +109,7 @@ internal sealed class Gate
         if (!thread.TryRegisters(out _saved[index]))
             return true;
         ref LibC.user_regs_struct registers = ref _saved[index];
-        if (registers.rip >= _data.BaseAddress && registers.rip < _data.BaseAddress + AgentLayout.CodeBytes)
+        if (registers.rip >= _base && registers.rip < _base + AgentLayout.CodeBytes)
             why = $"thread {thread.ThreadId} is on its way out of an earlier hold";
         else if (thread.HasFaulted)
             why = $"thread {thread.ThreadId} is about to get a signal of its own doing";
@@ -121,15 +119,15 @@ internal sealed class Gate
         return why.Length == 0;
     }
 
-    private ulong FrameAt(int index) => _data.BaseAddress + AgentLayout.FramesOffset + (ulong)(_first + index) * AgentLayout.FrameBytes;
+    private ulong FrameAt(int index) => _base + AgentLayout.SharedOffset + AgentLayout.FramesAtShared + (ulong)(_first + index) * AgentLayout.FrameBytes;
 
     private void Send(in Tracee thread, int index)
     {
         if (thread.Kind == StopKind.Gone)
             return;
         LibC.user_regs_struct gated = _saved[index];
-        gated.rip = _data.BaseAddress + AgentLayout.GateOffset;
-        gated.r12 = _data.BaseAddress + AgentLayout.DataOffset;
+        gated.rip = _base + AgentLayout.GateOffset;
+        gated.r12 = _base + AgentLayout.DataOffset;
         gated.r13 = _generation;
         gated.r14 = FrameAt(index);
         (gated.rax, gated.orig_rax) = (0, ulong.MaxValue);
@@ -140,9 +138,7 @@ internal sealed class Gate
     private void Write(int count)
     {
         ReadOnlySpan<byte> frames = _frames.AsSpan(0, count * AgentLayout.FrameBytes);
-        if (new RemoteMemory(_data.Pid).Write(FrameAt(0), frames) != frames.Length)
-            throw new SyscallException("process_vm_writev", $"{frames.Length} bytes of process {_data.Pid} at 0x{FrameAt(0):x}", Errno.EFAULT);
-        if (_first + count > _used && !_data.WriteWord(AgentLayout.GateUsed, (ulong)(_used = _first + count)))
-            throw new SyscallException("process_vm_writev", $"a word of process {_data.Pid}", Errno.EFAULT);
+        if (!_memory.WriteFrames(_first, frames) || (_first + count > _used && !_memory.WriteWord(AgentLayout.GateUsed, (ulong)(_used = _first + count))))
+            throw new SyscallException("process_vm_writev", $"{frames.Length} bytes of signal frames", Errno.EFAULT);
     }
 }

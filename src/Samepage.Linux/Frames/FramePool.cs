@@ -76,7 +76,14 @@ public sealed unsafe class FramePool : IDisposable
     /// <param name="readable">Its file.</param>
     /// <param name="guard">Its <see cref="Guard"/>.</param>
     /// <exception cref="SyscallException">It is no file that can be mapped.</exception>
-    public static FramePool Adopt(FileDescriptor readable, FileDescriptor guard) => new(null, readable, guard);
+    public static FramePool Adopt(FileDescriptor readable, FileDescriptor guard)
+    {
+        // Mapping a file of another kind could wait for whoever serves it, and with it everything in this process that maps.
+        LibC.statfs_buffer system;
+        return LibC.fstatfs(readable.Number, &system) == 0 && system.f_type == LibC.TMPFS_MAGIC
+            ? new FramePool(null, readable, guard)
+            : throw new SyscallException("fstatfs", "what should be the frame pool, and is no file of a tmpfs", Errno.EBADF);
+    }
 
     /// <summary>Why the last frames could not be written, for people; empty when they could.</summary>
     public string Refusal { get; private set; } = "";
