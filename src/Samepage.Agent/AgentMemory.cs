@@ -61,6 +61,27 @@ internal sealed class AgentMemory : IDisposable
         return false;
     }
 
+    /// <summary>The daemons, by process id, whose agents are in a process: by what their memory is called in <c>/proc/PID/maps</c>, which the program can call its own too.</summary>
+    /// <param name="pid">The process; its mappings are read, which may wait for as long as it likes.</param>
+    /// <param name="except">Where our own agent lies; 0 for none.</param>
+    public static List<int> Owners(int pid, ulong except)
+    {
+        List<Mapping> mappings = [];
+        List<int> owners = [];
+        _ = Mapping.TryReadAll($"/proc/{pid}/maps", mappings);
+        foreach (Mapping mapping in mappings)
+        {
+            const string Prefix = "/memfd:" + NamePrefix;
+            if (!mapping.Name.StartsWith(Prefix, StringComparison.Ordinal) || mapping.Start == except + AgentLayout.SharedOffset)
+                continue;
+            ReadOnlySpan<char> number = mapping.Name.AsSpan(Prefix.Length);
+            int end = number.IndexOf(' ');
+            owners.Add(int.TryParse(end < 0 ? number : number[..end], NumberStyles.None, CultureInfo.InvariantCulture, out int owner) ? owner : 0);
+        }
+
+        return owners;
+    }
+
     /// <summary>A word; 0 when it cannot be read.</summary>
     public ulong Word(int offset)
     {

@@ -8,10 +8,14 @@ internal static unsafe partial class LibC
     public const uint MFD_NOEXEC_SEAL = 8;
     public const int F_ADD_SEALS = 1033, F_GET_SEALS = 1034;
     public const int F_SEAL_SEAL = 1, F_SEAL_SHRINK = 2, F_SEAL_GROW = 4, F_SEAL_WRITE = 8, F_SEAL_FUTURE_WRITE = 16, F_SEAL_EXEC = 32;
+    public const int LOCK_EX = 2, LOCK_NB = 4;
     public const long TMPFS_MAGIC = 0x01021994;
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial int fstatfs(int fd, statfs_buffer* buffer);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int flock(int fd, int operation);
 
     /// <summary><c>struct statfs</c>; only the field that is read.</summary>
     [StructLayout(LayoutKind.Explicit, Size = 120)]

@@ -20,10 +20,15 @@ public sealed record ProcessStatus(
     string Name, char State, int ThreadGroup, int Tracer, (uint Real, uint Effective, uint Saved, uint FileSystem) Uids,
     (uint Real, uint Effective, uint Saved, uint FileSystem) Gids, int Seccomp, bool HasMemory, bool PendingUnblocked, ulong Capabilities, long PinnedKib, bool ShadowStack, int OwnId)
 {
+    /// <summary>SIGKILL is pending: it does nothing more once it leaves the kernel.</summary>
+    public bool IsKilled { get; init; }
+
     /// <summary>Reads a status file.</summary>
     /// <param name="path">Such as <c>/proc/1/status</c>.</param>
     /// <returns>Null when the process is gone.</returns>
     public static ProcessStatus? TryRead(string path) => ProcFile.TryRead(path, out string text) ? Parse(text) : null;
+
+    private const ulong SigKill = 1UL << (9 - 1);
 
     internal static ProcessStatus Parse(string text)
     {
@@ -61,7 +66,7 @@ public sealed record ProcessStatus(
             }
         }
 
-        return new ProcessStatus(name, state, group, tracer, uids, gids, seccomp, memory, ((pending | sharedPending) & ~blocked) != 0, capabilities, pinned, shadowStack, own);
+        return new ProcessStatus(name, state, group, tracer, uids, gids, seccomp, memory, ((pending | sharedPending) & ~blocked) != 0, capabilities, pinned, shadowStack, own) { IsKilled = ((pending | sharedPending) & SigKill) != 0 };
     }
 
     private static int Number(ReadOnlySpan<char> value) => int.Parse(value, NumberStyles.Integer, CultureInfo.InvariantCulture);

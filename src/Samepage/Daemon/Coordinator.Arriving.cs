@@ -70,7 +70,7 @@ internal sealed partial class Coordinator
     }
 
     /// <summary>Takes over a process whose daemon has died, so that it can be given back. The calling thread may have to wait for the process.</summary>
-    /// <param name="record">What that daemon wrote down. All records that a coordinator is given must be of one pool.</param>
+    /// <param name="record">What that daemon wrote down. A coordinator is given one.</param>
     /// <param name="why">What stood in the way.</param>
     public AdoptionOutcome Adopt(AgentRecord record, out string why)
     {
@@ -140,7 +140,8 @@ internal sealed partial class Coordinator
 
     private (string? Reason, string Name, string User, string Domain) LookAtNew(int pid)
     {
-        string? reason = Eligibility.Refuse(pid, out string name, out string user, out _);
+        string? reason = Eligibility.Refuse(pid, out string name, out string user, out _) ??
+            (HasAgentOfItsOwn(pid) ? "a daemon that died has left its agent in it, which is not given back yet" : null);
         string domain = reason is null ? DomainNameOf(pid, user, ref reason) : "";
         return (reason, name, user, domain);
     }
@@ -232,7 +233,7 @@ internal sealed partial class Coordinator
             return adopted;
         foreach (Child child in await space.Do(Lane.Fork, () => _machine.FindChildren(space, all)))
         {
-            if ((_participants.TryGetValue(child.Pid, out Participant? known) && (known.Space is not null || known.IsAtWork)) || !_participants.TryGetValue(space.Pid, out Participant? parent))
+            if (HasAgentOfItsOwn(child.Pid) || (_participants.TryGetValue(child.Pid, out Participant? known) && (known.Space is not null || known.IsAtWork)) || !_participants.TryGetValue(space.Pid, out Participant? parent))
                 continue;
             Participant participant = new(child.Pid) { Origin = parent.Origin };
             _participants[child.Pid] = participant;
