@@ -86,6 +86,7 @@ internal sealed partial class Coordinator
             return AdoptionOutcome.NotYet;
         }
 
+        _ = PidFd.TryClaim(pidfd!); // who has it otherwise sees the agent, and keeps away
         DomainId domain = DomainOf(record.Domain);
         if (_machine.HasPool(domain))
             pool!.Dispose();
@@ -168,7 +169,7 @@ internal sealed partial class Coordinator
     /// <summary>Brings an agent into a process. On an attendant's thread.</summary>
     private (FileDescriptor PidFd, Pagemap Pagemap, AgentSession Session) BringIn(int pid, string domain, FramePool pool, FileDescriptor? inheritedM)
     {
-        bool keeps = false;
+        bool keeps = false, written = false;
         FileDescriptor? pidfd = null;
         Pagemap? pagemap = null;
         try
@@ -178,13 +179,21 @@ internal sealed partial class Coordinator
             if (!PidFd.TryOpen(pid, out pidfd, out Errno errno))
                 throw new SyscallException("pidfd_open", $"process {pid}", errno);
             pagemap = Pagemap.TryOpen(pid) ?? throw new AttachException($"not permitted: /proc/{pid}/pagemap cannot be read", permission: true);
-            return (pidfd!, pagemap, AgentSession.Attach(pid, pool, inheritedM, place => records.Write(new AgentRecord(place, pool.Inode, domain))));
+            bool claimed = AgentClaim.Take(pid, pidfd!);
+            AgentSession session = AgentSession.Attach(pid, pool, inheritedM, place =>
+            {
+                written = true;
+                records.Write(new AgentRecord(place, pool.Inode, domain));
+            });
+            if (!claimed)
+                AgentClaim.Confirm(session);
+            return (pidfd!, pagemap, session);
         }
         catch (Exception refused) when (refused is AttachException or SyscallException or IOException or UnauthorizedAccessException or ObjectDisposedException)
         {
             pagemap?.Dispose();
             pidfd?.Dispose();
-            if (refused is not AttachException { AgentLeft: true })
+            if (written && refused is not AttachException { AgentLeft: true })
                 records.Remove(pid);
             throw refused as AttachException ?? (refused is SyscallException ? new AttachException(refused.Message)
                 : new AttachException($"its agent cannot be written down under {RunDirectory.Current}: {refused.Message}"));

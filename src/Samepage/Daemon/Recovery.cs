@@ -130,6 +130,12 @@ internal sealed class Recovery
             // It was killed at this moment, most likely: the next round sees.
             return failed.Message;
         }
+        catch (Exception failed)
+        {
+            // Nobody else is to suffer from it: this thread is this process's alone.
+            _logger.LogError(failed, "process {Pid} could not be recovered", pid);
+            return failed.Message;
+        }
     }
 
     /// <summary>One process.</summary>

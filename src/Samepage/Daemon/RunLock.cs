@@ -89,11 +89,8 @@ internal sealed class RunLock : IDisposable
         text.TrimEnd('\n').Split(' ') is [var kind, var pid, var start] && int.TryParse(pid, NumberStyles.None, CultureInfo.InvariantCulture, out int number) && number > 0 &&
         ulong.TryParse(start, NumberStyles.None, CultureInfo.InvariantCulture, out ulong time) ? new RunLockHolder(kind, number, time) : null;
 
-    private static RunLockHolder? TryReadHolder(string path)
-    {
-        using StreamReader reader = new(new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete));
-        return Parse(reader.ReadToEnd());
-    }
+    // Not by a FileStream, which would want a lock itself.
+    private static RunLockHolder? TryReadHolder(string path) => ProcFile.TryRead(path, out string text) ? Parse(text) : null;
 
     private static void Sign(FileStream file, string kind)
     {
