@@ -38,64 +38,128 @@ public static class Adoption
     public static AdoptionOutcome TryAdopt(AgentPlace place, ulong poolDevice, ulong poolInode, out AgentSession? session, out FramePool? pool, out string why)
     {
         (session, pool, why) = (null, null, "");
-        AgentData data = new(place.Pid, place.BaseAddress);
-        if (!ProcessStat.TryRead(place.Pid, out ProcessStat stat) || stat.StartTime != place.StartTime || data.Word(AgentLayout.Cookie) != place.Cookie)
+        if (!ProcessStat.TryRead(place.Pid, out ProcessStat stat) || stat.StartTime != place.StartTime)
             return AdoptionOutcome.NothingLeft;
+        AgentMemory? memory = null;
         try
         {
-            long state = AwaitOrphan(data);
-            int executor = data.Thread(AgentLayout.ExecutorTid);
-            if (executor == 0)
-            {
-                why = "what is left of the agent cannot be unmapped: no thread of the process could be held";
-                return Injector.Uproot(place.Pid, place.BaseAddress, place.Cookie) ? AdoptionOutcome.NothingLeft : AdoptionOutcome.NotYet;
-            }
-
-            if (!PidFd.TryOpenThread(executor, out FileDescriptor? thread, out Errno refused))
-            {
-                why = $"the agent's thread {executor} cannot be opened: pidfd_open {refused}";
-                return AdoptionOutcome.NotYet;
-            }
-
-            using (thread)
-            {
-                FileDescriptor executorSocket = PidFd.Take(thread!, (int)data.Word(AgentLayout.ExecutorFar));
-                if (state != AgentLayout.StateOrphaned)
-                {
-                    // It waits for descriptors that its daemon did not come to send, and ends when there is nobody to wait for.
-                    using (executorSocket)
-                        DescriptorPassing.End(executorSocket);
-                    why = $"the agent was not set up to the end, and leaves (state {state})";
-                    return AdoptionOutcome.NotYet;
-                }
-
-                FileDescriptor wardenSocket = PidFd.Take(thread!, (int)data.Word(AgentLayout.WardenFar));
-                FileDescriptor tracking = Userfaultfd.Take(thread!, (int)data.Word(AgentLayout.T)), merged = Userfaultfd.Take(thread!, (int)data.Word(AgentLayout.M));
-                pool = FramePool.Adopt(PidFd.Take(thread!, (int)data.Word(AgentLayout.PoolFd)), PidFd.Take(thread!, (int)data.Word(AgentLayout.GuardFd)), poolDevice, poolInode);
-                session = new AgentSession(place.Pid, place.BaseAddress, executor, tracking, merged, executorSocket, wardenSocket);
-                using (AgentThreads.KeepAwake(place.Pid, executor, data.Thread(AgentLayout.WardenTid)))
-                    session.Begin();
-                return AdoptionOutcome.Adopted;
-            }
+            AdoptionOutcome outcome = AgentMemory.TryFind(place, out memory, out why)
+                ? TryAdopt(place, memory!, poolDevice, poolInode, out session, out pool, out why)
+                : SendAway(place, ref why);
+            if (outcome == AdoptionOutcome.Adopted)
+                memory = null;
+            return outcome;
         }
         catch (SyscallException failed)
         {
-            session?.Dispose();
             pool?.Dispose();
             (session, pool, why) = (null, null, failed.Message);
             return AdoptionOutcome.NotYet;
         }
+        finally
+        {
+            memory?.Dispose();
+        }
+    }
+
+    /// <summary>It shares memory with its daemons: it was set up, but perhaps for its warden.</summary>
+    private static AdoptionOutcome TryAdopt(AgentPlace place, AgentMemory memory, ulong poolDevice, ulong poolInode, out AgentSession? session, out FramePool? pool, out string why)
+    {
+        (session, pool, why) = (null, null, "");
+        int Thread(int word) => Threads.FindByOwnId(place.Pid, (int)memory.Word(word));
+        if (memory.Word(AgentLayout.Cookie) != place.Cookie)
+            return AdoptionOutcome.NothingLeft;
+        long state = AwaitOrphan(place.Pid, memory.Word, Thread);
+        int executor = Thread(AgentLayout.ExecutorTid);
+        if (executor == 0)
+            return Uproot(place, ref why);
+        if (state != AgentLayout.StateOrphaned)
+        {
+            // Its daemon did not come to ring at it: it notices, and ends.
+            why = $"the agent has not noticed yet that its daemon is gone (state {state})";
+            return AdoptionOutcome.NotYet;
+        }
+
+        if (!PidFd.TryOpenThread(executor, out FileDescriptor? thread, out Errno refused))
+        {
+            why = $"the agent's thread {executor} cannot be opened: pidfd_open {refused}";
+            return AdoptionOutcome.NotYet;
+        }
+
+        List<IDisposable> taken = [thread!];
+        FileDescriptor Keep(FileDescriptor descriptor)
+        {
+            taken.Add(descriptor);
+            return descriptor;
+        }
+
+        try
+        {
+            FileDescriptor tracking = Keep(Userfaultfd.Take(thread!, (int)memory.Word(AgentLayout.T))), merged = Keep(Userfaultfd.Take(thread!, (int)memory.Word(AgentLayout.M)));
+            FileDescriptor frames = Keep(PidFd.Take(thread!, (int)memory.Word(AgentLayout.PoolFd))), guard = Keep(PidFd.Take(thread!, (int)memory.Word(AgentLayout.GuardFd)));
+            pool = FramePool.Adopt(frames, guard, poolDevice, poolInode);
+            (FileDescriptor executorSocket, FileDescriptor wardenSocket) = Connect(thread!, (int)memory.Word(AgentLayout.ExecutorFar), Keep);
+            session = new AgentSession(place, memory, executor, tracking, merged, executorSocket, wardenSocket);
+            using (AgentThreads.KeepAwake(place.Pid, executor, Thread(AgentLayout.WardenTid)))
+                session.Resume();
+            taken.RemoveRange(1, taken.Count - 1);
+            return AdoptionOutcome.Adopted;
+        }
+        finally
+        {
+            taken.ForEach(descriptor => descriptor.Dispose());
+        }
+    }
+
+    /// <summary>Hands new sockets to an orphaned executor.</summary>
+    private static (FileDescriptor Executor, FileDescriptor Warden) Connect(FileDescriptor thread, int number, Func<FileDescriptor, FileDescriptor> keep)
+    {
+        (FileDescriptor Ours, FileDescriptor Theirs) executor = SocketPair.Create(), warden = SocketPair.Create();
+        _ = (keep(executor.Ours), keep(warden.Ours));
+        using (executor.Theirs)
+        using (warden.Theirs)
+        using (FileDescriptor first = PidFd.Take(thread, number))
+            DescriptorPassing.Send(first, 1, [executor.Theirs.Number, warden.Theirs.Number]);
+        return (executor.Ours, warden.Ours);
+    }
+
+    /// <summary>It shares no memory with anybody: it waits for descriptors that its daemon did not come to send, and ends when there is nobody to wait for. Or there is none.</summary>
+    private static AdoptionOutcome SendAway(AgentPlace place, ref string why)
+    {
+        AgentData data = new(place.Pid, place.BaseAddress);
+        Errno errno = data.Read(AgentLayout.Cookie, out ulong cookie);
+        if (errno is Errno.EFAULT or Errno.ESRCH || (errno == Errno.None && cookie != place.Cookie))
+            return AdoptionOutcome.NothingLeft;
+        if (errno != Errno.None)
+            return AdoptionOutcome.NotYet;
+        long state = AwaitOrphan(place.Pid, data.Word, data.Thread);
+        int executor = data.Thread(AgentLayout.ExecutorTid);
+        if (executor == 0)
+            return Uproot(place, ref why);
+        why = $"the agent was not set up to the end, and leaves (state {state})";
+        if (!PidFd.TryOpenThread(executor, out FileDescriptor? thread, out _))
+            return AdoptionOutcome.NotYet;
+        using (thread)
+        using (FileDescriptor executorSocket = PidFd.Take(thread!, (int)data.Word(AgentLayout.ExecutorFar)))
+            DescriptorPassing.End(executorSocket);
+        return AdoptionOutcome.NotYet;
+    }
+
+    private static AdoptionOutcome Uproot(AgentPlace place, ref string why)
+    {
+        why = "what is left of the agent cannot be unmapped: no thread of the process could be held";
+        return Injector.Uproot(place.Pid, place.BaseAddress, place.Cookie) ? AdoptionOutcome.NothingLeft : AdoptionOutcome.NotYet;
     }
 
     /// <summary>Waits until the executor has noticed that it is an orphan, or is no more.</summary>
     /// <returns>Its state.</returns>
-    private static long AwaitOrphan(AgentData data)
+    private static long AwaitOrphan(int pid, Func<int, ulong> word, Func<int, int> thread)
     {
         long state;
-        using var threads = AgentThreads.KeepAwake(data.Pid, data.Thread(AgentLayout.ExecutorTid), data.Thread(AgentLayout.WardenTid));
-        for (long since = Stopwatch.GetTimestamp(); (state = (long)data.Word(AgentLayout.State)) != AgentLayout.StateOrphaned && Stopwatch.GetElapsedTime(since) < Bound; Thread.Sleep(1))
+        using var threads = AgentThreads.KeepAwake(pid, thread(AgentLayout.ExecutorTid), thread(AgentLayout.WardenTid));
+        for (long since = Stopwatch.GetTimestamp(); (state = (long)word(AgentLayout.State)) != AgentLayout.StateOrphaned && Stopwatch.GetElapsedTime(since) < Bound; Thread.Sleep(1))
         {
-            if (state < 0 || (data.Word(AgentLayout.ExecutorTid) != 0 && data.Thread(AgentLayout.ExecutorTid) == 0))
+            if (state < 0 || (word(AgentLayout.ExecutorTid) != 0 && thread(AgentLayout.ExecutorTid) == 0))
                 break;
         }
 

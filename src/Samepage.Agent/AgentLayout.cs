@@ -2,20 +2,23 @@ using System.Runtime.InteropServices;
 
 namespace Samepage.Agent;
 
-/// <summary>Where things lie in the one mapping that the agent owns in a target. The same for every processor.</summary>
+/// <summary>Where things lie in the range that the agent owns in a target. The same for every processor.</summary>
 /// <remarks><code>
 ///   base       +---------------------------+
 ///              | code, r-x        16 KiB   |  the gate in its last 256 bytes
 ///   Data       +---------------------------+  rw-, from here to the end
-///              | words (below)     4 KiB   |
+///              | words (below)     4 KiB   |  the agent's own
 ///              | executor's stack 16 KiB   |
 ///              | warden's stack   16 KiB   |
-///              | operations       96 KiB   |  MaxOperations × 48 bytes
 ///              | a page of zeros   4 KiB   |
 ///              | copies to compare 64 KiB  |  CompareBytes each, of what was moved and of frames
 ///   Scratch    +---------------------------+
 ///              | scratch X         2 MiB   |  registered on T with MISSING: pages are moved here to be compared
-///   Frames     +---------------------------+
+///   Home       +---------------------------+
+///              | a signal frame    4 KiB   |  takes the thread home that was borrowed for the attach
+///   Shared     +---------------------------+  from here on a file that the daemon maps as well, see AgentMemory
+///              | words (below)     4 KiB   |  those that both use
+///              | operations       96 KiB   |  MaxOperations × 48 bytes
 ///              | signal frames     8 MiB   |  MaxHeld × 4 KiB, touched for as many threads as were ever held at a time
 ///   base+Size  +---------------------------+
 /// </code>The whole of it is MADV_DONTFORK and MADV_DONTDUMP: children inherit nothing of ours, and what lies in X stays exclusive.</remarks>
@@ -26,34 +29,40 @@ internal static class AgentLayout
     public const int GateBytes = 0x100, GateOffset = CodeBytes - GateBytes;
     public const int DataOffset = CodeBytes;
     public const int WordsBytes = 0x1000, ExecutorStackTop = 0x5000, WardenStackTop = 0x9000;
-    public const int OperationsOffset = 0x9000;
-    public const int MaxOperations = 2048;
-    public const int ZeroPageOffset = 0x21000;
-    public const int MovedCopyOffset = 0x22000, FrameCopyOffset = MovedCopyOffset + CompareBytes;
+    public const int ZeroPageOffset = 0x9000;
+    public const int MovedCopyOffset = 0xA000, FrameCopyOffset = MovedCopyOffset + CompareBytes;
     public const int CompareBytes = 0x8000;
     public const int SettleMilliseconds = 50;
     public const int ScratchOffset = DataOffset + FrameCopyOffset + CompareBytes;
     public const int ScratchBytes = 0x200000;
 
+    public const int FrameBytes = 0x1000, HomeFrameOffset = ScratchOffset + ScratchBytes;
+
+    /// <summary>The part that both map. Offsets of what lies in it are counted from its beginning.</summary>
+    public const int SharedOffset = HomeFrameOffset + FrameBytes, SharedBytes = FramesAtShared + MaxHeld * FrameBytes;
+    public const int OperationsAtShared = WordsBytes, MaxOperations = 2048;
+
     /// <summary>Signal frames: threads that can be held at a time, and those that the holder before left to be passed.</summary>
     public const int MaxHeld = 2048;
-    public const int FramesOffset = ScratchOffset + ScratchBytes, FrameBytes = 0x1000;
-    public const int Size = FramesOffset + MaxHeld * FrameBytes;
+    public const int FramesAtShared = OperationsAtShared + 0x18000;
+    public const int Size = SharedOffset + SharedBytes;
 
-    // Words, as offsets from Data.
+    // Words, as offsets from Data, or from Shared. Those that stand in both mean the same: the executor publishes them.
+    // Shared: Cookie, Gate, GateUsed, WardenTid, WantsHelp, LocksFuture, UnfilledStart, UnfilledEnd, the warden's table; published: State, ExecutorTid,
+    // ExecutorFar, T, M, PoolFd, GuardFd.
     public const int Cookie = 0x00, GateUsed = 0x08, State = 0x10;
-    public const int ExecutorFar = 0x18, ExecutorNear = 0x20, WardenFar = 0x28, WardenNear = 0x30;
+    public const int ExecutorFar = 0x18, ExecutorNear = 0x20, WardenNear = 0x30;
     public const int DeviceFd = 0x38, PoolFd = 0x40, MapsFd = 0x48, T = 0x50, M = 0x58;
     public const int ScratchUsed = 0x60, Gate = 0x68, Orphaned = 0x70, ExecutorTid = 0x78, WardenTid = 0x80;
     public const int PoolDevice = 0x88, PoolInode = 0x90, Doorbell = 0x98, WardenDoorbell = 0xA0, InheritedM = 0xA8;
-    public const int AllSignals = 0xB0, LowNeighbour = 0x100, HighNeighbour = 0x108, Unmerging = 0x110, GuardFd = 0x118, Identity = 0x120, NonZero = 0xC0;
+    public const int AllSignals = 0xB0, LowNeighbour = 0x100, HighNeighbour = 0x108, Unmerging = 0x110, GuardFd = 0x118, WordsFd = 0xB8, Identity = 0x120, NonZero = 0xC0;
     public const int ExecutorStruct = 0x140, WardenStruct = 0x1C0, QueryStruct = 0x200, WardenMessage = 0x280;
-    public const int Message = 0x2C0, MessageVector = 0x300, MessageControl = 0x310, MessagePayload = 0x338, SocketPair = 0x340;
+    public const int Message = 0x2C0, MessageVector = 0x300, MessagePayload = 0x310, SocketPair = 0x318, MessageControl = 0x320, MessageControlBytes = 16 + 4 * MaxDescriptors;
     public const int EpollFd = 0xC58, FreeSlots = 0xC60, WantsHelp = 0xC68, LocksFuture = 0xD40, Tickets = 0xD48, MovesOn = 0xD50, MoveMode = 0xD58, Guarded = 0xD80, EpollEvent = 0xC70, EpollEvents = 0xC80, MaxEpollEvents = 16;
 
     // What says how many threads there are, /proc/PID/stat; the warden is to look whether it is alone; the first thread has ended; the executor is about to end;
     // the last thread but ours, as a descriptor, and for how many looks it has ended.
-    public const int StatFd = 0xD58, LookAlone = 0xD60, Leaderless = 0xD68, ExecutorLeft = 0xD70, LastFd = 0xD78, LastEnded = 0xD80;
+    public const int StatFd = 0xE00, LookAlone = 0xE08, Leaderless = 0xE10, ExecutorLeft = 0xE18, LastFd = 0xE20, LastEnded = 0xE28;
 
     /// <summary>What the warden hears from the last thread by; entries of its table are addresses, and its doorbell is 0.</summary>
     public const int LastThreadEntry = 1;
@@ -75,8 +84,11 @@ internal static class AgentLayout
     /// <summary>Forked children whose descriptors the warden can watch at a time.</summary>
     public const int MaxChildren = 256;
 
+    // Descriptors in a message to the executor: two sockets, and, for a new one, the others and perhaps the M that was inherited.
+    public const int Sockets = 2, MinDescriptors = 8, MaxDescriptors = 9;
+
     // States that the daemon waits for; a negative value is an errno.
-    public const long StateSockets = 1, StateReady = 2, StateOrphaned = 3;
+    public const long StateSocket = 1, StateReady = 2, StateOrphaned = 3;
 
     // What the doorbells say.
     // CloseChild: and the slot; above it the child's ticket.

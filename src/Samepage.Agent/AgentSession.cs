@@ -19,28 +19,24 @@ public readonly record struct InheritedDescriptor(int Slot, FileDescriptor M, ui
 /// <remarks>One OS thread makes all calls. The agent is idle between them, and costs nothing.</remarks>
 public sealed class AgentSession : IDisposable
 {
-    private const int AnswersBeforeLetGo = 4, AnswersBeforeStuck = 40; // quarters of a second
-    private static readonly TimeSpan DismissalBound = TimeSpan.FromMilliseconds(250), LeaveBound = TimeSpan.FromSeconds(5);
-    private readonly AgentData _data;
+    private const int AnswersBeforeLetGo = 4, AnswersBeforeStuck = 40, AnswerMilliseconds = 250; // times that long
+    private static readonly TimeSpan SetUpBound = TimeSpan.FromSeconds(5), DismissalBound = TimeSpan.FromMilliseconds(250), LeaveBound = TimeSpan.FromSeconds(5);
+    private readonly AgentMemory _memory;
     private readonly FileDescriptor _executorSocket, _wardenSocket;
-    private readonly ulong _cookie;
+    private readonly AgentPlace _place;
     private Tracee _executor, _warden;
 
     /// <summary>Sessions whose agent's threads the calling thread has seized.</summary>
     [ThreadStatic]
     private static List<AgentSession>? s_shielded;
 
-    internal AgentSession(int pid, ulong baseAddress, int executor, FileDescriptor tracking, FileDescriptor merged,
+    internal AgentSession(AgentPlace place, AgentMemory memory, int executor, FileDescriptor tracking, FileDescriptor merged,
         FileDescriptor executorSocket, FileDescriptor wardenSocket)
     {
-        (Pid, BaseAddress, ExecutorThread, T, M) = (pid, baseAddress, executor, tracking, merged);
-        (_data, _executorSocket, _wardenSocket) = (new AgentData(pid, baseAddress), executorSocket, wardenSocket);
-        Gate = new Gate(_data);
-        _cookie = _data.Word(AgentLayout.Cookie);
+        (_place, ExecutorThread, T, M) = (place, executor, tracking, merged);
+        (_memory, _executorSocket, _wardenSocket) = (memory, executorSocket, wardenSocket);
+        Gate = new Gate(place.BaseAddress, memory);
     }
-
-    /// <summary>Bytes of the agent's mapping that signal frames of held threads have touched.</summary>
-    public long FrameBytes => Gate.ResidentBytes;
 
     /// <summary>Where the program's threads go if we die while they are held.</summary>
     internal Gate Gate { get; }
@@ -97,7 +93,7 @@ public sealed class AgentSession : IDisposable
     public const int MaxInherited = AgentLayout.MaxChildren;
 
     /// <summary>The process.</summary>
-    public int Pid { get; }
+    public int Pid => _place.Pid;
 
     /// <summary>Where the agent's mapping ends.</summary>
     public ulong EndAddress => BaseAddress + AgentLayout.Size;
@@ -111,7 +107,7 @@ public sealed class AgentSession : IDisposable
         Entitlement entitlement) => Injector.Attach(pid, pool, inheritedM, planted, entitlement);
 
     /// <summary>Where the agent's mapping lies; <see cref="AgentLayout.Size"/> bytes.</summary>
-    public ulong BaseAddress { get; }
+    public ulong BaseAddress => _place.BaseAddress;
 
     /// <summary>The executor's thread id.</summary>
     public int ExecutorThread { get; }
@@ -125,14 +121,20 @@ public sealed class AgentSession : IDisposable
     /// <summary>The userfaultfd on mappings of frames.</summary>
     public FileDescriptor M { get; }
 
-    /// <summary>The last step of attaching or taking over: the agent answers, and has a warden.</summary>
+    /// <summary>The last step of attaching: the agent answers, and has a warden.</summary>
     /// <exception cref="SyscallException">It could not.</exception>
     internal void Begin()
     {
         Ring(_executorSocket, AgentLayout.DoorbellRun);
-        if (!AwaitAnswer())
-            throw new SyscallException("agent", $"starting in process {Pid}: state {(long)_data.Word(AgentLayout.State)}", Errno.ETIMEDOUT);
-        WardenThread = _data.Thread(AgentLayout.WardenTid);
+        Resume();
+    }
+
+    /// <summary>The last step of taking over: the executor has heard of us.</summary>
+    /// <inheritdoc cref="Begin"/>
+    internal void Resume()
+    {
+        AwaitReady(_executorSocket, Pid);
+        WardenThread = Threads.FindByOwnId(Pid, (int)_memory.Word(AgentLayout.WardenTid));
     }
 
     /// <summary>Carries out a batch; every thread of the program must be held.</summary>
@@ -142,7 +144,7 @@ public sealed class AgentSession : IDisposable
     /// <returns>False when the process is gone, or the agent does not answer; the outcomes then mean nothing.</returns>
     public bool Run(Span<AgentOperation> operations, bool suspended, Action letGo)
     {
-        if (IsStuck || !_data.WriteOperations(operations))
+        if (IsStuck || !_memory.WriteOperations(operations))
             return false;
         using var threads = AgentThreads.KeepAwake(Pid, ExecutorThread, WardenThread, suspended);
         try
@@ -166,7 +168,7 @@ public sealed class AgentSession : IDisposable
                     threads.Thaw();
             }
 
-            return _data.ReadOperations(operations);
+            return _memory.ReadOutcomes(operations);
         }
         catch (SyscallException)
         {
@@ -180,7 +182,7 @@ public sealed class AgentSession : IDisposable
     public void TakeInherited(List<InheritedDescriptor> inherited, ReadOnlySpan<uint> tickets)
     {
         Span<long> children = stackalloc long[AgentLayout.MaxChildren];
-        if (!_data.ReadChildren(children) || !PidFd.TryOpenThread(ExecutorThread, out FileDescriptor? thread, out _))
+        if (!_memory.ReadChildren(children) || !PidFd.TryOpenThread(ExecutorThread, out FileDescriptor? thread, out _))
             return;
         using (thread)
         {
@@ -214,13 +216,13 @@ public sealed class AgentSession : IDisposable
     }
 
     /// <summary>At the last batch the program had asked that all that is mapped from then on be locked: nothing is merged in it.</summary>
-    public bool LocksWhatItMaps => _data.Word(AgentLayout.LocksFuture) != 0;
+    public bool LocksWhatItMaps => _memory.Word(AgentLayout.LocksFuture) != 0;
 
     /// <summary>The warden asked for help since this was last called: it can take no more children, or has no descriptor for one.</summary>
-    public bool TakeCallForHelp() => _data.Word(AgentLayout.WantsHelp) != 0 && _data.WriteWord(AgentLayout.WantsHelp, 0);
+    public bool TakeCallForHelp() => _memory.Word(AgentLayout.WantsHelp) != 0 && _memory.WriteWord(AgentLayout.WantsHelp, 0);
 
     /// <summary>Whether the executor is about to fill a page: whoever misses it waits for that.</summary>
-    public bool IsUnfilled(ulong address) => address >= _data.Word(AgentLayout.UnfilledStart) && address < _data.Word(AgentLayout.UnfilledEnd);
+    public bool IsUnfilled(ulong address) => address >= _memory.Word(AgentLayout.UnfilledStart) && address < _memory.Word(AgentLayout.UnfilledEnd);
 
     /// <summary>Waits until the warden of one of these sessions says that its process has forked, or has gone, or until something comes over a descriptor. Any thread may wait.</summary>
     /// <param name="sessions">The sessions.</param>
@@ -249,8 +251,7 @@ public sealed class AgentSession : IDisposable
 
         for (int i = 0; i < sessions.Count; i++)
         {
-            ulong word;
-            if (table[i].fd < 0 || (table[i].revents != 0 && LibC.read(table[i].fd, &word, 8) != 8))
+            if (table[i].fd < 0 || (table[i].revents != 0 && !SocketPair.TryReceive(sessions[i]._wardenSocket, out _)))
                 gone.Add(sessions[i]);
             else if (table[i].revents != 0)
                 forked.Add(sessions[i]);
@@ -292,7 +293,7 @@ public sealed class AgentSession : IDisposable
         using var threads = AgentThreads.KeepAwake(Pid, ExecutorThread, WardenThread);
         TryRing(_wardenSocket, AgentLayout.DoorbellLeave);
         TryRing(_executorSocket, AgentLayout.DoorbellLeave);
-        return AwaitEnd(ExecutorThread, threads, LeaveBound) && AwaitEnd(WardenThread, threads, LeaveBound) && Injector.Uproot(Pid, BaseAddress, _cookie);
+        return AwaitEnd(ExecutorThread, threads, LeaveBound) && AwaitEnd(WardenThread, threads, LeaveBound) && Injector.Uproot(Pid, BaseAddress, _place.Cookie);
     }
 
     private bool AwaitEnd(int threadId, AgentThreads threads, TimeSpan bound)
@@ -323,21 +324,42 @@ public sealed class AgentSession : IDisposable
         M.Dispose();
         _executorSocket.Dispose();
         _wardenSocket.Dispose();
+        _memory.Dispose();
     }
 
-    private unsafe bool AwaitAnswer()
+    /// <summary>Waits until an executor that is being set up answers.</summary>
+    /// <exception cref="SyscallException">It could not be set up, ended, or does not answer within some seconds.</exception>
+    internal static void AwaitReady(FileDescriptor executorSocket, int pid)
     {
-        LibC.pollfd poll = new() { fd = _executorSocket.Number, events = LibC.POLLIN };
-        if (LibC.poll(&poll, 1, 250) <= 0)
+        for (long since = Stopwatch.GetTimestamp(); Stopwatch.GetElapsedTime(since) < SetUpBound;)
+        {
+            if (!TryReadAnswer(executorSocket, pid, out ulong answer))
+                continue;
+            if ((long)answer is < 0 and > -4096)
+                throw new SyscallException("agent", $"setting up in process {pid}", (Errno)(-(long)answer));
+            return;
+        }
+
+        throw new SyscallException("agent", $"setting up in process {pid} within {SetUpBound.TotalSeconds} s", Errno.ETIMEDOUT);
+    }
+
+    private bool AwaitAnswer() => TryReadAnswer(_executorSocket, Pid, out _);
+
+    /// <summary>Waits a quarter of a second for an answer.</summary>
+    private static unsafe bool TryReadAnswer(FileDescriptor socket, int pid, out ulong answer)
+    {
+        answer = 0;
+        LibC.pollfd poll = new() { fd = socket.Number, events = LibC.POLLIN };
+        if (LibC.poll(&poll, 1, AnswerMilliseconds) <= 0)
             return false;
-        ulong word;
-        return LibC.read(_executorSocket.Number, &word, 8) == 8 ? true : throw new SyscallException("read", $"answer of the agent in process {Pid}", Errno.ECONNRESET);
+        return SocketPair.TryReceive(socket, out answer) ? true : throw new SyscallException("recv", $"answer of the agent in process {pid}", Errno.ECONNRESET);
     }
 
-    private unsafe void Ring(FileDescriptor socket, ulong word)
+    private void Ring(FileDescriptor socket, ulong word)
     {
-        if (LibC.write(socket.Number, &word, 8) != 8)
-            throw new SyscallException("write", $"doorbell of the agent in process {Pid}", (Errno)Marshal.GetLastPInvokeError());
+        Errno errno = SocketPair.Send(socket, word);
+        if (errno != Errno.None)
+            throw new SyscallException("send", $"doorbell of the agent in process {Pid}", errno);
     }
 
     private void TryRing(FileDescriptor socket, ulong word)
@@ -348,7 +370,7 @@ public sealed class AgentSession : IDisposable
         }
         catch (SyscallException)
         {
-            // The process ended: there is nobody to tell.
+            // The process ended, or its agent has not listened for long: there is nobody to tell.
         }
     }
 }

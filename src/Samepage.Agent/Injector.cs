@@ -42,18 +42,26 @@ internal static class Injector
     /// <exception cref="AttachException">It cannot be taken in, and why. Nothing of ours is left in it.</exception>
     public static AgentSession Attach(int pid, FramePool pool, FileDescriptor? inheritedM, Action<AgentPlace> planted, Entitlement entitlement)
     {
-        ulong baseAddress = 0;
-        ulong cookie = RandomWord();
+        AgentPlace? place = null;
+        AgentMemory? memory = null;
         try
         {
-            baseAddress = Plant(pid, pool, cookie, planted, entitlement.Dumpable);
-            return Connect(pid, baseAddress, pool, inheritedM, entitlement.Check);
+            ulong cookie = RandomWord();
+            memory = AgentMemory.Create(cookie);
+            place = Plant(pid, pool, cookie, planted, entitlement.Dumpable);
+            AgentSession session = Connect(place, memory, pool, inheritedM, entitlement.Check);
+            memory = null;
+            return session;
         }
         catch (SyscallException refused)
         {
-            if (baseAddress != 0 && (!HasLeft(new AgentData(pid, baseAddress)) || !Uproot(pid, baseAddress, cookie)))
+            if (place is not null && (!HasLeft(new AgentData(pid, place.BaseAddress)) || !Uproot(pid, place.BaseAddress, place.Cookie)))
                 throw new AttachException($"{refused.Message}; its agent is left in it, and does nothing: run samepage recover when this daemon has ended", agentLeft: true);
             throw new AttachException(refused.Message, refused.Errno is Errno.EPERM or Errno.EACCES);
+        }
+        finally
+        {
+            memory?.Dispose();
         }
     }
 
@@ -67,9 +75,15 @@ internal static class Injector
     /// <summary>Waits until the agent has left after what stood in its way: what it runs on must not be unmapped before.</summary>
     private static bool HasLeft(AgentData data)
     {
-        if (data.Word(AgentLayout.State) == 0 && data.Word(AgentLayout.ExecutorTid) == 0)
+        ulong executor = 0;
+        Errno errno = data.Read(AgentLayout.State, out ulong state);
+        if (errno == Errno.None)
+            errno = data.Read(AgentLayout.ExecutorTid, out executor);
+        if (errno != Errno.None)
+            return errno is Errno.EFAULT or Errno.ESRCH; // exec has put another program there, or it has ended
+        if (state == 0 && executor == 0)
             return false; // the borrowed thread has not come back yet: it was stopped on its way
-        for (long since = Stopwatch.GetTimestamp(); data.Thread(AgentLayout.ExecutorTid) != 0; Thread.Sleep(1))
+        for (long since = Stopwatch.GetTimestamp(); Threads.FindByOwnId(data.Pid, (int)executor) != 0; Thread.Sleep(1))
         {
             if (Stopwatch.GetElapsedTime(since) > Bound)
                 return false;
@@ -106,7 +120,7 @@ internal static class Injector
         return false;
     }
 
-    private static ulong Plant(int pid, FramePool pool, ulong cookie, Action<AgentPlace> planted, bool mustBeDumpable)
+    private static AgentPlace Plant(int pid, FramePool pool, ulong cookie, Action<AgentPlace> planted, bool mustBeDumpable)
     {
         using BorrowedThread thread = BorrowedThread.Borrow(pid);
         ulong place = thread.Call(AgentAssembler.SYS_mmap, 0, AgentLayout.Size, LibC.PROT_READ | LibC.PROT_EXEC, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | LibC.MAP_NORESERVE, ulong.MaxValue);
@@ -120,9 +134,11 @@ internal static class Injector
             if (readWrite != 0)
                 throw new SyscallException("mprotect", $"the agent's mapping in process {pid}", (Errno)(-(long)readWrite));
             ulong device = ((pool.Device & 0xFFFFFFFF) << 32) | (pool.Device >> 32);
-            Write(new AgentData(pid, place), AgentAssembler.Assemble(place, device, pool.Inode), thread, cookie, planted);
+            AgentPlace planned = new(pid, ProcessStat.TryRead(pid, out ProcessStat stat) ? stat.StartTime : 0, place, cookie);
+            Write(planned, AgentAssembler.Assemble(place, device, pool.Inode), thread);
+            planted(planned);
             thread.SendTo(place);
-            return place;
+            return planned;
         }
         catch
         {
@@ -131,57 +147,61 @@ internal static class Injector
         }
     }
 
-    /// <summary>Writes the agent's code, and signal frame 0: with that the borrowed thread goes back.</summary>
-    private static void Write(AgentData data, byte[] code, BorrowedThread thread, ulong cookie, Action<AgentPlace> planted)
+    /// <summary>Writes the agent's code, and the signal frame with which the borrowed thread goes back.</summary>
+    private static void Write(AgentPlace place, byte[] code, BorrowedThread thread)
     {
         RemoteMemory memory = new(thread.ThreadId);
-        AgentPlace place = new(data.Pid, ProcessStat.TryRead(data.Pid, out ProcessStat stat) ? stat.StartTime : 0, data.BaseAddress, cookie);
         byte[] frame = new byte[AgentLayout.FrameBytes];
-        ulong at = data.BaseAddress + AgentLayout.FramesOffset;
+        ulong at = place.BaseAddress + AgentLayout.HomeFrameOffset;
         if (!thread.TryFrame(frame, at))
             throw new AttachException($"thread {thread.ThreadId} has extended processor state (AMX tiles) that a signal frame cannot take");
-        if (!data.WriteWord(AgentLayout.Cookie, place.Cookie) || memory.Write(at, frame) != frame.Length)
-            throw new SyscallException("process_vm_writev", $"{frame.Length} bytes of process {data.Pid} at 0x{at:x}", Errno.EFAULT);
-        memory.ForceWrite(data.BaseAddress, code);
-        memory.ForceWrite(data.BaseAddress + AgentLayout.GateOffset, AgentAssembler.AssembleGate());
-        planted(place);
+        if (!new AgentData(place.Pid, place.BaseAddress).WriteWord(AgentLayout.Cookie, place.Cookie) || memory.Write(at, frame) != frame.Length)
+            throw new SyscallException("process_vm_writev", $"{frame.Length} bytes of process {place.Pid} at 0x{at:x}", Errno.EFAULT);
+        memory.ForceWrite(place.BaseAddress, code);
+        memory.ForceWrite(place.BaseAddress + AgentLayout.GateOffset, AgentAssembler.AssembleGate());
     }
 
-    private static AgentSession Connect(int pid, ulong baseAddress, FramePool pool, FileDescriptor? inheritedM, Action<int> entitled)
+    private static AgentSession Connect(AgentPlace place, AgentMemory memory, FramePool pool, FileDescriptor? inheritedM, Action<int> entitled)
     {
-        AgentData data = new(pid, baseAddress);
-        AwaitState(data, AgentLayout.StateSockets);
+        int pid = place.Pid;
+        AgentData data = new(pid, place.BaseAddress);
+        AwaitState(data, AgentLayout.StateSocket);
         int executor = data.Thread(AgentLayout.ExecutorTid);
         if (!PidFd.TryOpenThread(executor, out FileDescriptor? thread, out Errno errno))
             throw new SyscallException("pidfd_open", $"thread {executor}", errno);
         using (thread)
         {
-            FileDescriptor executorSocket = PidFd.Take(thread!, (int)data.Word(AgentLayout.ExecutorFar));
-            FileDescriptor? wardenSocket = null, tracking = null, merged = null;
+            using FileDescriptor first = PidFd.Take(thread!, (int)data.Word(AgentLayout.ExecutorFar));
+            FileDescriptor? executorSocket = null, wardenSocket = null, tracking = null, merged = null;
             try
             {
-                wardenSocket = PidFd.Take(thread!, (int)data.Word(AgentLayout.WardenFar));
+                (executorSocket, FileDescriptor executorEnd) = SocketPair.Create();
+                using FileDescriptor theExecutors = executorEnd;
+                (wardenSocket, FileDescriptor wardenEnd) = SocketPair.Create();
+                using FileDescriptor theWardens = wardenEnd;
                 using FileDescriptor device = Userfaultfd.OpenDevice();
                 using FileDescriptor maps = FileDescriptor.Open($"/proc/{executor}/maps"), stat = FileDescriptor.Open($"/proc/{pid}/stat");
                 entitled(executor);
-                DescriptorPassing.Send(executorSocket, 1, inheritedM is null
-                    ? [device.Number, pool.Readable.Number, maps.Number, pool.Guard.Number, stat.Number]
-                    : [device.Number, pool.Readable.Number, maps.Number, pool.Guard.Number, stat.Number, inheritedM.Number]);
-                AwaitState(data, AgentLayout.StateReady);
-                tracking = Userfaultfd.Take(thread!, (int)data.Word(AgentLayout.T));
-                merged = Userfaultfd.Take(thread!, (int)data.Word(AgentLayout.M));
+                ReadOnlySpan<int> handed = [executorEnd.Number, wardenEnd.Number, device.Number, pool.Readable.Number, maps.Number, pool.Guard.Number, memory.File.Number, stat.Number, inheritedM?.Number ?? 0];
+                DescriptorPassing.Send(first, 1, inheritedM is null ? handed[..^1] : handed);
+                // With it the pair that the executor made is at its end, and our death ends the others.
+                executorEnd.Dispose();
+                wardenEnd.Dispose();
+                AgentSession.AwaitReady(executorSocket, pid);
+                tracking = Userfaultfd.Take(thread!, (int)memory.Word(AgentLayout.T));
+                merged = Userfaultfd.Take(thread!, (int)memory.Word(AgentLayout.M));
                 Userfaultfd.Enable(tracking, Userfaultfd.TrackingFeatures);
                 if (inheritedM is null)
                     Userfaultfd.Enable(merged, Userfaultfd.MergedFeatures);
-                AgentSession session = new(pid, baseAddress, executor, tracking, merged, executorSocket, wardenSocket);
+                AgentSession session = new(place, memory, executor, tracking, merged, executorSocket, wardenSocket);
                 session.Begin();
                 return session;
             }
             catch (SyscallException)
             {
                 // The executor waits at its socket, and leaves when that ends.
-                DescriptorPassing.End(executorSocket);
-                executorSocket.Dispose();
+                DescriptorPassing.End(first);
+                executorSocket?.Dispose();
                 wardenSocket?.Dispose();
                 tracking?.Dispose();
                 merged?.Dispose();
@@ -195,7 +215,10 @@ internal static class Injector
         long since = Stopwatch.GetTimestamp();
         for (; ; )
         {
-            long state = (long)data.Word(AgentLayout.State);
+            Errno errno = data.Read(AgentLayout.State, out ulong word);
+            if (errno is Errno.EFAULT or Errno.ESRCH)
+                throw new SyscallException("agent", $"setting up in process {data.Pid}, which ended or called exec meanwhile", errno);
+            long state = (long)word;
             if (state >= wanted)
                 return;
             if (state < 0)

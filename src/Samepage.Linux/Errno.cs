@@ -6,7 +6,7 @@ public enum Errno
     None = 0, EPERM = 1, ENOENT = 2, ESRCH = 3, EINTR = 4, EIO = 5, ENXIO = 6, EBADF = 9, ECHILD = 10, EAGAIN = 11,
     ENOMEM = 12, EACCES = 13, EFAULT = 14, EBUSY = 16, EEXIST = 17, EXDEV = 18, ENODEV = 19, EINVAL = 22, ENFILE = 23,
     EMFILE = 24, ENOTTY = 25, ENOSPC = 28, EROFS = 30, EPIPE = 32, ERANGE = 34, ENOSYS = 38, ETIME = 62, EILSEQ = 84,
-    EOPNOTSUPP = 95, ECONNABORTED = 103, ECONNRESET = 104, ENOTCONN = 107, ETIMEDOUT = 110, ECONNREFUSED = 111,
+    EOPNOTSUPP = 95, ECONNABORTED = 103, ECONNRESET = 104, ENOTSOCK = 88, ENOTCONN = 107, ETIMEDOUT = 110, ECONNREFUSED = 111,
 }
 
 /// <summary>The system refused a call. The message says what was tried, on what, and the errno by name.</summary>

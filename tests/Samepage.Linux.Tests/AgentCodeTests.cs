@@ -28,14 +28,16 @@ public sealed class AgentCodeTests
     public void ThePartsOfTheMappingDoNotOverlap()
     {
         Assert.Equal(48, Marshal.SizeOf<AgentOperation>());
-        Assert.Equal(AgentLayout.ZeroPageOffset, AgentLayout.OperationsOffset + AgentLayout.MaxOperations * 48);
+        Assert.Equal(AgentLayout.ZeroPageOffset, AgentLayout.WardenStackTop);
+        Assert.Equal(AgentLayout.FramesAtShared, AgentLayout.OperationsAtShared + AgentLayout.MaxOperations * 48);
+        Assert.InRange(AgentLayout.MessageControl + AgentLayout.MessageControlBytes, 0, AgentLayout.WardenTable);
         Assert.Equal(AgentLayout.MovedCopyOffset, AgentLayout.ZeroPageOffset + 4096);
         Assert.Equal(AgentLayout.ScratchOffset, AgentLayout.DataOffset + AgentLayout.FrameCopyOffset + AgentLayout.CompareBytes);
         Assert.InRange(AgentLayout.Children + AgentLayout.MaxChildren * 8, 0, AgentLayout.MovedAt);
         Assert.InRange(AgentLayout.EpollEvents + AgentLayout.MaxEpollEvents * 12, 0, AgentLayout.WordsBytes);
         Assert.Equal(0, AgentLayout.ScratchOffset % 4096);
         Assert.Equal(0, AgentLayout.DataOffset % 4096);
-        Assert.Equal(AgentLayout.Size, AgentLayout.FramesOffset + AgentLayout.MaxHeld * AgentLayout.FrameBytes);
-        Assert.InRange(AgentLayout.WardenStackTop, AgentLayout.ExecutorStackTop + 1, AgentLayout.OperationsOffset);
+        Assert.Equal(AgentLayout.Size, AgentLayout.HomeFrameOffset + AgentLayout.FrameBytes + AgentLayout.SharedBytes);
+        Assert.InRange(AgentLayout.WardenStackTop, AgentLayout.ExecutorStackTop + 1, AgentLayout.ZeroPageOffset);
     }
 }

@@ -59,7 +59,8 @@ public sealed partial class StoppedTests(SharedDaemon shared) : OnOneDaemon(shar
         Called called = await Daemon.Cli("detach", $"{two[0].Pid}");
         Assert.True(called.ExitCode == 1 && called.Errors.Contains("detach it again", StringComparison.Ordinal), $"{called}");
         ProcessView left = ProcessView.Of(two[0].Pid);
-        Assert.Equal((threads, 0), (left.Threads, left.PssShmemBytes));
+        // What the agent shares with the daemon lies in its mapping: words and operations.
+        Assert.True(left.Threads == threads && left.PssShmemBytes <= 64 << 10, $"{left.Threads} threads, were {threads}; {left.PssShmemBytes} bytes of shared memory");
         Assert.True(IsStopped(two[0]), left.Standing);
         Go(two[0]);
         await two[0].Does("verify");

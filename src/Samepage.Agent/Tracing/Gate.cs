@@ -1,7 +1,6 @@
 using Samepage.Agent.X64;
 using Samepage.Linux;
 using Samepage.Linux.Interop;
-using Samepage.Linux.Processes;
 
 namespace Samepage.Agent.Tracing;
 
@@ -24,7 +23,8 @@ namespace Samepage.Agent.Tracing;
 /// </remarks>
 internal sealed class Gate
 {
-    private readonly AgentData _data;
+    private readonly ulong _base;
+    private readonly AgentMemory _memory;
     private readonly int _first;
     private readonly ulong _generation;
     private readonly byte[] _state = new byte[16384];
@@ -33,18 +33,16 @@ internal sealed class Gate
     private ulong[] _masks = [];
     private byte[] _frames = [];
 
-    /// <param name="data">The agent.</param>
-    public Gate(AgentData data)
+    /// <param name="baseAddress">Where the agent lies.</param>
+    /// <param name="memory">What it shares with us.</param>
+    public Gate(ulong baseAddress, AgentMemory memory)
     {
-        _data = data;
-        _generation = data.Word(AgentLayout.Gate);
-        _used = (int)data.Word(AgentLayout.GateUsed);
+        (_base, _memory) = (baseAddress, memory);
+        _generation = memory.Word(AgentLayout.Gate);
+        _used = (int)Math.Min(memory.Word(AgentLayout.GateUsed), AgentLayout.MaxHeld);
         // Half of them are left to this holder at least; by the time that they come round again nobody is about to take one.
-        _first = _used is > 0 and <= AgentLayout.MaxHeld / 2 ? _used : 1;
+        _first = _used <= AgentLayout.MaxHeld / 2 ? _used : 0;
     }
-
-    /// <summary>Bytes of frames that were ever written in the target.</summary>
-    public long ResidentBytes => Math.Max(1, _used) * (long)AgentLayout.FrameBytes;
 
     /// <summary>Threads were put before it at some time, by this holder or by one before.</summary>
     public bool WasClosed => _used > 0;
@@ -114,7 +112,7 @@ internal sealed class Gate
         why = thread.Oddity(registers);
         if (why.Length > 0)
             return false;
-        if (registers.rip >= _data.BaseAddress && registers.rip < _data.BaseAddress + AgentLayout.CodeBytes)
+        if (registers.rip >= _base && registers.rip < _base + AgentLayout.CodeBytes)
             why = $"thread {thread.ThreadId} is on its way out of an earlier hold";
         else if (thread.HasFaulted)
             why = $"thread {thread.ThreadId} is about to get a signal of its own doing";
@@ -124,14 +122,14 @@ internal sealed class Gate
         return why.Length == 0;
     }
 
-    private ulong FrameAt(int index) => _data.BaseAddress + AgentLayout.FramesOffset + (ulong)(_first + index) * AgentLayout.FrameBytes;
+    private ulong FrameAt(int index) => _base + AgentLayout.SharedOffset + AgentLayout.FramesAtShared + (ulong)(_first + index) * AgentLayout.FrameBytes;
 
     private void Send(in Tracee thread, int index)
     {
         if (thread.Kind == StopKind.Gone)
             return;
-        LibC.user_regs_struct gated = BorrowedThread.ForOurs(_saved[index], _data.BaseAddress + AgentLayout.GateOffset);
-        gated.r12 = _data.BaseAddress + AgentLayout.DataOffset;
+        LibC.user_regs_struct gated = BorrowedThread.ForOurs(_saved[index], _base + AgentLayout.GateOffset);
+        gated.r12 = _base + AgentLayout.DataOffset;
         gated.r13 = _generation;
         gated.r14 = FrameAt(index);
         gated.rax = 0;
@@ -142,9 +140,7 @@ internal sealed class Gate
     private void Write(int count)
     {
         ReadOnlySpan<byte> frames = _frames.AsSpan(0, count * AgentLayout.FrameBytes);
-        if (new RemoteMemory(_data.Pid).Write(FrameAt(0), frames) != frames.Length)
-            throw new SyscallException("process_vm_writev", $"{frames.Length} bytes of process {_data.Pid} at 0x{FrameAt(0):x}", Errno.EFAULT);
-        if (_first + count > _used && !_data.WriteWord(AgentLayout.GateUsed, (ulong)(_used = _first + count)))
-            throw new SyscallException("process_vm_writev", $"a word of process {_data.Pid}", Errno.EFAULT);
+        if (!_memory.WriteFrames(_first, frames) || (_first + count > _used && !_memory.WriteWord(AgentLayout.GateUsed, (ulong)(_used = _first + count))))
+            throw new SyscallException("process_vm_writev", $"{frames.Length} bytes of signal frames", Errno.EFAULT);
     }
 }

@@ -5,7 +5,7 @@ namespace Samepage.Agent.X64;
 
 /// <summary>The first code that runs in the target, on a borrowed thread: prepares the mapping, clones the executor, puts the thread back.</summary>
 /// <remarks>
-/// What the borrowed thread was lies in signal frame 0, and it leaves through the gate, so it returns to where it was by itself: once it runs
+/// What the borrowed thread was lies in a signal frame of its own, and it leaves through the gate, so it returns to where it was by itself: once it runs
 /// here the daemon has let go of it, and may die without harm to it. It uses no byte of the program's stack. Signals stay blocked from
 /// before the executor is cloned, which so inherits a full mask, until the thread is what it was.
 /// </remarks>
@@ -61,7 +61,7 @@ internal sealed partial class AgentAssembler
         // The gate is open to every generation but its own: it is passed at once.
         At(ref back);
         c.mov(r13, -1);
-        c.mov(r14, _base + AgentLayout.FramesOffset);
+        c.mov(r14, _base + AgentLayout.HomeFrameOffset);
         c.mov(rax, _base + AgentLayout.GateOffset);
         c.jmp(rax);
         At(ref failed);

@@ -9,20 +9,22 @@ internal sealed partial class AgentAssembler
 {
     /// <remarks>Steps:
     /// 1. Close every inherited descriptor: the table is a copy of the program's, and from here on the agent's own.
-    /// 2. Make two socket pairs and say so; the daemon takes its ends with pidfd_getfd(2).
-    /// 3. Receive the userfaultfd device, the pool, /proc/PID/maps, what guards the pool's frames for as long as it is open (see FrameGuards),
-    ///    /proc/PID/stat (see Alone), and for a forked child the M that it inherited.
-    /// 4. Make T, and M where none was inherited. Say so: the daemon takes copies and shakes hands on them.
+    /// 2. Make a socket pair and say so; the daemon takes an end with pidfd_getfd(2).
+    /// 3. Receive over the other: a socket for each of our threads, of pairs that the daemon made, so that nobody here ever has its ends; the userfaultfd device,
+    ///    the pool, /proc/PID/maps, what guards the pool's frames for as long as it is open (see FrameGuards), the memory that the daemon shares, /proc/PID/stat
+    ///    (see Alone), and for a forked child the M that it inherited.
+    /// 4. Make T, and M where none was inherited; close the device. Map the memory, and publish there what the daemon is to know. Answer: the daemon takes
+    ///    copies of T and M, and shakes hands on them. What fails is answered too, as an errno, negative.
     /// 5. On the daemon's word, clone the warden, which shares this descriptor table.
     /// 6. Wait for a doorbell; end of file means that the daemon is gone.
-    /// 7. Then open the gate, and make new sockets for whoever takes over: 6 again. Nothing is given back meanwhile, because that
+    /// 7. Then open the gate, and make a socket pair for whoever takes over, who sends two sockets: 6 again. Nothing is given back meanwhile, because that
     ///    wants the program's threads held, and nothing need be: the warden answers every fault, so all is as right as before.
     /// </remarks>
     private void ExecutorMain()
     {
         Label wait = c.CreateLabel(), orphaned = c.CreateLabel(), failed = c.CreateLabel(), exit = c.CreateLabel(), haveM = c.CreateLabel();
         Label run = c.CreateLabel(), locked = c.CreateLabel(), next = c.CreateLabel(), answer = c.CreateLabel(), merge = c.CreateLabel(), zero = c.CreateLabel(), join = c.CreateLabel(), counted = c.CreateLabel();
-        Label warden = c.CreateLabel(), unnoticed = c.CreateLabel(), sockets = c.CreateLabel(), made = c.CreateLabel(), later = c.CreateLabel();
+        Label warden = c.CreateLabel(), unnoticed = c.CreateLabel(), socket = c.CreateLabel(), made = c.CreateLabel(), later = c.CreateLabel();
 
         At(ref _executorMain);
         c.cld();
@@ -35,15 +37,10 @@ internal sealed partial class AgentAssembler
         c.xor(edx, edx);
         Sys(SYS_close_range);
         SocketPair(AgentLayout.ExecutorFar, AgentLayout.ExecutorNear, failed);
-        SocketPair(AgentLayout.WardenFar, AgentLayout.WardenNear, failed);
-        c.mov(__qword_ptr[r12 + AgentLayout.State], (int)AgentLayout.StateSockets);
-
-        Receive();
-        c.cmp(rax, 8);
-        c.jne(exit);
-        // The daemon has taken its ends: with these copies closed, its death is an end of file.
-        Close(AgentLayout.ExecutorFar);
-        Close(AgentLayout.WardenFar);
+        c.mov(__qword_ptr[r12 + AgentLayout.State], (int)AgentLayout.StateSocket);
+        Receive(exit);
+        TakeSockets();
+        TakeDescriptors(exit);
         NewUserfaultfd(AgentLayout.T, failed);
         c.mov(rax, Word(AgentLayout.T));
         c.mov(Word(AgentLayout.MovesOn), rax);
@@ -51,7 +48,12 @@ internal sealed partial class AgentAssembler
         c.jne(haveM);
         NewUserfaultfd(AgentLayout.M, failed);
         At(ref haveM);
-        c.mov(__qword_ptr[r12 + AgentLayout.State], (int)AgentLayout.StateReady);
+        Close(AgentLayout.DeviceFd);
+        MapShared(failed);
+        Publish(AgentLayout.ExecutorTid, AgentLayout.T, AgentLayout.M, AgentLayout.PoolFd, AgentLayout.GuardFd);
+        c.mov(Shared(AgentLayout.State), (int)AgentLayout.StateReady);
+        c.mov(Word(AgentLayout.Doorbell), 0);
+        Answer();
         ReadDoorbell();
         c.cmp(rax, 8);
         c.jne(exit);
@@ -65,7 +67,7 @@ internal sealed partial class AgentAssembler
         c.test(rax, rax);
         c.jz(warden);
         c.js(failed);
-        c.mov(Word(AgentLayout.WardenTid), rax);
+        c.mov(Shared(AgentLayout.WardenTid), rax);
         // X belongs to T: a page moved in is present, a page not moved in is never touched.
         Range(Word(AgentLayout.T), LibC.UFFDIO_REGISTER, () =>
         {
@@ -90,7 +92,7 @@ internal sealed partial class AgentAssembler
         c.mov(rbp, rax);
         c.shr(rbp, 32);
         LookForLocks();
-        c.lea(rbx, __[r12 + AgentLayout.OperationsOffset]);
+        c.lea(rbx, __[r12 + (SharedFromData + AgentLayout.OperationsAtShared)]);
         At(ref next);
         c.test(ebp, ebp);
         c.jz(answer);
@@ -110,7 +112,7 @@ internal sealed partial class AgentAssembler
         c.call(_join);
         c.jmp(counted);
         At(ref merge);
-        c.cmp(Word(AgentLayout.LocksFuture), 0);
+        c.cmp(Shared(AgentLayout.LocksFuture), 0);
         c.jne(locked);
         c.call(_merge);
         c.jmp(counted);
@@ -145,23 +147,22 @@ internal sealed partial class AgentAssembler
         c.je(unnoticed);
         Close(AgentLayout.ExecutorNear);
         Close(AgentLayout.WardenNear);
-        c.jmp(sockets);
+        c.jmp(socket);
         At(ref later); // no memory at the moment
         Pause(100);
-        At(ref sockets);
+        At(ref socket);
         SocketPair(AgentLayout.ExecutorFar, AgentLayout.ExecutorNear, later);
-        SocketPair(AgentLayout.WardenFar, AgentLayout.WardenNear, later);
-        c.mov(__qword_ptr[r12 + AgentLayout.State], (int)AgentLayout.StateOrphaned);
-        // The far ends are in this table too, so the wait ends only by a word from whoever has taken copies of them.
+        Publish(AgentLayout.ExecutorFar);
+        c.mov(Shared(AgentLayout.State), (int)AgentLayout.StateOrphaned);
+        // The far end is in this table too, so the wait ends only by a message from whoever has taken a copy of it.
         At(ref made);
-        ReadDoorbell();
-        c.cmp(rax, 8);
+        Receive(made);
+        c.cmp(__qword_ptr[r12 + AgentLayout.MessageControl], 16 + 4 * AgentLayout.Sockets);
         c.jne(made);
-        Close(AgentLayout.ExecutorFar);
-        Close(AgentLayout.WardenFar);
+        TakeSockets();
         WatchDoorbell();
         c.mov(Word(AgentLayout.Orphaned), 0);
-        c.mov(__qword_ptr[r12 + AgentLayout.State], (int)AgentLayout.StateReady);
+        c.mov(Shared(AgentLayout.State), (int)AgentLayout.StateReady);
         Answer();
         c.jmp(wait);
 
@@ -171,6 +172,8 @@ internal sealed partial class AgentAssembler
         Sys(SYS_exit);
         At(ref failed);
         c.mov(Word(AgentLayout.State), rax);
+        c.mov(Word(AgentLayout.Doorbell), rax);
+        Answer();
         c.jmp(exit);
         At(ref warden);
         c.jmp(_wardenMain);
@@ -204,7 +207,7 @@ internal sealed partial class AgentAssembler
         Label none = c.CreateLabel();
         c.mov(r14d, 4096);
         MapAnonymous(LibC.PROT_NONE);
-        c.mov(Word(AgentLayout.LocksFuture), 0);
+        c.mov(Shared(AgentLayout.LocksFuture), 0);
         c.cmp(rax, -4096);
         c.ja(none);
         c.mov(r13, rax);
@@ -212,7 +215,7 @@ internal sealed partial class AgentAssembler
         c.mov(rsi, r14);
         c.mov(edx, 4); // MADV_DONTNEED: EINVAL on locked memory
         Sys(SYS_madvise);
-        c.mov(Word(AgentLayout.LocksFuture), rax);
+        c.mov(Shared(AgentLayout.LocksFuture), rax);
         c.mov(rdi, r13);
         c.mov(rsi, r14);
         Sys(SYS_munmap);
@@ -225,19 +228,19 @@ internal sealed partial class AgentAssembler
         Label clear = c.CreateLabel();
         c.xor(ecx, ecx);
         At(ref clear);
-        c.mov(__dword_ptr[r12 + rcx * 8 + AgentLayout.Children], -1);
+        c.mov(__dword_ptr[r12 + rcx * 8 + (SharedFromData + AgentLayout.Children)], -1);
         c.inc(ecx);
         c.cmp(ecx, AgentLayout.MaxChildren);
         c.jb(clear);
         c.mov(__qword_ptr[r12 + AgentLayout.FreeSlots], AgentLayout.MaxChildren);
         c.mov(rax, Word(AgentLayout.M));
-        c.mov(__dword_ptr[r12 + AgentLayout.WardenTable], eax);
+        c.mov(__dword_ptr[r12 + (SharedFromData + AgentLayout.WardenTable)], eax);
         c.mov(edi, LibC.O_CLOEXEC);
         Sys(SYS_epoll_create1);
         c.test(rax, rax);
         c.js(failed);
         c.mov(Word(AgentLayout.EpollFd), rax);
-        c.lea(rdx, __[r12 + AgentLayout.WardenTable]);
+        c.lea(rdx, __[r12 + (SharedFromData + AgentLayout.WardenTable)]);
         c.mov(rsi, Word(AgentLayout.M));
         Watch();
         c.test(rax, rax);
@@ -295,10 +298,38 @@ internal sealed partial class AgentAssembler
         Sys(SYS_poll);
     }
 
-    /// <summary>recvmsg(2): five or six descriptors, in the order device, pool, maps, guard, stat, inherited M. rax = bytes.</summary>
-    private void Receive()
+    /// <summary>Puts the shared memory in its place, and lets no child have it and no core dump. Its descriptor is not needed any more then.</summary>
+    private void MapShared(Label failed)
     {
-        Label five = c.CreateLabel(), leave = c.CreateLabel();
+        Label mapped = c.CreateLabel();
+        c.mov(rdi, _base + AgentLayout.SharedOffset);
+        c.mov(esi, AgentLayout.SharedBytes);
+        c.mov(edx, LibC.PROT_READ | LibC.PROT_WRITE);
+        c.mov(r10d, LibC.MAP_SHARED | LibC.MAP_FIXED);
+        c.mov(r8, Word(AgentLayout.WordsFd));
+        c.xor(r9d, r9d);
+        Sys(SYS_mmap);
+        c.cmp(rax, -4096);
+        c.jbe(mapped);
+        c.jmp(failed);
+        At(ref mapped);
+        Madvise(_base + AgentLayout.SharedOffset, AgentLayout.SharedBytes, 10); // MADV_DONTFORK
+        Madvise(_base + AgentLayout.SharedOffset, AgentLayout.SharedBytes, 16); // MADV_DONTDUMP
+        Close(AgentLayout.WordsFd);
+    }
+
+    private void Publish(params ReadOnlySpan<int> words)
+    {
+        foreach (int word in words)
+        {
+            c.mov(rax, Word(word));
+            c.mov(Shared(word), rax);
+        }
+    }
+
+    /// <summary>recvmsg(2): goes on with a word and descriptors in MessageControl.</summary>
+    private void Receive(Label otherwise)
+    {
         c.lea(rax, __[r12 + AgentLayout.MessagePayload]);
         c.mov(__qword_ptr[r12 + AgentLayout.MessageVector], rax);
         c.mov(__qword_ptr[r12 + AgentLayout.MessageVector + 8], 8);
@@ -309,32 +340,46 @@ internal sealed partial class AgentAssembler
         c.mov(__qword_ptr[r12 + AgentLayout.Message + 24], 1);
         c.lea(rax, __[r12 + AgentLayout.MessageControl]);
         c.mov(__qword_ptr[r12 + AgentLayout.Message + 32], rax);
-        c.mov(__qword_ptr[r12 + AgentLayout.Message + 40], 40);
+        c.mov(__qword_ptr[r12 + AgentLayout.Message + 40], AgentLayout.MessageControlBytes);
         c.mov(__qword_ptr[r12 + AgentLayout.Message + 48], 0);
+        c.mov(__qword_ptr[r12 + AgentLayout.MessageControl], 0);
         c.mov(rdi, Word(AgentLayout.ExecutorNear));
         c.lea(rsi, __[r12 + AgentLayout.Message]);
         c.mov(edx, 0x40000000); // MSG_CMSG_CLOEXEC
         Sys(SYS_recvmsg);
         c.cmp(rax, 8);
-        c.jne(leave);
-        for (int i = 0; i < 3; i++)
-        {
-            c.mov(ecx, __dword_ptr[r12 + AgentLayout.MessageControl + 16 + 4 * i]);
-            c.mov(Word(AgentLayout.DeviceFd + 8 * i), rcx);
-        }
+        c.jne(otherwise);
+    }
 
-        c.mov(ecx, __dword_ptr[r12 + AgentLayout.MessageControl + 16 + 12]);
-        c.mov(Word(AgentLayout.GuardFd), rcx);
-        c.mov(ecx, __dword_ptr[r12 + AgentLayout.MessageControl + 16 + 16]);
-        c.mov(Word(AgentLayout.StatFd), rcx);
-        c.cmp(__qword_ptr[r12 + AgentLayout.MessageControl], 16 + 4 * 6);
-        c.jne(five);
-        c.mov(ecx, __dword_ptr[r12 + AgentLayout.MessageControl + 16 + 20]);
-        c.mov(Word(AgentLayout.M), rcx);
+    /// <summary>The first two descriptors take the place of the pair over which they came.</summary>
+    private void TakeSockets()
+    {
+        Close(AgentLayout.ExecutorFar);
+        Close(AgentLayout.ExecutorNear);
+        TakeDescriptor(0, AgentLayout.ExecutorNear);
+        TakeDescriptor(1, AgentLayout.WardenNear);
+    }
+
+    /// <summary>The descriptors behind the sockets.</summary>
+    private void TakeDescriptors(Label otherwise)
+    {
+        Label own = c.CreateLabel();
+        int taken = AgentLayout.Sockets;
+        c.cmp(__qword_ptr[r12 + AgentLayout.MessageControl], 16 + 4 * AgentLayout.MinDescriptors);
+        c.jb(otherwise);
+        foreach (int word in (ReadOnlySpan<int>)[AgentLayout.DeviceFd, AgentLayout.PoolFd, AgentLayout.MapsFd, AgentLayout.GuardFd, AgentLayout.WordsFd, AgentLayout.StatFd])
+            TakeDescriptor(taken++, word);
+        c.cmp(__qword_ptr[r12 + AgentLayout.MessageControl], 16 + 4 * AgentLayout.MaxDescriptors);
+        c.jne(own);
+        TakeDescriptor(taken, AgentLayout.M);
         c.mov(Word(AgentLayout.InheritedM), 1);
-        At(ref five);
-        c.mov(eax, 8);
-        At(ref leave);
+        At(ref own);
+    }
+
+    private void TakeDescriptor(int index, int word)
+    {
+        c.mov(ecx, __dword_ptr[r12 + AgentLayout.MessageControl + 16 + 4 * index]);
+        c.mov(Word(word), rcx);
     }
 
     private void NewUserfaultfd(int word, Label failed)

@@ -118,9 +118,9 @@ internal sealed partial class AgentAssembler
         c.mov(eax, -Enoent);
         c.movsxd(rax, eax);
         c.jne(dropV);
-        c.mov(Word(AgentLayout.UnfilledStart), r13);
+        c.mov(Shared(AgentLayout.UnfilledStart), r13);
         c.lea(rax, __[r13 + r14]);
-        c.mov(Word(AgentLayout.UnfilledEnd), rax);
+        c.mov(Shared(AgentLayout.UnfilledEnd), rax);
         c.mov(rdi, r9);
         c.mov(rsi, r14);
         c.mov(rdx, r14);
@@ -190,7 +190,7 @@ internal sealed partial class AgentAssembler
         c.pop(rax);
         At(ref done);
         c.push(rax);
-        c.mov(Word(AgentLayout.UnfilledEnd), 0);
+        c.mov(Shared(AgentLayout.UnfilledEnd), 0);
         OnRange(AgentLayout.M, LibC.UFFDIO_WAKE, r13, r14);
         c.mov(rdi, rbp);
         c.mov(rsi, r14);

@@ -84,7 +84,7 @@ internal sealed partial class AgentAssembler
         c.sub(eax, (int)AgentLayout.DoorbellCloseChild);
         c.jc(next);
         c.mov(ebx, eax);
-        c.lea(rbx, __[r12 + rbx * 8 + AgentLayout.Children]);
+        c.lea(rbx, __[r12 + rbx * 8 + (SharedFromData + AgentLayout.Children)]);
         // The slot may be another child's by now: what was asked for twice is done once.
         c.cmp(ecx, __dword_ptr[rbx + 4]);
         c.jne(next);
@@ -113,7 +113,7 @@ internal sealed partial class AgentAssembler
         c.cmp(Word(AgentLayout.Orphaned), 0);
         c.je(loop);
         // Orphaned: nobody else closes what belongs to dead children.
-        c.lea(rbx, __[r12 + AgentLayout.Children]);
+        c.lea(rbx, __[r12 + (SharedFromData + AgentLayout.Children)]);
         c.mov(ebp, AgentLayout.MaxChildren);
         At(ref sweep);
         c.cmp(__dword_ptr[rbx], 0);
@@ -191,7 +191,7 @@ internal sealed partial class AgentAssembler
         c.ret();
 
         At(ref help);
-        c.mov(Word(AgentLayout.WantsHelp), 1);
+        c.mov(Shared(AgentLayout.WantsHelp), 1);
         TellDaemon();
         Pause(1);
         c.ret();
@@ -208,11 +208,11 @@ internal sealed partial class AgentAssembler
         c.jnz(minor);
         // MISSING, where an unmerge has put fresh memory and not filled it yet: it fills it, and wakes the thread.
         c.mov(rax, __qword_ptr[r12 + AgentLayout.WardenMessage + 16]);
-        c.cmp(rax, Word(AgentLayout.UnfilledStart));
+        c.cmp(rax, Shared(AgentLayout.UnfilledStart));
         c.jb(minor);
-        c.cmp(rax, Word(AgentLayout.UnfilledEnd));
+        c.cmp(rax, Shared(AgentLayout.UnfilledEnd));
         c.jae(minor);
-        c.lea(rax, __[r12 + AgentLayout.WardenTable]);
+        c.lea(rax, __[r12 + (SharedFromData + AgentLayout.WardenTable)]);
         c.cmp(rbx, rax);
         c.je(read);
         At(ref minor);
@@ -243,14 +243,14 @@ internal sealed partial class AgentAssembler
         // WP: an unmerge is under way, and its end wakes the thread. A child that was forked in the middle of one brought the
         // protection along, and nothing will end it there but this.
         At(ref protectedPage);
-        c.lea(rax, __[r12 + AgentLayout.WardenTable]);
+        c.lea(rax, __[r12 + (SharedFromData + AgentLayout.WardenTable)]);
         c.cmp(rbx, rax);
         c.je(read);
         WardenRange(LibC.UFFDIO_WRITEPROTECT);
         c.jmp(wake);
 
         At(ref fork);
-        c.lea(rdx, __[r12 + AgentLayout.Children]);
+        c.lea(rdx, __[r12 + (SharedFromData + AgentLayout.Children)]);
         At(ref find);
         c.cmp(__dword_ptr[rdx], 0);
         c.jl(found);

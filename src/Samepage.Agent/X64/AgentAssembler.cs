@@ -17,6 +17,7 @@ internal sealed partial class AgentAssembler
         SYS_get_mempolicy = 239, SYS_epoll_create1 = 291, SYS_mlock2 = 325, SYS_close_range = 436;
 
     private const int Enoent = 2, Esrch = 3, Eagain = 11, Enomem = 12, Enfile = 23, Emfile = 24, Efault = 14, Ebusy = 16, Eilseq = 84, Eopnotsupp = 95;
+    private const int SharedFromData = AgentLayout.SharedOffset - AgentLayout.DataOffset;
     private readonly Assembler c = new(64);
     private readonly ulong _base;
     private int _labelled = -1;
@@ -55,6 +56,9 @@ internal sealed partial class AgentAssembler
     }
 
     private static AssemblerMemoryOperand Word(int offset) => __qword_ptr[r12 + offset];
+
+    /// <summary>A word that the daemon sees.</summary>
+    private static AssemblerMemoryOperand Shared(int offset) => __qword_ptr[r12 + (SharedFromData + offset)];
 
     private void Sys(int number)
     {

@@ -12,6 +12,8 @@ namespace Samepage.Agent.X64;
 /// <list type="number">
 /// <item>It leaves the daemon's session, so that no signal of a terminal, Ctrl-Z among them, reaches it.</item>
 /// <item>A line <c>well</c> ends it. The end of the pipe is the daemon's death: it becomes the command.</item>
+/// <item>A daemon that was killed keeps its end of the pipe for as long as one of its threads waits in the kernel. So every other second the guardian looks whether its first thread has ended (Z),
+/// which is its death too.</item>
 /// <item>Four times a second it looks at the board. A counter that is odd and the same as at the look before is a hold that lasts too long. If the daemon is stopped
 /// by a signal, the guardian forbids new holds for two seconds and wakes it (SIGCONT); it ends its hold within milliseconds, and is stopped again (SIGSTOP), because
 /// somebody wanted it stopped. Who wakes it in just these milliseconds finds it stopped, and must wake it again.</item>
@@ -27,11 +29,11 @@ internal sealed class GuardianAssembler
         SYS_kill = 62, SYS_getppid = 110, SYS_setsid = 112, SYS_prctl = 157, SYS_clock_gettime = 228;
 
     private const int SIGKILL = 9, SIGCONT = 18, PR_SET_NAME = 15, CLOCK_MONOTONIC = 1;
-    private const int LookMilliseconds = 250, AgainMilliseconds = 10, LooksBeforeKill = 4;
+    private const int LookMilliseconds = 250, AgainMilliseconds = 10, LooksBeforeKill = 4, LooksPerStateLook = 8;
     private const long PauseNanoseconds = 2_000_000_000;
 
     // On the stack.
-    private const int Buffer = 0, BufferBytes = 512, Seen = BufferBytes, Small = Seen + HoldBoard.Slots * 8, StackBytes = Small + 64;
+    private const int Buffer = 0, BufferBytes = 512, Seen = BufferBytes, Small = Seen + HoldBoard.Slots * 8, Looks = Small + 40, StackBytes = Small + 64;
     private readonly Assembler c = new(64);
 
     /// <summary>Assembles the executable: one segment, no libraries, elf(5).</summary>
@@ -101,6 +103,7 @@ internal sealed class GuardianAssembler
 
         for (int slot = 0; slot < HoldBoard.Slots; slot++)
             c.mov(__qword_ptr[rsp + Seen + 8 * slot], 0);
+        c.mov(__qword_ptr[rsp + Looks], 0);
         OpenBoard();
         c.xor(ebx, ebx);
         c.xor(ebp, ebp);
@@ -133,6 +136,7 @@ internal sealed class GuardianAssembler
         c.cmp(__dword_ptr[rsp + Buffer], BinaryPrimitives.ReadInt32LittleEndian("well"u8));
         c.je(end);
         c.Label(ref dead);
+        c.nop();
         c.mov(edi, 2); // what it says goes where errors go
         c.mov(esi, 1);
         Sys(SYS_dup2);
@@ -146,7 +150,7 @@ internal sealed class GuardianAssembler
         Sys(SYS_exit);
 
         c.Label(ref look);
-        Look(loop);
+        Look(loop, dead);
     }
 
     private void OpenBoard()
@@ -176,8 +180,17 @@ internal sealed class GuardianAssembler
         c.nop();
     }
 
-    private void Look(Label loop)
+    private void Look(Label loop, Label dead)
     {
+        Label alive = c.CreateLabel();
+        c.inc(__qword_ptr[rsp + Looks]);
+        c.test(__dword_ptr[rsp + Looks], LooksPerStateLook - 1);
+        c.jnz(alive);
+        State(alive);
+        c.cmp(al, (sbyte)'Z');
+        c.je(dead);
+        c.Label(ref alive);
+        c.nop();
         Label slot = c.CreateLabel(), even = c.CreateLabel(), changed = c.CreateLabel(), again = c.CreateLabel(), fine = c.CreateLabel(), stopped = c.CreateLabel();
         // r8d = somebody holds, r9d = somebody has held since the look before.
         c.xor(r8d, r8d);

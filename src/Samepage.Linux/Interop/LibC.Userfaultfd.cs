@@ -3,8 +3,13 @@ using System.Runtime.InteropServices;
 namespace Samepage.Linux.Interop;
 
 /// <summary>linux/userfaultfd.h.</summary>
-internal static partial class LibC
+internal static unsafe partial class LibC
 {
+    public const int RWF_NOWAIT = 8;
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial nint preadv2(int fd, iovec* iov, int iovcnt, long offset, int flags);
+
     public const ulong UFFD_API = 0xAA;
     public const ulong USERFAULTFD_IOC_NEW = 0xAA00;
     public const ulong UFFDIO_API = 0xC018AA3F, UFFDIO_REGISTER = 0xC020AA00, UFFDIO_UNREGISTER = 0x8010AA01, UFFDIO_WAKE = 0x8010AA02,

@@ -24,6 +24,9 @@ public sealed record ProcessStatus(
     (uint Real, uint Effective, uint Saved, uint FileSystem) Gids, int Seccomp, bool HasMemory, bool PendingUnblocked, ulong Capabilities, long PinnedKib, bool ShadowStack, int OwnId,
     ulong Permitted, bool InnerPidNamespace, long VoluntarySwitches)
 {
+    /// <summary>SIGKILL is pending: it does nothing more once it leaves the kernel.</summary>
+    public bool IsKilled { get; init; }
+
     /// <summary>Reads a status file.</summary>
     /// <param name="path">Such as <c>/proc/1/status</c>.</param>
     /// <returns>Null when the process is gone.</returns>
@@ -38,6 +41,8 @@ public sealed record ProcessStatus(
         ProcessStatus? first = TryRead($"/proc/{pid}/status");
         return first is { State: 'Z' or 'X' } && LivingThread.Of(pid, passOver) is var other && other != pid ? TryRead($"/proc/{pid}/task/{other}/status") ?? first : first;
     }
+
+    private const ulong SigKill = 1UL << (9 - 1);
 
     internal static ProcessStatus Parse(string text)
     {
@@ -81,7 +86,10 @@ public sealed record ProcessStatus(
         }
 
         return new ProcessStatus(name, state, group, tracer, uids, gids, seccomp, memory, ((pending | sharedPending) & ~blocked) != 0, capabilities, pinned, shadowStack, own,
-            permitted, inner, switches);
+            permitted, inner, switches)
+        {
+            IsKilled = ((pending | sharedPending) & SigKill) != 0,
+        };
     }
 
     private static int Number(ReadOnlySpan<char> value) => int.Parse(value, NumberStyles.Integer, CultureInfo.InvariantCulture);

@@ -6,9 +6,10 @@ namespace Samepage.Linux.Processes;
 /// <summary>SCM_RIGHTS, unix(7): gives descriptors to the other end of a socket.</summary>
 public static class DescriptorPassing
 {
-    private const int SolSocket = 1, ScmRights = 1, MsgNoSignal = 0x4000, ShutReadWrite = 2;
+    private const int SolSocket = 1, ScmRights = 1, ShutReadWrite = 2;
 
-    /// <exception cref="SyscallException">The system refused; ECONNRESET or EPIPE where the peer is gone.</exception>
+    /// <remarks>It does not wait for room, which a hostile peer could keep taken.</remarks>
+    /// <exception cref="SyscallException">The system refused; ECONNRESET or EPIPE where the peer is gone, ENOTSOCK where it is no socket.</exception>
     public static unsafe void Send(FileDescriptor socket, ulong word, ReadOnlySpan<int> descriptors)
     {
         int length = 16 + sizeof(int) * descriptors.Length;
@@ -25,7 +26,7 @@ public static class DescriptorPassing
             msg_control = control,
             msg_controllen = (nuint)((length + 7) & ~7),
         };
-        if (LibC.sendmsg(socket.Number, &message, MsgNoSignal) != 8)
+        if (LibC.sendmsg(socket.Number, &message, LibC.MSG_NOSIGNAL | LibC.MSG_DONTWAIT) != 8)
             throw new SyscallException("sendmsg", "descriptors to the agent", (Errno)Marshal.GetLastPInvokeError());
     }
 

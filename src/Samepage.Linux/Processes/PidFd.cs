@@ -15,6 +15,11 @@ public static class PidFd
     public static bool TryOpenThread(int tid, out FileDescriptor? pidfd, out Errno errno) =>
         TryOpen(tid, LibC.PIDFD_THREAD, out pidfd, out errno);
 
+    /// <summary>Claims a process among all that ask for this, whatever namespaces they are in: flock(2) on its pidfd, of which there is one inode (Linux 6.9). It is given up with the last copy of
+    /// this very descriptor, and with our death.</summary>
+    /// <returns>False when somebody else has it. Anybody may, for any reason.</returns>
+    public static bool TryClaim(FileDescriptor pidfd) => LibC.flock(pidfd.Number, LibC.LOCK_EX | LibC.LOCK_NB) == 0;
+
     /// <summary>True once the process or thread has ended.</summary>
     public static unsafe bool HasEnded(FileDescriptor pidfd)
     {

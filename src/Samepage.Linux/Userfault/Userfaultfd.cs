@@ -19,8 +19,7 @@ public static class Userfaultfd
     /// <exception cref="SyscallException">The system refused.</exception>
     public static FileDescriptor OpenDevice() => FileDescriptor.Open("/dev/userfaultfd", writable: true);
 
-    /// <summary>Takes a userfaultfd out of the descriptor table of a thread in a program that may be hostile: what is not one is refused, and what is one never makes
-    /// its reader wait.</summary>
+    /// <summary>Takes a userfaultfd out of the descriptor table of a thread in a program that may be hostile: what is not one is refused.</summary>
     /// <param name="thread">The thread, by descriptor.</param>
     /// <param name="number">The descriptor there.</param>
     /// <exception cref="SyscallException">The system refused, or the descriptor is something else (EBADF).</exception>
@@ -74,7 +73,9 @@ public static class Userfaultfd
     {
         List<FileDescriptor> children = [];
         LibC.uffd_msg message;
-        while (LibC.read(uffd.Number, &message, (nuint)sizeof(LibC.uffd_msg)) == sizeof(LibC.uffd_msg))
+        LibC.iovec place = new() { iov_base = (nuint)(&message), iov_len = (nuint)sizeof(LibC.uffd_msg) };
+        // Without waiting, whatever the descriptor's flags are by now: the program has it too, and can change them.
+        while (LibC.preadv2(uffd.Number, &place, 1, -1, LibC.RWF_NOWAIT) == sizeof(LibC.uffd_msg))
         {
             if (message.@event == LibC.UFFD_EVENT_FORK)
                 children.Add(new FileDescriptor((int)message.ufd));

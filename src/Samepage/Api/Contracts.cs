@@ -26,6 +26,9 @@ public sealed record StatusReport(
 {
     /// <summary>What merging waits for although <see cref="Run"/> is 1: memory pressure, as the rules have it, and how things are; empty while it waits for nothing.</summary>
     public string WaitsFor { get; init; } = "";
+
+    /// <summary>How old these figures are, seconds: the scanner brings new ones at least every other second, unless something keeps it.</summary>
+    public double AgeSeconds { get; init; }
 }
 
 /// <summary>What a scanner has done, a daemon's or a simulated one: as in <see cref="StatusReport"/>.</summary>

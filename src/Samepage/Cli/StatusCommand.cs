@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.CommandLine;
 using Samepage.Api;
 
@@ -6,6 +7,7 @@ namespace Samepage.Cli;
 /// <summary><c>samepage status</c>: what is shared at the moment, and what it costs.</summary>
 internal static class StatusCommand
 {
+    private const double OldAfterSeconds = 3;
     private const string More = """
         Shows what is shared at the moment, what it saves, what it costs, and how each process
         fares; with process ids, how these fare. 'saved' is net: bytes saved less all that the
@@ -98,6 +100,8 @@ internal static class StatusCommand
         totals.Add("daemon", $"pid {status.Daemon.Pid}, {(status.Run != 1 ? "not scanning" : status.WaitsFor.Length > 0 ? "waiting for memory pressure" : "scanning")}");
         if (status.WaitsFor.Length > 0)
             totals.Add("merging waits for", status.WaitsFor);
+        if (status.AgeSeconds > OldAfterSeconds)
+            totals.Add("these figures are", string.Create(CultureInfo.InvariantCulture, $"{status.AgeSeconds:0.0} s old: something keeps the scanner"));
         totals.Write();
         Console.WriteLine();
 

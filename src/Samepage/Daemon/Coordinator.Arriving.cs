@@ -70,7 +70,7 @@ internal sealed partial class Coordinator
     }
 
     /// <summary>Takes over a process whose daemon has died, so that it can be given back. The calling thread may have to wait for the process.</summary>
-    /// <param name="record">What that daemon wrote down. All records that a coordinator is given must be of one pool.</param>
+    /// <param name="record">What that daemon wrote down. A coordinator is given one.</param>
     /// <param name="why">What stood in the way.</param>
     public AdoptionOutcome Adopt(AgentRecord record, out string why)
     {
@@ -86,6 +86,7 @@ internal sealed partial class Coordinator
             return AdoptionOutcome.NotYet;
         }
 
+        _ = PidFd.TryClaim(pidfd!); // who has it otherwise sees the agent, and keeps away
         DomainId domain = DomainOf(record.Domain);
         if (_machine.HasPool(domain))
             pool!.Dispose();
@@ -140,7 +141,8 @@ internal sealed partial class Coordinator
 
     private (string? Reason, string Name, TrustDomain? Trust, string Domain) LookAtNew(int pid)
     {
-        string? reason = Eligibility.Refuse(pid, out string name, out TrustDomain? trust, out _);
+        string? reason = Eligibility.Refuse(pid, out string name, out TrustDomain? trust, out _) ??
+            (HasAgentOfItsOwn(pid) ? "a daemon that died has left its agent in it, which is not given back yet" : null);
         string domain = reason is null ? DomainNameOf(pid, trust!, ref reason) : "";
         return (reason, name, trust, domain);
     }
@@ -168,7 +170,7 @@ internal sealed partial class Coordinator
     /// <summary>Brings an agent into a process. On an attendant's thread.</summary>
     private (FileDescriptor PidFd, Pagemap Pagemap, AgentSession Session) BringIn(int pid, string domain, TrustDomain trust, FramePool pool, FileDescriptor? inheritedM)
     {
-        bool keeps = false;
+        bool keeps = false, written = false;
         FileDescriptor? pidfd = null;
         Pagemap? pagemap = null;
         try
@@ -178,14 +180,21 @@ internal sealed partial class Coordinator
             if (!PidFd.TryOpen(pid, out pidfd, out Errno errno))
                 throw new SyscallException("pidfd_open", $"process {pid}", errno);
             pagemap = Pagemap.TryOpen(pid) ?? throw new AttachException($"not permitted: /proc/{pid}/pagemap cannot be read", permission: true);
-            return (pidfd!, pagemap, AgentSession.Attach(pid, pool, inheritedM, place => records.Write(new AgentRecord(place, pool.Device, pool.Inode, domain)),
-                new Entitlement(trust.MustBeDumpable, executor => MustBeWhatItWas(pid, trust, executor))));
+            bool claimed = AgentClaim.Take(pid, pidfd!);
+            AgentSession session = AgentSession.Attach(pid, pool, inheritedM, place =>
+            {
+                written = true;
+                records.Write(new AgentRecord(place, pool.Device, pool.Inode, domain));
+            }, new Entitlement(trust.MustBeDumpable, executor => MustBeWhatItWas(pid, trust, executor)));
+            if (!claimed)
+                AgentClaim.Confirm(session);
+            return (pidfd!, pagemap, session);
         }
         catch (Exception refused) when (refused is AttachException or SyscallException or IOException or UnauthorizedAccessException or ObjectDisposedException)
         {
             pagemap?.Dispose();
             pidfd?.Dispose();
-            if (refused is not AttachException { AgentLeft: true })
+            if (written && refused is not AttachException { AgentLeft: true })
                 records.Remove(pid);
             throw refused as AttachException ?? (refused is SyscallException ? new AttachException(refused.Message)
                 : new AttachException($"its agent cannot be written down under {RunDirectory.Current}: {refused.Message}"));
@@ -234,7 +243,7 @@ internal sealed partial class Coordinator
             return adopted;
         foreach (Child child in await space.Do(Lane.Fork, () => _machine.FindChildren(space, all)))
         {
-            if ((_participants.TryGetValue(child.Pid, out Participant? known) && (known.Space is not null || known.IsAtWork)) || !_participants.TryGetValue(space.Pid, out Participant? parent))
+            if (HasAgentOfItsOwn(child.Pid) || (_participants.TryGetValue(child.Pid, out Participant? known) && (known.Space is not null || known.IsAtWork)) || !_participants.TryGetValue(space.Pid, out Participant? parent))
                 continue;
             Participant participant = new(child.Pid) { Origin = parent.Origin };
             _participants[child.Pid] = participant;

@@ -66,7 +66,7 @@ internal sealed partial class Coordinator
         LiveSpace space = _machine[id];
         SpaceCounts counts = figures.Counts;
         (long Frames, long Records) cost = _costs[id] = (frames.Take(counts.Merged), records.Take(counts.Tracked));
-        long profit = (counts.Merged + counts.Zeroed) * _machine.PageSize - cost.Frames - cost.Records - AgentBytes(space);
+        long profit = (counts.Merged + counts.Zeroed) * _machine.PageSize - cost.Frames - cost.Records - AgentBytes;
         return new ProcessReport(participant.Pid, participant.Name, participant.Domain, State(participant),
             participant.Reason.Length > 0 ? participant.Reason : space.Obstacle.Length > 0 ? space.Obstacle : space.Map.Refused.Reason, figures.Settled, counts.Tracked, counts.Merged, counts.Zeroed,
             counts.Volatile, counts.Unique, counts.Broken, figures.Breaks, profit, space.Stops, space.StallNsMax);
@@ -75,7 +75,8 @@ internal sealed partial class Coordinator
     private ProcessReport Skipped(Participant participant) =>
         new(participant.Pid, participant.Name, participant.Domain, State(participant), participant.Reason, Settled: !participant.Arriving, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
 
-    private static long AgentBytes(LiveSpace space) => AgentCost.ResidentBytes + space.Session.FrameBytes;
+    /// <summary>What it shares with us, its signal frames among them, is resident here too, and counted as ours.</summary>
+    private const long AgentBytes = AgentCost.ResidentBytes;
 }
 
 /// <summary>A cost that is shared out by pages: the parts are whole bytes, and all of them together are the whole.</summary>

@@ -39,7 +39,7 @@ internal sealed partial class Coordinator
             return false;
         LiveSpace space = _machine[id];
         (long frames, long records) = _costs.GetValueOrDefault(id);
-        observed = new Observed(id, participant.Name, participant.Domain, _machine.PageSize, AreasOf(space), frames, records, AgentBytes(space));
+        observed = new Observed(id, participant.Name, participant.Domain, _machine.PageSize, AreasOf(space), frames, records, AgentBytes);
         return true;
     }
 

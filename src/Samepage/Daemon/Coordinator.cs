@@ -33,6 +33,9 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
     /// <summary>Threads that wait for an answer of the daemon; null where nobody can.</summary>
     public IWaitingThreads? Waiting { get; init; }
 
+    /// <summary>Says of a process that the agent of a daemon that died is in it, and another's to give back: it is not taken in, and not as its parent's child either. Any thread.</summary>
+    public Predicate<int> HasAgentOfItsOwn { get; init; } = static _ => false;
+
     /// <summary>What decides.</summary>
     public ScanEngine Engine => _engine ??= new ScanEngine(_machine);
 

@@ -3,6 +3,7 @@ using System.Net.Sockets;
 using System.Runtime.InteropServices;
 using System.Text.Json.Serialization.Metadata;
 using Samepage.Api;
+using Samepage.Linux;
 using Samepage.Linux.Fuse;
 using Samepage.Linux.Processes;
 using Samepage.Metrics;
@@ -21,7 +22,7 @@ internal static class DaemonHost
 {
     private const int MaxPids = 4096;
     private static readonly string Folder = RunDirectory.Current, SocketPath = RunDirectory.SocketPath(Folder);
-    private static readonly TimeSpan RecoveryBound = TimeSpan.FromSeconds(30), LockBound = TimeSpan.FromSeconds(60), LockPatience = TimeSpan.FromSeconds(2),
+    private static readonly TimeSpan RecoveryBound = TimeSpan.FromSeconds(5), LockBound = TimeSpan.FromSeconds(60), LockPatience = TimeSpan.FromSeconds(2),
         StillBound = TimeSpan.FromSeconds(10), LookAgain = TimeSpan.FromMilliseconds(100);
 
     /// <summary>Serves until SIGTERM or SIGINT; then gives everybody back.</summary>
@@ -32,14 +33,14 @@ internal static class DaemonHost
     /// <param name="cancellation">Ends it.</param>
     public static async Task<int> RunAsync(string? rulesPath, DaemonPorts ports, CancellationToken cancellation)
     {
-        FileStream? held;
+        RunLock? held;
         RuleSet rules = rulesPath is null ? RuleSet.None : RuleFile.Read(rulesPath);
         try
         {
             // Everybody may pass, to the control files; the socket and the agents' records are root's alone.
             Directory.CreateDirectory(Folder, (UnixFileMode)0b111_101_101);
             bool told = false;
-            for (long since = Stopwatch.GetTimestamp(); (held = TryLock()) is null; await Task.Delay(20, cancellation))
+            for (long since = Stopwatch.GetTimestamp(); (held = RunLock.TryTake(Folder, RunLockHolder.Daemon, out RunLockHolder? holder)) is null; await Task.Delay(20, cancellation))
             {
                 if (await IsServedAsync(cancellation))
                 {
@@ -51,6 +52,9 @@ internal static class DaemonHost
                 {
                     told = true;
                     await Console.Error.WriteLineAsync($"samepage: waiting for another samepage process, which recovers what a daemon that died had left in {Folder}");
+                    // What it has not given back by now may keep it for ever; we go on with that while we serve.
+                    if (holder is { Kind: RunLockHolder.Recovery, IsThere: true })
+                        _ = ProcessSignal.Terminate(holder.Pid);
                 }
 
                 if (Stopwatch.GetElapsedTime(since) > LockBound)
@@ -68,14 +72,16 @@ internal static class DaemonHost
             return refused is UnauthorizedAccessException ? 3 : 1;
         }
 
-        using FileStream mine = held;
+        using RunLock mine = held;
         using ServiceManager? manager = ServiceManager.Find();
         await using WebApplication application = Build(rules, rulesPath, ports);
         ILogger logger = application.Services.GetRequiredService<ILogger<ScannerService>>();
-        if (await Recovery.RunAsync(Folder, RecoveryBound, logger, cancellation) is > 0 and int left)
-            logger.LogError("{Count} processes of a daemon that died could not be given back: they stay merged, and right; see samepage recover --help", left);
+        Recovery recovery = new(Folder, logger);
+        foreach ((int pid, string why) in await recovery.WaitAsync(RecoveryBound, finish: false, cancellation))
+            logger.LogWarning("process {Pid}, which a daemon that died had left, is not given back yet: it stays merged, and right; this goes on beside: {Why}", pid, why);
         Guardian guardian = application.Services.GetRequiredService<Guardian>();
         ScannerService scanner = application.Services.GetRequiredService<ScannerService>();
+        scanner.IsLeft = recovery.IsLeft;
         scanner.History = ports.Web is null ? null : new SavingsHistory();
         await scanner.Start();
         FuseSession controlFiles = application.Services.GetRequiredService<FuseSession>();
@@ -107,8 +113,8 @@ internal static class DaemonHost
         {
             if (!Directory.Exists(Folder))
                 return 0;
-            FileStream? mine;
-            for (long since = Stopwatch.GetTimestamp(); (mine = TryLock()) is null; await Task.Delay(20, cancellation))
+            RunLock? mine;
+            for (long since = Stopwatch.GetTimestamp(); (mine = RunLock.TryTake(Folder, RunLockHolder.Recovery, out _)) is null; await Task.Delay(20, cancellation))
             {
                 // Another recovery: what it gives back need not be given back again, and once it has ended so has ours.
                 bool served = await IsServedAsync(cancellation);
@@ -118,13 +124,16 @@ internal static class DaemonHost
                 return 1;
             }
 
-            using FileStream held = mine;
+            using RunLock held = mine;
             FuseMount.Clear(RunDirectory.ControlPath(Folder));
             using ILoggerFactory loggers = LoggerFactory.Create(Log);
-            int left = await Recovery.RunAsync(Folder, bound, loggers.CreateLogger("samepage.recover"), cancellation);
-            if (left > 0)
-                await Console.Error.WriteLineAsync($"samepage: {left} processes are not given back; they stay merged, and right; try again");
-            return left == 0 ? 0 : 1;
+            Recovery recovery = new(Folder, loggers.CreateLogger("samepage.recover"));
+            IReadOnlyList<(int Pid, string Why)> left = await recovery.WaitAsync(bound, finish: true, cancellation);
+            foreach ((int pid, string why) in left)
+                await Console.Error.WriteLineAsync($"samepage: process {pid} is not given back: {why}");
+            if (left.Count > 0)
+                await Console.Error.WriteLineAsync($"samepage: {left.Count} processes are not given back; they stay merged, and right; try again");
+            return left.Count == 0 ? 0 : 1;
         }
         catch (UnauthorizedAccessException refused)
         {
@@ -148,23 +157,6 @@ internal static class DaemonHost
         catch (Exception refused) when (refused is IOException or UnauthorizedAccessException)
         {
             logger.LogWarning("no control files {Path}: {Why}; they need /dev/fuse (modprobe fuse) and CAP_SYS_ADMIN; all else works", path, refused.Message);
-        }
-    }
-
-    /// <summary>The lock of whoever serves in, or recovers, the run directory: flock(2), which death gives up.</summary>
-    private static FileStream? TryLock()
-    {
-        try
-        {
-            // Nobody else may open it: flock(2) wants no more than that.
-            const UnixFileMode Ours = UnixFileMode.UserRead | UnixFileMode.UserWrite;
-            FileStream held = new(Path.Combine(Folder, "lock"), new FileStreamOptions { Mode = FileMode.OpenOrCreate, Access = FileAccess.ReadWrite, Share = FileShare.None, BufferSize = 1, UnixCreateMode = Ours });
-            File.SetUnixFileMode(held.SafeFileHandle, Ours);
-            return held;
-        }
-        catch (IOException busy) when (busy.GetType() == typeof(IOException))
-        {
-            return null;
         }
     }
 

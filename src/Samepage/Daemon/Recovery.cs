@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using Samepage.Agent;
 using Samepage.Agent.Tracing;
@@ -6,92 +7,122 @@ using Samepage.Linux;
 
 namespace Samepage.Daemon;
 
-/// <summary>Gives back what a daemon that died has left: by <c>samepage recover</c>, which the daemon's guardian starts, and by every daemon before it serves.</summary>
-/// <remarks>Until this has run, processes go on as they are: merged, and right, for their wardens need nobody. It holds their threads as the daemon
-/// did, and may itself be killed at any moment, and begun again.</remarks>
-internal static class Recovery
+/// <summary>Gives back what a daemon that died has left: by <c>samepage recover</c>, which the daemon's guardian starts, and by every daemon when it starts.</summary>
+/// <remarks>
+/// <para>Until this has run, processes go on as they are: merged, and right, for their wardens need nobody. It holds their threads as the daemon did, and may itself be killed at any moment, and begun
+/// again.</para>
+/// <para>Each process is recovered by itself: on a thread of its own, for ptrace(2) belongs to one, with a coordinator of its own, and with the pool's descriptor that its own agent has. So a
+/// process that keeps whoever touches it waiting keeps that thread, and nobody else. It is told of as left when the time is over, and its thread goes on for as long as this process lives.</para>
+/// <para>A process that has a record is recovered for its own sake, and not taken in as its parent's child besides. What a recovery takes in (children that have no agent) has a record only
+/// since, and is its own to give back.</para>
+/// </remarks>
+internal sealed class Recovery
 {
-    private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(20), Patience = TimeSpan.FromSeconds(2), Bound = TimeSpan.FromSeconds(20);
+    /// <summary>So many are begun at a time, and as many again when that has passed: whoever is not done by then may be one that keeps us waiting.</summary>
+    private const int AtATime = 32;
 
-    /// <summary>Goes on until nothing is left, or the time is over.</summary>
+    private static readonly TimeSpan Between = TimeSpan.FromMilliseconds(250), Pause = TimeSpan.FromMilliseconds(20), Patience = TimeSpan.FromSeconds(2), Still = TimeSpan.FromSeconds(2),
+        Grace = TimeSpan.FromSeconds(60);
+
+    private readonly AgentRecords _records;
+    private readonly ILogger _logger;
+    private readonly ConcurrentDictionary<int, Case> _left = [];
+    private readonly Queue<Case> _waiting;
+    private readonly long _begun = Stopwatch.GetTimestamp();
+    private volatile bool _ended;
+
     /// <param name="runDirectory">Where the dead daemon kept its state; the caller holds its lock.</param>
-    /// <param name="bound">How long to try what cannot be done at once.</param>
     /// <param name="logger">Is told of each process.</param>
-    /// <param name="cancellation">Ends it before its time; between two processes, never within one.</param>
-    /// <returns>Processes that could not be given back; they stay merged, and right.</returns>
-    public static Task<int> RunAsync(string runDirectory, TimeSpan bound, ILogger logger, CancellationToken cancellation)
+    public Recovery(string runDirectory, ILogger logger)
     {
-        TaskCompletionSource<int> ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
-        // ptrace(2) belongs to one thread.
-        new Thread(() =>
-        {
-            try
-            {
-                ended.SetResult(Run(new AgentRecords(runDirectory), bound, logger, cancellation));
-            }
-            catch (Exception failed)
-            {
-                ended.SetException(failed);
-            }
-        })
-        { Name = "recovery" }.Start();
-        return ended.Task;
+        (_records, _logger) = (new AgentRecords(runDirectory), logger);
+        foreach (AgentRecord record in _records.ReadAll())
+            _left[record.Place.Pid] = new Case(record);
+        _waiting = new Queue<Case>(_left.Values.OrderBy(one => one.Record.Place.Pid));
+        new Thread(BeginAll) { Name = "recovery", IsBackground = true }.Start();
     }
 
-    private static int Run(AgentRecords records, TimeSpan bound, ILogger logger, CancellationToken cancellation)
-    {
-        Dictionary<ulong, Coordinator> coordinators = [];
-        HashSet<int> adopted = [];
-        Dictionary<int, string> obstacles = [];
-        try
-        {
-            long since = Stopwatch.GetTimestamp();
-            for (; ; )
-            {
-                List<AgentRecord> left = records.ReadAll();
-                foreach (AgentRecord record in left)
-                {
-                    if (!coordinators.TryGetValue(record.PoolInode, out Coordinator? coordinator))
-                        coordinators.Add(record.PoolInode, coordinator = new Coordinator(logger, records));
-                    int pid = record.Place.Pid;
-                    string obstacle = Give(record, coordinator, adopted, records, logger);
-                    if (Stopwatch.GetElapsedTime(since) > Patience && obstacle.Length > 0 && obstacles.GetValueOrDefault(pid) != obstacle)
-                        logger.LogInformation("process {Pid} is not given back yet: {Why}", pid, obstacles[pid] = obstacle);
-                }
+    /// <summary>Whether a process is among those that are not given back yet. Any thread.</summary>
+    public bool IsLeft(int pid) => _left.ContainsKey(pid);
 
-                WorldStop.LookAfterLingering();
-                if (left.Count == 0 || cancellation.IsCancellationRequested || Stopwatch.GetElapsedTime(since) > bound)
-                    return left.Count;
-                Thread.Sleep(Pause);
-            }
-        }
-        finally
+    /// <summary>Waits until nothing is left, or the time is over.</summary>
+    /// <param name="bound">How long to try what cannot be done at once.</param>
+    /// <param name="finish">What is under way when the time is over, and comes forward, is waited for a while longer.</param>
+    /// <param name="cancellation">Ends it before its time.</param>
+    /// <returns>Processes that are not given back; they stay merged, and right. And why.</returns>
+    public async Task<IReadOnlyList<(int Pid, string Why)>> WaitAsync(TimeSpan bound, bool finish, CancellationToken cancellation)
+    {
+        long since = Stopwatch.GetTimestamp(), cancelled = 0;
+        while (!_left.IsEmpty)
         {
-            foreach (Coordinator coordinator in coordinators.Values)
-                coordinator.Dispose();
+            if (cancellation.IsCancellationRequested && cancelled == 0)
+                (cancelled, _ended) = (Stopwatch.GetTimestamp(), true);
+            TimeSpan over = cancelled != 0 ? Stopwatch.GetElapsedTime(cancelled) : Stopwatch.GetElapsedTime(since) - bound;
+            if (over > TimeSpan.Zero && (!finish || over > (cancelled != 0 ? Patience : Grace) || !_left.Values.Any(one => one.IsUnderWay(_begun))))
+                break;
+            await Task.Delay(Pause, CancellationToken.None);
+        }
+
+        return [.. _left.Values.OrderBy(one => one.Record.Place.Pid).Select(one => (one.Record.Place.Pid, one.Obstacle))];
+    }
+
+    private void BeginAll()
+    {
+        while (_waiting.Count > 0 && !_ended)
+        {
+            List<Case> begun = [];
+            while (begun.Count < AtATime && _waiting.TryDequeue(out Case? next))
+            {
+                begun.Add(next);
+                new Thread(() => Run(next)) { Name = $"recovery {next.Record.Place.Pid}", IsBackground = true }.Start();
+            }
+
+            for (long since = Stopwatch.GetTimestamp(); begun.Exists(one => IsLeft(one.Record.Place.Pid)) && Stopwatch.GetElapsedTime(since) < Between;)
+                Thread.Sleep(1);
+        }
+    }
+
+    private void Run(Case one)
+    {
+        int pid = one.Record.Place.Pid;
+        using Coordinator coordinator = new(_logger, _records) { HasAgentOfItsOwn = child => child != pid && IsLeft(child) };
+        string told = "";
+        for (bool isAdopted = false; !_ended || isAdopted; Thread.Sleep(Pause))
+        {
+            one.LookAt = () => coordinator.ProgressOf(pid);
+            one.Obstacle = Give(one.Record, coordinator, ref isAdopted);
+            if (one.Obstacle.Length == 0)
+            {
+                _ = _left.TryRemove(pid, out _);
+                return;
+            }
+
+            WorldStop.LookAfterLingering();
+            if (Stopwatch.GetElapsedTime(_begun) > Patience && told != one.Obstacle)
+                _logger.LogInformation("process {Pid} is not given back yet: {Why}", pid, told = one.Obstacle);
         }
     }
 
     /// <returns>What stood in the way; empty when it is given back.</returns>
-    private static string Give(AgentRecord record, Coordinator coordinator, HashSet<int> adopted, AgentRecords records, ILogger logger)
+    private string Give(AgentRecord record, Coordinator coordinator, ref bool isAdopted)
     {
         int pid = record.Place.Pid;
         try
         {
-            if (!adopted.Contains(pid) && !coordinator.Pids().Contains(pid))
+            if (!isAdopted)
             {
                 AdoptionOutcome outcome = coordinator.Adopt(record, out string why);
                 if (outcome == AdoptionOutcome.NothingLeft)
-                    records.Remove(pid);
+                    _records.Remove(pid);
                 if (outcome != AdoptionOutcome.Adopted)
                     return outcome == AdoptionOutcome.NothingLeft ? "" : why;
-                adopted.Add(pid);
+                isAdopted = true;
             }
 
-            if (!ThreadPump.TryRun(() => coordinator.Detach(pid), Bound, out ProcessOutcome back))
-                return "it does not let itself be given back";
+            // Without a bound: this thread is its alone.
+            _ = ThreadPump.TryRun(() => coordinator.Detach(pid), TimeSpan.MaxValue, out ProcessOutcome back);
             if (back.Done)
-                logger.LogInformation("gave back process {Pid}, which a daemon that died had left", pid);
+                _logger.LogInformation("gave back process {Pid}, which a daemon that died had left", pid);
             return back.Done ? "" : back.Reason;
         }
         catch (SyscallException failed)
@@ -99,5 +130,31 @@ internal static class Recovery
             // It was killed at this moment, most likely: the next round sees.
             return failed.Message;
         }
+        catch (Exception failed)
+        {
+            // Nobody else is to suffer from it: this thread is this process's alone.
+            _logger.LogError(failed, "process {Pid} could not be recovered", pid);
+            return failed.Message;
+        }
+    }
+
+    /// <summary>One process.</summary>
+    private sealed class Case(AgentRecord record)
+    {
+        private volatile string _obstacle = "it keeps whoever touches it waiting";
+
+        public AgentRecord Record => record;
+
+        /// <summary>When something that is done with it last came forward, as a timestamp.</summary>
+        public Func<long> LookAt { get; set; } = () => 0;
+
+        public string Obstacle
+        {
+            get => _obstacle;
+            set => _obstacle = value;
+        }
+
+        /// <summary>Something was done for it within the last seconds.</summary>
+        public bool IsUnderWay(long begun) => Stopwatch.GetElapsedTime(Math.Max(begun, LookAt())) < Still;
     }
 }

@@ -40,7 +40,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
 
     /// <summary>The latest figures, and the processor time up to now; null before the thread runs.</summary>
     public StatusReport? Status => _published?.Status is { } status
-        ? status with { Daemon = status.Daemon with { ProcessorSeconds = ProcessorTime.TotalSeconds } }
+        ? status with { Daemon = status.Daemon with { ProcessorSeconds = ProcessorTime.TotalSeconds }, AgeSeconds = Stopwatch.GetElapsedTime(_published!.At).TotalSeconds }
         : null;
 
     /// <summary>Where the control files are served; empty while they are not.</summary>
@@ -52,6 +52,9 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
 
     /// <summary>Where savings over time are kept; null where nobody wants to see them. Set before the thread is started.</summary>
     public SavingsHistory? History { get; set; }
+
+    /// <summary>Says of a process that a daemon that died has left it, and it is not given back yet. Set before the thread is started.</summary>
+    public Predicate<int> IsLeft { get; set; } = static _ => false;
 
     /// <summary>The clock of the history, which never goes back: time since the machine was started.</summary>
     public static TimeSpan Now => Stopwatch.GetElapsedTime(0);
@@ -141,7 +144,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
         try
         {
             Scheduling.BeNice(5);
-            using Coordinator coordinator = new(logger, new AgentRecords(RunDirectory.Current)) { CompanionBytes = guardian.ResidentBytes, Waiting = waiting };
+            using Coordinator coordinator = new(logger, new AgentRecords(RunDirectory.Current)) { CompanionBytes = guardian.ResidentBytes, Waiting = waiting, HasAgentOfItsOwn = IsLeft };
             _coordinator = coordinator;
             SynchronizationContext.SetSynchronizationContext(_pump);
             _control = new ScanControl(coordinator.Engine, Defaults, coordinator.ForgetMerged);
@@ -251,10 +254,10 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     private void Publish(Coordinator coordinator)
     {
         StatusReport status = coordinator.Report(_control!.Run, _controlDirectory, out ControlFigures control) with { WaitsFor = _throttle.WaitsFor };
-        _published = new Published(status, control);
+        _published = new Published(status, control, Stopwatch.GetTimestamp());
         History?.Note(Now, status);
     }
 
     /// <summary>What any thread may see.</summary>
-    private sealed record Published(StatusReport Status, ControlFigures Control);
+    private sealed record Published(StatusReport Status, ControlFigures Control, long At);
 }

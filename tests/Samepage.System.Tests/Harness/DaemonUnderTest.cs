@@ -101,6 +101,17 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
         Assert.True(called.ExitCode == 0, $"attach: {called}\n{Tail}");
     }
 
+    /// <summary>Takes processes in, however long that takes: another program, or a crowded machine, may keep it for longer than an answer is waited for.</summary>
+    public async Task TakeInInTheEnd(params LiveProgram[] programs)
+    {
+        _ = await Cli(["attach", .. programs.Select(program => $"{program.Pid}")]);
+        foreach (LiveProgram program in programs)
+        {
+            await Until.True(async () => (await Status()).Processes.Any(one => one.Pid == program.Pid && one.State is ("settling" or "merging")), 120,
+                async () => $"process {program.Pid} is taken in: {(await Status()).Of(program.Pid)}\n{Tail}");
+        }
+    }
+
     /// <summary>Takes processes in, and returns when nothing more can be merged in them now.</summary>
     public async Task TakeInAndWait(params IEnumerable<LiveProgram> programs)
     {

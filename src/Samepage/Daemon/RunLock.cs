@@ -1,0 +1,117 @@
+using System.Globalization;
+using System.Text;
+using Samepage.Linux;
+using Samepage.Linux.ProcFs;
+
+namespace Samepage.Daemon;
+
+/// <summary>Who has a run directory.</summary>
+/// <param name="Kind">What he does.</param>
+/// <param name="Pid">His process.</param>
+/// <param name="StartTime">When it started, as <see cref="ProcessStat.StartTime"/> has it.</param>
+internal sealed record RunLockHolder(string Kind, int Pid, ulong StartTime)
+{
+    /// <summary>He serves programs.</summary>
+    public const string Daemon = "daemon";
+
+    /// <summary>He gives back what a daemon has left, and may be interrupted.</summary>
+    public const string Recovery = "recovery";
+
+    /// <summary>The process that is meant, and no later one of its number, is there.</summary>
+    public bool IsThere => ProcessStat.TryRead(Pid, out ProcessStat stat) && stat.StartTime == StartTime;
+
+    /// <summary>It was killed, and nothing of it will run any more: what is left are threads that wait in the kernel and end as soon as that lets them.</summary>
+    public bool IsDying
+    {
+        get
+        {
+            List<int> threads = [];
+            return IsThere && Threads.TryList(Pid, threads) && threads.TrueForAll(tid =>
+                ProcessStatus.TryRead($"/proc/{Pid}/task/{tid}/status") is not { } status || status.State is 'Z' or 'X' || (status.State == 'D' && status.IsKilled));
+        }
+    }
+}
+
+/// <summary>The lock of whoever serves in, or recovers, a run directory: flock(2), which death gives up.</summary>
+/// <remarks>
+/// <para>Death gives it up when the last thread has ended, and a thread that waits in the kernel for a program may end never. So whoever finds the lock taken looks at who has it, and if he is dying puts
+/// a lock of his own in its place.</para>
+/// <list type="number">
+/// <item>Everything here is done behind a door, a lock of its own that is held for no longer than it takes to open, read, write and rename files of this directory.</item>
+/// <item>Behind the door nobody else opens, takes, replaces or signs the lock, so the file that its path leads to is the one that counts, and who has it has signed it: he signs it before he leaves the
+/// door. A signature in a file that nobody has is an old one, and not looked at.</item>
+/// <item>Of two that find a dying holder, the first replaces the file; the second comes behind the door later, opens the new file, and finds a holder who lives.</item>
+/// <item>A holder who dies is no danger to the one who replaces him: none of his threads returns from the kernel, and the call in which one still is concerns the one program that keeps it.</item>
+/// </list>
+/// </remarks>
+internal sealed class RunLock : IDisposable
+{
+    private const UnixFileMode Ours = UnixFileMode.UserRead | UnixFileMode.UserWrite;
+    private readonly FileStream _file;
+
+    private RunLock(FileStream file) => _file = file;
+
+    /// <summary>Takes it, if it can be had.</summary>
+    /// <param name="folder">The run directory.</param>
+    /// <param name="kind">For what.</param>
+    /// <param name="holder">Who has it otherwise; null where that is not known.</param>
+    /// <returns>Null when somebody else has it.</returns>
+    /// <exception cref="IOException">The files cannot be made.</exception>
+    /// <exception cref="UnauthorizedAccessException">They may not be.</exception>
+    public static RunLock? TryTake(string folder, string kind, out RunLockHolder? holder)
+    {
+        holder = null;
+        using FileStream? door = TryLock(Path.Combine(folder, "lock.door"));
+        if (door is null)
+            return null;
+        string path = Path.Combine(folder, "lock"), fresh = Path.Combine(folder, "lock.new");
+        FileStream? file = TryLock(path);
+        if (file is null)
+        {
+            holder = TryReadHolder(path);
+            if (holder is not { IsDying: true })
+                return null;
+            File.Delete(fresh);
+            file = TryLock(fresh) ?? throw new IOException($"{fresh}: a new file is locked by somebody");
+            Sign(file, kind);
+            File.Move(fresh, path, overwrite: true);
+            return new RunLock(file);
+        }
+
+        Sign(file, kind);
+        return new RunLock(file);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _file.Dispose();
+
+    internal static RunLockHolder? Parse(string text) =>
+        text.TrimEnd('\n').Split(' ') is [var kind, var pid, var start] && int.TryParse(pid, NumberStyles.None, CultureInfo.InvariantCulture, out int number) && number > 0 &&
+        ulong.TryParse(start, NumberStyles.None, CultureInfo.InvariantCulture, out ulong time) ? new RunLockHolder(kind, number, time) : null;
+
+    // Not by a FileStream, which would want a lock itself.
+    private static RunLockHolder? TryReadHolder(string path) => ProcFile.TryRead(path, out string text) ? Parse(text) : null;
+
+    private static void Sign(FileStream file, string kind)
+    {
+        _ = ProcessStat.TryRead(Environment.ProcessId, out ProcessStat stat);
+        file.SetLength(0);
+        file.Write(Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{kind} {Environment.ProcessId} {stat.StartTime}\n")));
+        file.Flush();
+    }
+
+    private static FileStream? TryLock(string path)
+    {
+        try
+        {
+            // Nobody else may open it: flock(2) wants no more than that.
+            FileStream held = new(path, new FileStreamOptions { Mode = FileMode.OpenOrCreate, Access = FileAccess.ReadWrite, Share = FileShare.None, BufferSize = 1, UnixCreateMode = Ours });
+            File.SetUnixFileMode(held.SafeFileHandle, Ours);
+            return held;
+        }
+        catch (IOException busy) when (busy.GetType() == typeof(IOException))
+        {
+            return null;
+        }
+    }
+}
