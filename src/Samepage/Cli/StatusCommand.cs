@@ -68,7 +68,7 @@ internal static class StatusCommand
 
         foreach (AreasReply process in processes)
         {
-            Console.WriteLine($"{process.Name} ({process.Pid}), {process.Domain}");
+            Output.Line($"{process.Name} ({process.Pid}), {process.Domain}");
             Table table = new("area", ">tracked", ">merged", ">zero", ">unique", ">volatile", ">written back", ">other", ">saved");
             foreach (AreaReport area in process.Areas.Where(area => area.PagesTracked > 0))
                 table.Add(Row(AreaTitle.Of(area), area));
@@ -99,12 +99,12 @@ internal static class StatusCommand
         if (status.WaitsFor.Length > 0)
             totals.Add("merging waits for", status.WaitsFor);
         totals.Write();
-        Console.WriteLine();
+        Output.Line();
 
         FigureTables.WriteDomains(status);
         if (status.Processes.Length == 0)
         {
-            Console.WriteLine("No processes. Take some in with: samepage attach PID…");
+            Output.Line("No processes. Take some in with: samepage attach PID…");
             return;
         }
         PrintProcesses(status);

@@ -153,6 +153,7 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
         else
             Engine.SweepFrames();
         ForgetEmptyDomains();
+        records.RemoveLeft();
         return counts;
     }
 
@@ -169,6 +170,7 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
         Engine.SweepFrames();
         _machine.LookAfter();
         ForgetEmptyDomains();
+        records.RemoveLeft();
     }
 
     /// <inheritdoc/>
