@@ -7,7 +7,7 @@ namespace Samepage.Fleet;
 
 /// <summary>Writes the pages of a census as a Parquet file of fingerprints; docs/estimate.md has the schema.</summary>
 /// <remarks>A row group holds a million pages, so memory is bounded whatever the census holds.</remarks>
-public sealed class FingerprintFile(string path, string host, FleetKey key)
+public sealed class FingerprintFile(Stream file, string host, FleetKey key)
 {
     private const int RowsOfAGroup = 1 << 20;
     private static readonly DataField Host = new DataField<string>("host"), Image = new DataField<string>("image"), Workload = new DataField<string>("workload"), Domain = new DataField<string>("domain"),
@@ -23,7 +23,6 @@ public sealed class FingerprintFile(string path, string host, FleetKey key)
     /// <exception cref="IOException">The file cannot be written.</exception>
     public async Task WriteAsync(IEnumerable<Fingerprint> fingerprints)
     {
-        using FileStream file = new(path, FileMode.Create, FileAccess.Write, FileShare.None, 1 << 20);
         await using ParquetWriter writer = await ParquetWriter.CreateAsync(Schema, file);
         foreach (Fingerprint[] rows in fingerprints.Chunk(RowsOfAGroup))
             await WriteGroupAsync(writer, rows);

@@ -13,6 +13,9 @@ public sealed class FleetKey : IDisposable
     /// <summary>Bytes that a key has at least.</summary>
     public const int BytesMin = 16;
 
+    /// <summary>Bytes that a key has at most.</summary>
+    public const int BytesMax = 1 << 20;
+
     private const int BlockBytes = 16;
     private readonly Aes _aes = Aes.Create();
     private readonly byte[] _blocks = new byte[4096 * BlockBytes];

@@ -29,6 +29,14 @@ public sealed class FileDescriptor : SafeHandleZeroOrMinusOneIsInvalid
     public static FileDescriptor Open(string path, bool writable = false) =>
         TryOpen(path, writable, out FileDescriptor? descriptor, out Errno errno) ? descriptor! : throw new SyscallException("open", path, errno);
 
+    /// <summary>Opens a directory as a place only, which waits for nobody and does nothing.</summary>
+    /// <exception cref="SyscallException">There is no such directory, or it may not be passed.</exception>
+    internal static FileDescriptor OpenPlace(string directory)
+    {
+        int number = LibC.open(directory, LibC.O_PATH | LibC.O_DIRECTORY | LibC.O_CLOEXEC, 0);
+        return number >= 0 ? new FileDescriptor(number) : throw new SyscallException("open", directory, (Errno)Marshal.GetLastPInvokeError());
+    }
+
     /// <inheritdoc/>
     protected override bool ReleaseHandle() => LibC.close((int)handle) == 0;
 }

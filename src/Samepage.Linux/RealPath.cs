@@ -8,7 +8,7 @@ public static class RealPath
     /// <exception cref="SyscallException">There is no such directory, or it may not be looked at.</exception>
     public static string Of(string directory)
     {
-        using FileDescriptor opened = FileDescriptor.Open(directory);
+        using FileDescriptor opened = FileDescriptor.OpenPlace(directory);
         return File.ResolveLinkTarget($"/proc/self/fd/{opened.Number}", returnFinalTarget: false)!.FullName;
     }
 }

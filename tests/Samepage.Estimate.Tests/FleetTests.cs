@@ -102,7 +102,11 @@ public sealed class FleetTests : IDisposable
         using FleetKey key = new("a key for the tests of fleets"u8);
         using CensusRun census = new(sources, new CensusOptions { Cost = Counted.Costs })
         {
-            OnFingerprints = fingerprints => new FingerprintFile(Path.Combine(_folder, $"{host}.parquet"), host, key).WriteAsync(fingerprints).GetAwaiter().GetResult(),
+            OnFingerprints = fingerprints =>
+            {
+                using FileStream file = File.Create(Path.Combine(_folder, $"{host}.parquet"));
+                new FingerprintFile(file, host, key).WriteAsync(fingerprints).GetAwaiter().GetResult();
+            },
         };
         _ = census.Run(CancellationToken.None);
     }

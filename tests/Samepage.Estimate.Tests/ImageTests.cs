@@ -61,6 +61,36 @@ public sealed class ImageTests : IDisposable
         Assert.Contains(path, refused.Message, StringComparison.Ordinal);
     }
 
+    /// <summary>Bytes in several segments are one memory; what a later segment adds is counted on its own grid of pages.</summary>
+    [Fact]
+    public void OverlappingSegmentsCountTheirBytesOnce()
+    {
+        byte[] core = Core(false, (1, Pages(1, 2, 3)), (1, Pages(4)), (1, Pages(5)));
+        // The second segment is the last two pages of the first, and more.
+        long first = BinaryPrimitives.ReadInt64LittleEndian(core.AsSpan(64 + 8));
+        BinaryPrimitives.WriteInt64LittleEndian(core.AsSpan(64 + 56 + 8), first + Page);
+        BinaryPrimitives.WriteInt64LittleEndian(core.AsSpan(64 + 56 + 32), 2 * Page);
+        EstimateReport report = Counted.Of(new ImageSource(Write("overlap.elf", core), "uid:1"));
+        Assert.Equal((4, 4), (report.Totals.Figures.Resident, report.Totals.Figures.Unique));
+    }
+
+    [Fact]
+    public void HolesAreZerosAndAreNotRead()
+    {
+        string path = Path.Combine(_folder, "sparse");
+        using (FileStream file = File.Create(path))
+        {
+            file.Position = 64 << 20;
+            file.Write(Pages(9, 9, 0));
+            file.SetLength(128 << 20);
+        }
+
+        EstimateReport report = Counted.Of(new ImageSource(path, "uid:1"));
+        Assert.Equal((32768, 32766, 1, 1), (report.Totals.Figures.Resident, report.Totals.Figures.Zero, report.Totals.Figures.Internal, report.Totals.Figures.Unique));
+        Assert.Equal(32767, report.Totals.SavedPages);
+        Assert.InRange(report.Effort.BytesRead, 3 * Page, 4 << 20);
+    }
+
     [Fact]
     public void AnEmptyFileHasNoPages() => Assert.Equal(0, Counted.Of(new ImageSource(Write("empty", []), "uid:1")).Totals.Figures.Resident);
 

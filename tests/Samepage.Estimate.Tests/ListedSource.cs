@@ -53,7 +53,7 @@ internal sealed class ListedSource(int pid, string domain, string obstacle = "")
         }
     }
 
-    internal override void Read(Batch batch, Span<PageFound> pages, Span<byte> content)
+    internal override bool TryRead(Batch batch, PageFound[] pages, byte[] content)
     {
         int at = 0;
         foreach (Piece piece in batch.Pieces)
@@ -63,9 +63,11 @@ internal sealed class ListedSource(int pid, string domain, string obstacle = "")
                 var area = AreaOf(piece.Start + (ulong)i);
                 ulong number = area.Contents[(int)(piece.Start + (ulong)i - area.Start)];
                 pages[at] = new PageFound(area.Find, area.Find == PageFind.Shared ? number : 0);
-                Fill(number, content.Slice(at * PageBytes, PageBytes));
+                Fill(number, content.AsSpan(at * PageBytes, PageBytes));
             }
         }
+
+        return true;
     }
 
     internal override bool TryReadPage(ulong page, Span<byte> content)

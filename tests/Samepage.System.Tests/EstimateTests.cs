@@ -117,6 +117,73 @@ public sealed class EstimateTests
         Assert.True(called.ExitCode == exitCode && called.Errors.Length > 0 && called.Output.Length == 0, $"{called}");
     }
 
+    /// <summary>A page that is there when it is listed, and gone when it is read, with a userfaultfd that nobody answers: the reading is given up, and says so.</summary>
+    [Fact]
+    public async Task AProgramThatKeepsItsReaderWaitingIsLeftOutAndNamed()
+    {
+        Needs.Root();
+        await using LiveProgram other = await LiveProgram.Target("common", "1");
+        await using LiveProgram baited = await LiveProgram.Target("baited");
+        Called called = await Cli.Run("/nonexistent", "estimate", $"{baited.Pid}", $"{other.Pid}", "--samples", "1000", "--interval", "0");
+        Assert.True(called.ExitCode == 1 && called.Errors.Contains($"process {baited.Pid} (baited) is left out", StringComparison.Ordinal), $"{called}");
+        Assert.Contains($"{other.Pid}  common", called.Output, StringComparison.Ordinal);
+        Assert.Equal("caught", await baited.NextLine());
+    }
+
+    /// <summary>Images that say more of themselves than they hold: holes, and segments over each other; and what is no file at all.</summary>
+    [Fact]
+    public async Task WhatAnImageSaysOfItselfCostsNothing()
+    {
+        string folder = Directory.CreateTempSubdirectory("samepage-test-").FullName;
+        try
+        {
+            string sparse = Path.Combine(folder, "sparse.mem"), overlapping = Path.Combine(folder, "overlapping.elf"), fifo = Path.Combine(folder, "fifo");
+            await Outside.Must(10, "truncate", "-s", "10T", sparse);
+            using (FileStream file = new(sparse, FileMode.Open, FileAccess.Write))
+            {
+                file.Position = 1L << 42;
+                file.Write(Enumerable.Repeat((byte)7, 2 * Page).ToArray());
+            }
+
+            WriteOverlapping(overlapping, segments: 60_000, bytes: 1L << 30);
+            await Outside.Must(10, "mkfifo", fifo);
+            using JsonDocument report = await Estimate("--image", sparse, "--image", overlapping);
+            JsonElement all = report.RootElement.GetProperty("totals").GetProperty("figures");
+            Assert.Equal((10L << 40) / Page + ((1L << 30) / Page), Of(all, "resident"));
+            // The two pages that were written, and the headers.
+            Assert.Equal(Of(all, "resident") - 2 - 821, Of(all, "zero"));
+            Assert.InRange(report.RootElement.GetProperty("effort").GetProperty("bytes_read").GetInt64(), 2 * Page, 64 << 20);
+            foreach (string none in (string[])[fifo, folder, "/dev/zero"])
+            {
+                Called refused = await Cli.Run("/nonexistent", "estimate", "--image", none);
+                Assert.True(refused.ExitCode == 1 && refused.Errors.Contains("no file", StringComparison.Ordinal), $"{refused}");
+            }
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    /// <summary>A core dump whose loadable segments all are the same bytes: the whole of a sparse file.</summary>
+    private static void WriteOverlapping(string path, int segments, long bytes)
+    {
+        byte[] head = new byte[64 + 56 * segments];
+        "\u007fELF"u8.CopyTo(head);
+        (head[4], head[5], head[16]) = (2, 1, 4);
+        BinaryPrimitives.WriteInt64LittleEndian(head.AsSpan(32), 64);
+        BinaryPrimitives.WriteUInt16LittleEndian(head.AsSpan(56), (ushort)segments);
+        for (int i = 0; i < segments; i++)
+        {
+            BinaryPrimitives.WriteUInt32LittleEndian(head.AsSpan(64 + 56 * i), 1);
+            BinaryPrimitives.WriteInt64LittleEndian(head.AsSpan(64 + 56 * i + 32), bytes);
+        }
+
+        using FileStream file = File.Create(path);
+        file.Write(head);
+        file.SetLength(bytes);
+    }
+
     private static async Task<JsonDocument> Estimate(params string[] arguments)
     {
         Called called = await Cli.Run("/nonexistent", ["estimate", "--json", .. arguments]);

@@ -168,16 +168,21 @@ public sealed class CensusRun : IDisposable
     /// <summary>What one thread reads with.</summary>
     private sealed class Reader(CensusRun census)
     {
-        private readonly byte[] _content = GC.AllocateUninitializedArray<byte>(Batch.PagesMax * PageSource.PageBytes);
-        private readonly PageFound[] _pages = new PageFound[Batch.PagesMax];
+        private byte[] _content = GC.AllocateUninitializedArray<byte>(Batch.PagesMax * PageSource.PageBytes);
+        private PageFound[] _pages = new PageFound[Batch.PagesMax];
         private readonly PageRecord[] _records = new PageRecord[Batch.PagesMax];
         private readonly ulong[] _digests = new ulong[Batch.PagesMax];
 
         public void Read(Batch batch)
         {
-            Span<PageFound> pages = _pages.AsSpan(0, batch.Pages);
-            pages.Clear();
-            batch.Source.Read(batch, pages, _content);
+            _pages.AsSpan(0, batch.Pages).Clear();
+            if (!batch.Source.TryRead(batch, _pages, _content))
+            {
+                (_content, _pages) = (GC.AllocateUninitializedArray<byte>(_content.Length), new PageFound[_pages.Length]);
+                _pages.AsSpan().Fill(new PageFound(PageFind.Unread, 0));
+            }
+
+            ReadOnlySpan<PageFound> pages = _pages.AsSpan(0, batch.Pages);
             int at = 0, records = 0, digests = 0;
             long read = 0;
             foreach (Piece piece in batch.Pieces)

@@ -10,19 +10,33 @@ namespace Samepage.Estimate.Sources;
 /// <summary>A live process. It is read, and nothing else: not stopped, not traced, not written, not injected.</summary>
 /// <remarks>Only pages are read that the page tables say are there. One that is discarded or swapped out in the microseconds between that and the reading is
 /// faulted in by the kernel on our account: the zero page for an anonymous one, which costs nothing. Memory that a userfaultfd serves is not read at all, for such a fault
-/// would wait for the program. See docs/estimate.md for what reading leaves behind in the kernel (the frame's mark of having been referenced).</remarks>
+/// would wait for the program. What waits all the same (a userfaultfd that was registered since, a file system of the program's own) is left behind after a bound: the process is then left out, and
+/// named. See docs/estimate.md for what reading leaves behind in the kernel (the frame's mark of having been referenced).</remarks>
 public sealed class LiveSource : PageSource
 {
     private const int ThreadsMax = 1000;
     private static readonly string Remedy = Environment.IsPrivilegedProcess
         ? "not even root may read it here (another user namespace, or a rule of a security module)" : "run it as the process's user, or as root";
 
-    private readonly List<PageRegion> _regions = [];
+    private const int RegionsAtATime = 8192, MappingsAtATime = 512;
+    /// <summary>What is said of a process whose reading was given up.</summary>
+    public const string Late = "it did not let itself be read: a read of its memory had not ended in time, and was left behind";
+    private static readonly Attendants s_readers = new();
+    private static int s_lanes;
+
+    /// <summary>The number under which this thread's reads are done, one at a time; another after one that was late.</summary>
+    [ThreadStatic]
+    private static int t_lane;
+
     private Pagemap? _pagemap;
+    private volatile bool _late;
 
     /// <param name="description">The process.</param>
     public LiveSource(SourceDescription description)
         : base(description) => ExpectedPages = ProcessStat.TryRead(Pid, out ProcessStat stat) ? stat.Resident : 0;
+
+    /// <summary>How long a read may take that is of half a mebibyte, or of a process's mappings: in milliseconds it has ended, on a busy machine in seconds.</summary>
+    internal static TimeSpan ReadBound { get; set; } = TimeSpan.FromSeconds(10);
 
     /// <inheritdoc/>
     internal override long ExpectedPages { get; }
@@ -32,37 +46,45 @@ public sealed class LiveSource : PageSource
     /// <inheritdoc/>
     internal override IEnumerable<Batch> List(Ledger ledger)
     {
+        if (_late)
+            yield break;
         List<Mapping> mappings = [];
-        _pagemap?.Dispose();
-        _pagemap = Pagemap.TryOpen(Pid, out Errno errno);
+        Errno errno = Errno.None;
+        bool listed = false;
+        ulong[] stacks = [];
+        Pagemap? opened = null;
+        if (!InTime(() =>
+        {
+            opened = Pagemap.TryOpen(Pid, out errno);
+            listed = opened is not null && Mapping.TryReadAll($"/proc/{LivingThread.Of(Pid)}/smaps", mappings);
+            stacks = listed ? StackPointers() : [];
+        }))
+        {
+            yield break;
+        }
+
         if (_pagemap is null)
+            _pagemap = opened;
+        else
+            opened?.Dispose();
+        if (opened is null)
         {
             IsGone = errno is Errno.ENOENT or Errno.ESRCH;
             Refusal = IsGone ? "it ended" : $"open(/proc/{Pid}/pagemap): {errno}; {Remedy}";
             yield break;
         }
 
-        if (!Mapping.TryReadAll($"/proc/{LivingThread.Of(Pid)}/smaps", mappings))
+        if (!listed)
         {
             (IsGone, Refusal) = (true, "it ended");
             yield break;
         }
 
         Mappings = mappings.Count;
-        ulong[] stacks = StackPointers();
         bool reservesAll = Overcommit.ReservesAll;
         Batch batch = new(this);
-        foreach (Mapping mapping in mappings)
+        foreach ((Mapping mapping, List<PageRegion> regions) in Surveyed(mappings))
         {
-            if (mapping.Name is "[vvar]" or "[vvar_vclock]" or "[vdso]" or "[vsyscall]")
-                continue;
-            _regions.Clear();
-            if (_pagemap.Survey(mapping.Start, mapping.End, _regions) == Errno.ESRCH)
-            {
-                IsGone = true;
-                yield break;
-            }
-
             MemoryKind kind = KindOf(mapping, stacks);
             AreaTraits traits = MappingTraits.Of(mapping, reservesAll);
             string? barred = WhyNotRead(mapping, traits);
@@ -70,7 +92,7 @@ public sealed class LiveSource : PageSource
             bool reach = reason is null && Description.Obstacle.Length == 0;
             PageFigures found = new();
             long left = 0;
-            foreach (PageRegion region in _regions)
+            foreach (PageRegion region in regions)
             {
                 long pages = (long)((region.End - region.Start) / PageBytes);
                 if ((region.Categories & Pagemap.SwappedOut) != 0)
@@ -122,7 +144,74 @@ public sealed class LiveSource : PageSource
     }
 
     /// <inheritdoc/>
-    internal override void Read(Batch batch, Span<PageFound> pages, Span<byte> content)
+    internal override bool TryRead(Batch batch, PageFound[] pages, byte[] content)
+    {
+        if (!_late)
+            return InTime(() => ReadNow(batch, pages, content));
+        pages.AsSpan(0, batch.Pages).Fill(new PageFound(PageFind.Unread, 0));
+        return true;
+    }
+
+    /// <inheritdoc/>
+    internal override bool TryReadPage(ulong page, Span<byte> content)
+    {
+        byte[] found = new byte[content.Length];
+        bool whole = false;
+        if (_late || !InTime(() => whole = TryReadPageNow(page, found)) || !whole)
+            return false;
+        found.CopyTo(content);
+        return true;
+    }
+
+    /// <summary>Does what could wait for the process, and waits only so long for it. Work that is late goes on with what it was lent, and the process is not read any more.</summary>
+    private bool InTime(Action work)
+    {
+        if (t_lane == 0)
+            t_lane = Interlocked.Decrement(ref s_lanes);
+        if (s_readers.TryDo(t_lane, work, ReadBound, out _))
+            return true;
+        (t_lane, _late, Refusal) = (0, true, Late);
+        return false;
+    }
+
+    /// <summary>What the page tables say of the mappings, many at a time.</summary>
+    private IEnumerable<(Mapping Mapping, List<PageRegion> Regions)> Surveyed(List<Mapping> mappings)
+    {
+        for (int next = 0; next < mappings.Count;)
+        {
+            List<(Mapping, List<PageRegion>)> found = [];
+            int first = next, reached = next;
+            bool gone = false;
+            if (!InTime(() =>
+            {
+                int regions = 0;
+                for (reached = first; !gone && reached < mappings.Count && reached - first < MappingsAtATime && regions < RegionsAtATime; reached++)
+                {
+                    if (mappings[reached].Name is "[vvar]" or "[vvar_vclock]" or "[vdso]" or "[vsyscall]")
+                        continue;
+                    List<PageRegion> here = [];
+                    gone = _pagemap!.Survey(mappings[reached].Start, mappings[reached].End, here) == Errno.ESRCH;
+                    found.Add((mappings[reached], here));
+                    regions += here.Count;
+                }
+            }))
+            {
+                yield break;
+            }
+
+            if (gone)
+            {
+                IsGone = true;
+                yield break;
+            }
+
+            next = reached;
+            foreach ((Mapping, List<PageRegion>) one in found)
+                yield return one;
+        }
+    }
+
+    private void ReadNow(Batch batch, Span<PageFound> pages, Span<byte> content)
     {
         Span<ulong> words = stackalloc ulong[Batch.PagesMax];
         Span<(ulong Start, int Length)> ranges = stackalloc (ulong, int)[Batch.PagesMax];
@@ -145,8 +234,7 @@ public sealed class LiveSource : PageSource
         ReadOwn(ranges[..own], places[..own], pages, content);
     }
 
-    /// <inheritdoc/>
-    internal override bool TryReadPage(ulong page, Span<byte> content)
+    private bool TryReadPageNow(ulong page, Span<byte> content)
     {
         // A page that is not there would be faulted in.
         Span<ulong> word = stackalloc ulong[1];

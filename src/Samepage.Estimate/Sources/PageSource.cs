@@ -33,8 +33,9 @@ public abstract class PageSource(SourceDescription description)
     /// <summary>Reads a batch: several threads, each its own batch.</summary>
     /// <param name="batch">What to read.</param>
     /// <param name="pages">Receives what was found, as many as the batch has pages.</param>
-    /// <param name="content">Room for the batch: the content of each page with <see cref="PageFind.Own"/> at its place.</param>
-    internal abstract void Read(Batch batch, Span<PageFound> pages, Span<byte> content);
+    /// <param name="content">Room for a whole batch: the content of each page with <see cref="PageFind.Own"/> at its place.</param>
+    /// <returns>False when whom it reads did not let itself be read in time: the two arrays are not the caller's any more, and hold nothing.</returns>
+    internal abstract bool TryRead(Batch batch, PageFound[] pages, byte[] content);
 
     /// <summary>Reads one page again, for a look at it.</summary>
     /// <returns>False when it is gone or may not be read.</returns>

@@ -41,6 +41,12 @@ internal static unsafe partial class FileCalls
     [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial SafeFileHandle open(string path, int flags);
 
+    [LibraryImport("libc")]
+    public static partial uint umask(uint mask);
+
+    [LibraryImport("libc")]
+    public static partial uint geteuid();
+
     [LibraryImport("libc", SetLastError = true)]
     public static partial int ioctl(SafeFileHandle fd, nuint request, void* argument);
 

@@ -25,15 +25,9 @@ internal sealed class ApiClient : IDisposable
     /// <param name="runDirectory">The daemon's run directory.</param>
     public ApiClient(string runDirectory)
     {
+        _ = RunDirectory.Check(runDirectory, parents: false);
         _socketPath = RunDirectory.SocketPath(runDirectory);
-        try
-        {
-            _endPoint = new UnixDomainSocketEndPoint(_socketPath);
-        }
-        catch (ArgumentException)
-        {
-            throw new CommandException(ExitCode.Failed, $"the socket path {_socketPath} is longer than the 107 bytes that unix(7) allows", $"set {RunDirectory.Variable} to a shorter directory");
-        }
+        _endPoint = new UnixDomainSocketEndPoint(_socketPath);
         SocketsHttpHandler handler = new() { ConnectCallback = ConnectAsync, UseProxy = false };
         _http = new HttpClient(handler) { BaseAddress = new Uri("http://samepage/"), Timeout = Timeout.InfiniteTimeSpan };
     }

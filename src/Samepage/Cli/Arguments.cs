@@ -34,6 +34,24 @@ internal static class Arguments
         return option;
     }
 
+    /// <summary>A path that was given, from <c>/</c> on.</summary>
+    /// <param name="option">Where it was given.</param>
+    /// <param name="path">What was given.</param>
+    /// <exception cref="CommandException">It is none.</exception>
+    public static string FullPath(string option, string path)
+    {
+        if (path.Length == 0 || path.Contains('\ufffd', StringComparison.Ordinal))
+            throw new CommandException(ExitCode.BadUse, path.Length == 0 ? $"{option}: the path is empty" : $"{option}: the path '{path}' has bytes that are no UTF-8", "nothing was done");
+        try
+        {
+            return Path.GetFullPath(path);
+        }
+        catch (IOException gone)
+        {
+            throw new CommandException(ExitCode.BadUse, $"{option}: '{path}' leads nowhere from the directory that this was started in: {gone.Message}", "give a path from /");
+        }
+    }
+
     /// <summary><c>--json</c>.</summary>
     public static Option<bool> Json() => new("--json") { Description = "Print JSON for programs instead of text for people." };
 

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.CommandLine.Invocation;
+using Samepage.Linux;
 
 namespace Samepage.Cli;
 
@@ -29,6 +30,7 @@ internal static class CommandLine
     /// <returns>The exit code; see <see cref="ExitCode"/>.</returns>
     public static async Task<int> RunAsync(string[] arguments, Command[] commands)
     {
+        Output.Install();
         RootCommand root = new("Shares identical memory pages between running programs.");
         foreach (Command command in commands)
             root.Add(command);
@@ -56,13 +58,24 @@ internal static class CommandLine
         {
             return Fail(ExitCode.Failed, "interrupted");
         }
+        catch (SyscallException e) when (e is { Call: "write", Errno: Errno.EPIPE })
+        {
+            // As if the signal had ended us: whoever read us has what he wanted.
+            return ExitCode.ReaderGone;
+        }
+        catch (UnauthorizedAccessException e)
+        {
+            return Fail(ExitCode.NotPermitted, $"not permitted: {e.Message}");
+        }
         catch (IOException e)
         {
             return Fail(ExitCode.Failed, $"input or output failed: {e.Message}");
         }
         catch (Exception e)
         {
-            return Fail(ExitCode.Failed, $"an error in samepage itself; please report it with what follows: {e}");
+            foreach (string line in e.ToString().Split('\n'))
+                Output.Complain(line);
+            return Fail(ExitCode.Failed, "an error in samepage itself; please report it with what stands above");
         }
     }
 

@@ -24,7 +24,7 @@ internal static class CompletionCommand
         command.SetAction(parsed =>
         {
             Command root = parsed.RootCommandResult.Command;
-            Console.Write(parsed.GetRequiredValue(shell) switch { "bash" => Bash(root), "zsh" => Zsh(root), _ => Fish(root) });
+            Console.Out.Write(parsed.GetRequiredValue(shell) switch { "bash" => Bash(root), "zsh" => Zsh(root), _ => Fish(root) });
         });
         return command;
     }

@@ -34,7 +34,7 @@ internal static class ControlMounts
             throw Refused(refused);
         }
 
-        Console.WriteLine($"The control files are shown at {place}.");
+        Output.Line($"The control files are shown at {place}.");
         return ExitCode.Done;
     }
 

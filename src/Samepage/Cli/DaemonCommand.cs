@@ -44,10 +44,18 @@ internal static class DaemonCommand
             if (result.GetResult(port) is { Tokens: [var one] } && result.GetResult(web) is { Tokens: [var other] } && one.Value.TrimStart('0') == other.Value.TrimStart('0'))
                 result.AddError($"--metrics-port and --web-port: two ports are wanted, not {one.Value} twice");
         });
-        command.SetAction((parsed, cancellation) =>
+        command.SetAction(async (parsed, cancellation) =>
         {
             DaemonPorts ports = new(Checked(parsed.GetValue(port), "metrics", port.Name), Checked(parsed.GetValue(web), "the web page", web.Name));
-            return DaemonHost.RunAsync(parsed.GetValue(none) ? null : Path.GetFullPath(parsed.GetValue(rules)!), ports, cancellation);
+            try
+            {
+                return await DaemonHost.RunAsync(parsed.GetValue(none) ? null : Arguments.FullPath(rules.Name, parsed.GetValue(rules)!), ports, cancellation);
+            }
+            catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
+            {
+                // Told to end before it had anybody: that is done, too.
+                return ExitCode.Done;
+            }
         });
         return command;
     }

@@ -45,7 +45,7 @@ internal static class DetachCommand
         if (json)
             Output.Json(reply, ApiJson.Default.OutcomeReply);
         else if (given > 0 || failed.Length == 0)
-            Console.WriteLine(given == 1 ? "1 process given back." : $"{given} processes given back.");
+            Output.Line(given == 1 ? "1 process given back." : $"{given} processes given back.");
         foreach (ProcessOutcome p in failed)
             Output.Complain($"process {p.Pid} was not given back ({p.State}): {p.Reason}");
         ProcessOutcome[] different = [.. reply.Processes.Where(p => p.Different.Length > 0)];

@@ -49,20 +49,20 @@ internal static class DoctorCommand
             string name = check.Name.PadRight(width);
             if (Console.IsOutputRedirected)
             {
-                Console.WriteLine($"{check.Verdict,-7}  {name}  {check.Found}");
+                Output.Line($"{check.Verdict,-7}  {name}  {check.Found}");
             }
             else
             {
                 string colour = check.Verdict switch { Checkup.Ok => "green", Checkup.Warning => "yellow", _ => "red" };
                 Grid line = new Grid().AddColumn(new GridColumn().NoWrap()).AddColumn(new GridColumn().NoWrap()).AddColumn();
-                line.AddRow(new Markup($"[{colour}]{check.Verdict,-7}[/]"), new Text(name), new Text(check.Found));
+                line.AddRow(new Markup($"[{colour}]{check.Verdict,-7}[/]"), new Text(name), new Text(VisibleText.Of(check.Found)));
                 AnsiConsole.Write(line);
             }
             if (check.Remedy.Length > 0)
-                Console.WriteLine($"{"",-7}  {"".PadRight(width)}  -> {check.Remedy}");
+                Output.Line($"{"",-7}  {"".PadRight(width)}  -> {check.Remedy}");
         }
-        Console.WriteLine();
-        Console.WriteLine(report.Verdict switch
+        Output.Line();
+        Output.Line(report.Verdict switch
         {
             Checkup.Ok => "This machine can merge memory.",
             Checkup.Warning => "This machine can merge memory; see the warnings.",

@@ -7,6 +7,7 @@ using Samepage.Estimate.Census;
 using Samepage.Estimate.Report;
 using Samepage.Estimate.Sources;
 using Samepage.Fleet;
+using Samepage.Linux;
 using Spectre.Console;
 
 namespace Samepage.Cli;
@@ -98,8 +99,11 @@ internal static class EstimateCommand
         if (sources.Count == 0)
             return Refuse(refused);
         using FleetKey? key = reports.Key();
-        using StreamWriter? page = reports.Html is null ? null : OutputFile(reports.Html);
-        Action<IEnumerable<Fingerprint>>? write = key is null ? null : fingerprints => new FingerprintFile(reports.Parquet!, reports.Host, key).WriteAsync(fingerprints).GetAwaiter().GetResult();
+        using StreamWriter? page = reports.Html is null ? null : OutputFile("--html", reports.Html);
+        using StreamWriter? table = key is null ? null : OutputFile("--parquet", reports.Parquet!);
+        if (table?.BaseStream.CanSeek == false)
+            throw new CommandException(ExitCode.BadUse, $"{reports.Parquet} is no file: the format is not written from front to back", "give a path of a file");
+        Action<IEnumerable<Fingerprint>>? write = key is null ? null : fingerprints => new FingerprintFile(table!.BaseStream, reports.Host, key).WriteAsync(fingerprints).GetAwaiter().GetResult();
         EstimateReport report = await CountAsync(sources, options, write, reports.Json || Console.IsOutputRedirected, cancellation);
         if (page is not null)
             HtmlReport.Write(report, page);
@@ -137,13 +141,13 @@ internal static class EstimateCommand
     }
 
     /// <summary>Opened before anything is read: a path that cannot be written is told at once.</summary>
-    private static StreamWriter OutputFile(string path)
+    private static StreamWriter OutputFile(string option, string path)
     {
         try
         {
-            return new StreamWriter(path);
+            return new StreamWriter(PlainFile.OpenToWrite(Arguments.FullPath(option, path)));
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (IOException e)
         {
             throw new CommandException(ExitCode.BadUse, $"{path} cannot be written: {e.Message}", "give a path that can");
         }
@@ -174,11 +178,14 @@ internal static class EstimateCommand
         SourceEstimate[] forbidden = [.. unread.Except(named).Where(IsForbidden)];
         if (forbidden.Length > 0)
             Output.Complain($"{forbidden.Length} processes may not be read; the first is {forbidden[0].Pid} ({forbidden[0].Name}): {forbidden[0].Obstacle}");
+        SourceEstimate[] late = [.. report.Processes.Where(process => process.Obstacle == LiveSource.Late)];
+        foreach (SourceEstimate process in late)
+            Output.Complain($"process {process.Pid} ({process.Name}) is left out from where reading it was given up: {process.Obstacle}");
         if (report.Partial)
             Output.Complain("interrupted: the figures are of what was read until then");
         if (unread.Length == report.Processes.Count && unread.Any(IsForbidden))
             return ExitCode.NotPermitted;
-        return named.Length + refused.Count > 0 || report.Partial ? ExitCode.Failed : ExitCode.Done;
+        return named.Length + refused.Count > 0 || report.Partial || late.Any(process => selection.Pids.Contains(process.Pid)) ? ExitCode.Failed : ExitCode.Done;
     }
 
     /// <summary>Where the results go.</summary>
@@ -192,9 +199,14 @@ internal static class EstimateCommand
                 throw new CommandException(ExitCode.BadUse, "--parquet and --fleet-key go together", "give both; make a key with: head -c 32 /dev/urandom > fleet.key");
             try
             {
-                return new FleetKey(File.ReadAllBytes(FleetKey));
+                using FileStream file = PlainFile.OpenToRead(FleetKey);
+                if (file.Length > Fleet.FleetKey.BytesMax)
+                    throw new InvalidDataException($"it has {file.Length} bytes, and a key has at most {Fleet.FleetKey.BytesMax}");
+                byte[] key = new byte[file.Length];
+                file.ReadExactly(key);
+                return new FleetKey(key);
             }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
+            catch (Exception e) when (e is IOException or InvalidDataException or ArgumentException)
             {
                 throw new CommandException(ExitCode.BadUse, $"{FleetKey} is no key: {e.Message}", "make one with: head -c 32 /dev/urandom > fleet.key");
             }

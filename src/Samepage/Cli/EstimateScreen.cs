@@ -12,7 +12,7 @@ internal static class EstimateScreen
     public static void Print(EstimateReport report)
     {
         if (report.Partial)
-            Console.WriteLine("PARTIAL: interrupted; what follows is of the pages that were read until then.\n");
+            Output.Line("PARTIAL: interrupted; what follows is of the pages that were read until then.\n");
         PrintTotals(report);
         PrintClones(report);
         PrintDomains(report);
@@ -56,9 +56,9 @@ internal static class EstimateScreen
         table.Add("cost: the daemon", "", Quantity.Bytes(report.Costs.DaemonBytes));
         table.Add("read", "", $"{Quantity.Bytes(report.Effort.BytesRead)} in {report.Effort.Seconds.ToString("N2", CultureInfo.InvariantCulture)} s");
         table.Write();
-        Console.WriteLine();
+        Output.Line();
         if (report.FramesHidden)
-            Console.WriteLine("Frame numbers are root's to see: how many frames lie behind the pages that are shared already is not known.\n");
+            Output.Line("Frame numbers are root's to see: how many frames lie behind the pages that are shared already is not known.\n");
     }
 
     private static void PrintClones(EstimateReport report)
@@ -76,7 +76,7 @@ internal static class EstimateScreen
         }
 
         table.Write();
-        Console.WriteLine();
+        Output.Line();
     }
 
     private static void PrintDomains(EstimateReport report)
@@ -89,7 +89,7 @@ internal static class EstimateScreen
         }
 
         table.Write();
-        Console.WriteLine();
+        Output.Line();
     }
 
     private static void PrintProcesses(EstimateReport report)
@@ -105,8 +105,8 @@ internal static class EstimateScreen
 
         table.Write();
         if (report.Processes.Count > shown.Length)
-            Console.WriteLine($"and {report.Processes.Count - shown.Length} more; --json has all");
-        Console.WriteLine();
+            Output.Line($"and {report.Processes.Count - shown.Length} more; --json has all");
+        Output.Line();
     }
 
     private static string RemarkOn(SourceEstimate process) =>
@@ -124,7 +124,7 @@ internal static class EstimateScreen
         }
 
         table.Write();
-        Console.WriteLine();
+        Output.Line();
     }
 
     private static void PrintPairs(EstimateReport report)
@@ -140,7 +140,7 @@ internal static class EstimateScreen
         }
 
         table.Write();
-        Console.WriteLine();
+        Output.Line();
     }
 
     private static string Title(SourceEstimate process) => process.Pid == 0 ? process.Name : $"{process.Pid} {process.Name}";
@@ -157,7 +157,7 @@ internal static class EstimateScreen
 
     private static void PrintSamples(EstimateReport report)
     {
-        Console.WriteLine();
+        Output.Line();
         Table table = new(">sample", ">after", ">would save", ">of that unchanged since the first");
         foreach ((int index, SamplePoint point) in report.Samples.Index())
             table.Add($"{index + 1}", $"{point.Seconds.ToString("N1", CultureInfo.InvariantCulture)} s", Bytes(point.SavedPages), Bytes(point.StablePages));

@@ -14,4 +14,7 @@ internal static class ExitCode
 
     /// <summary>Not permitted, or the kernel is too old.</summary>
     public const int NotPermitted = 3;
+
+    /// <summary>Whoever read our output went away: what a shell tells of a program that SIGPIPE ended.</summary>
+    public const int ReaderGone = 128 + 13;
 }

@@ -26,6 +26,6 @@ internal static class FigureTables
         foreach (DomainReport domain in figures.Domains)
             domains.Add(domain.Name, Quantity.Count(domain.Frames), Quantity.Count(domain.PagesSharing));
         domains.Write();
-        Console.WriteLine();
+        Output.Line();
     }
 }

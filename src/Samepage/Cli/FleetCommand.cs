@@ -3,6 +3,7 @@ using System.Data.Common;
 using System.Diagnostics;
 using System.Globalization;
 using Samepage.Fleet;
+using Samepage.Linux;
 
 namespace Samepage.Cli;
 
@@ -54,8 +55,10 @@ internal static class FleetCommand
     {
         foreach (string file in files)
         {
-            if (!File.Exists(file))
-                throw new CommandException(ExitCode.Failed, $"there is no file {file}", "give files that 'samepage estimate --parquet' wrote");
+            // Patterns with * are DuckDB's to match.
+            Errno errno = FileFacts.TryRead(file, follow: true, out FileFacts facts);
+            if (errno != Errno.None || facts.Kind != FileKind.File)
+                throw new CommandException(ExitCode.Failed, errno == Errno.None ? $"{file} is {facts.Words}, and no file" : $"there is no file {file} ({errno})", "give files that 'samepage estimate --parquet' wrote");
         }
 
         string folder = Directory.CreateTempSubdirectory("samepage-fleet-").FullName;
@@ -95,11 +98,11 @@ internal static class FleetCommand
 
     private static void Print(FleetReply reply, List<Answer> answers)
     {
-        Console.WriteLine($"{Quantity.Count(reply.Fingerprints)} fingerprints in {reply.Files} files, {reply.Seconds.ToString("N1", CultureInfo.InvariantCulture)} s; figures are pages of 4 KiB"
+        Output.Line($"{Quantity.Count(reply.Fingerprints)} fingerprints in {reply.Files} files, {reply.Seconds.ToString("N1", CultureInfo.InvariantCulture)} s; figures are pages of 4 KiB"
             + (reply.OneOf > 1 ? $", estimated from one content of {reply.OneOf}" : ""));
         foreach (Answer answer in answers)
         {
-            Console.WriteLine($"\n{answer.Name}");
+            Output.Line($"\n{answer.Name}");
             Table table = new([.. answer.Columns.Select(column => answer.Rows.Count > 0 && IsNumber(answer.Rows[0][answer.Columns.ToList().IndexOf(column)]) ? ">" + column.Replace('_', ' ') : column.Replace('_', ' '))]);
             foreach (string[] row in answer.Rows)
                 table.Add([.. row.Select(cell => IsNumber(cell) ? Quantity.Count(long.Parse(cell, CultureInfo.InvariantCulture)) : cell)]);

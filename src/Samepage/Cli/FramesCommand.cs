@@ -39,7 +39,7 @@ internal static class FramesCommand
 
         if (reply.Frames.Length == 0)
         {
-            Console.WriteLine("Nothing is shared.");
+            Output.Line("Nothing is shared.");
             return ExitCode.Done;
         }
 

@@ -18,6 +18,7 @@ internal sealed class HelpPage(HelpAction generated, string rootText) : Synchron
           1  failed, or done only in part
           2  bad use; nothing was changed
           3  not permitted, or the kernel is too old
+          141  whoever read the output went away, as of a program that SIGPIPE ended
         """;
 
     // Help is asked for with arguments missing as a rule: those are no errors then.

@@ -18,7 +18,7 @@ internal static class ManualCommand
     public static Command Create(string introduction)
     {
         DocumentedCommand command = new("manual", "Print the manual page samepage(1).", More);
-        command.SetAction(parsed => Console.Write(Page(parsed.RootCommandResult.Command, introduction)));
+        command.SetAction(parsed => Console.Out.Write(Page(parsed.RootCommandResult.Command, introduction)));
         return command;
     }
 

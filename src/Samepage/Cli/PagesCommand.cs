@@ -72,13 +72,13 @@ internal static class PagesCommand
 
     private static void Draw(AreasReply reply)
     {
-        Write(Markup.Escape($"{reply.Name} ({reply.Pid}), {reply.Domain}: a character is {Quantity.Count(reply.PagesPerCell)} {(reply.PagesPerCell == 1 ? "page" : "pages")}, "
+        Write(Markup.Escape($"{VisibleText.Of(reply.Name)} ({reply.Pid}), {VisibleText.Of(reply.Domain)}: a character is {Quantity.Count(reply.PagesPerCell)} {(reply.PagesPerCell == 1 ? "page" : "pages")}, "
             + $"{Quantity.Bytes(reply.PagesPerCell * reply.PageSize)}"));
         foreach (AreaReport area in reply.Areas)
         {
             if (area.PagesTracked == 0 || area.Start.Length == 0)
                 continue;
-            Write(Markup.Escape($"{AreaTitle.Of(area)}: {Quantity.Count(area.PagesTracked)} tracked, {Quantity.Count(area.PagesMerged)} merged, {Quantity.Count(area.ZeroPages)} zero, "
+            Write(Markup.Escape($"{VisibleText.Of(AreaTitle.Of(area))}: {Quantity.Count(area.PagesTracked)} tracked, {Quantity.Count(area.PagesMerged)} merged, {Quantity.Count(area.ZeroPages)} zero, "
                 + $"{Quantity.Count(area.PagesUnshared)} unique, {Quantity.Count(area.PagesVolatile)} volatile, {Quantity.Count(area.PagesBroken)} written back"));
             ulong start = ulong.Parse(area.Start, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture);
             bool left = false;
@@ -120,7 +120,7 @@ internal static class PagesCommand
     private static void Write(string markup)
     {
         if (Console.IsOutputRedirected)
-            Console.WriteLine(Markup.Remove(markup));
+            Output.Line(Markup.Remove(markup));
         else
             AnsiConsole.MarkupLine(markup);
     }

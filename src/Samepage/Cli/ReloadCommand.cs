@@ -26,7 +26,7 @@ internal static class ReloadCommand
     {
         using ApiClient api = new(RunDirectory.Current);
         ReloadReply reply = await api.ReloadAsync(cancellation);
-        Console.WriteLine(reply.Path.Length > 0 ? $"The rules of {reply.Path} are in force." : "The daemon was started without rules, and stays so.");
+        Output.Line(reply.Path.Length > 0 ? $"The rules of {reply.Path} are in force." : "The daemon was started without rules, and stays so.");
         return ExitCode.Done;
     }
 }

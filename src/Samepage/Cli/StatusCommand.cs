@@ -70,7 +70,7 @@ internal static class StatusCommand
 
         foreach (AreasReply process in processes)
         {
-            Console.WriteLine($"{process.Name} ({process.Pid}), {process.Domain}");
+            Output.Line($"{process.Name} ({process.Pid}), {process.Domain}");
             Table table = new("area", ">tracked", ">merged", ">zero", ">unique", ">volatile", ">written back", ">other", ">saved");
             foreach (AreaReport area in process.Areas.Where(area => area.PagesTracked > 0))
                 table.Add(Row(AreaTitle.Of(area), area));
@@ -103,12 +103,12 @@ internal static class StatusCommand
         if (status.AgeSeconds > OldAfterSeconds)
             totals.Add("these figures are", string.Create(CultureInfo.InvariantCulture, $"{status.AgeSeconds:0.0} s old: something keeps the scanner"));
         totals.Write();
-        Console.WriteLine();
+        Output.Line();
 
         FigureTables.WriteDomains(status);
         if (status.Processes.Length == 0)
         {
-            Console.WriteLine("No processes. Take some in with: samepage attach PID…");
+            Output.Line("No processes. Take some in with: samepage attach PID…");
             return;
         }
         PrintProcesses(status);

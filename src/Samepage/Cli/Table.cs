@@ -10,10 +10,11 @@ internal sealed class Table(params string[] headings)
     private readonly List<string[]> _rows = [];
     private string[]? _sum;
 
-    public void Add(params string[] cells) => _rows.Add(cells);
+    /// <summary>A row. What is in its cells is made visible, and stays on its line.</summary>
+    public void Add(params string[] cells) => _rows.Add([.. cells.Select(VisibleText.Of)]);
 
     /// <summary>A last row that stands apart.</summary>
-    public void Sum(params string[] cells) => _sum = cells;
+    public void Sum(params string[] cells) => _sum = [.. cells.Select(VisibleText.Of)];
 
     public void Write()
     {
@@ -45,10 +46,10 @@ internal sealed class Table(params string[] headings)
         string[][] all = [[.. headings.Select((_, i) => Heading(i).ToUpper(CultureInfo.InvariantCulture))], .. _rows, .. _sum is null ? Array.Empty<string[]>() : [_sum]];
         int[] widths = [.. headings.Select((_, i) => all.Max(r => r[i].Length))];
         foreach (string[] row in all)
-            Console.WriteLine(string.Join("  ", row.Select((cell, i) => IsRight(i) ? cell.PadLeft(widths[i]) : cell.PadRight(widths[i]))).TrimEnd());
+            Output.Line(string.Join("  ", row.Select((cell, i) => IsRight(i) ? cell.PadLeft(widths[i]) : cell.PadRight(widths[i]))).TrimEnd());
     }
 
     private bool IsRight(int column) => headings[column].StartsWith('>');
 
-    private string Heading(int column) => headings[column].TrimStart('>');
+    private string Heading(int column) => VisibleText.Of(headings[column].TrimStart('>'));
 }

@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
 using Samepage.Api;
+using Samepage.Linux;
 using Spectre.Console;
 using Spectre.Console.Rendering;
 
@@ -43,6 +44,12 @@ internal static class TopCommand
     public static Command Create()
     {
         Option<TopOrder> sort = new("--sort") { Description = "What to sort by.", HelpName = "saved|merged|tracked|breaks|hold|pid|name" };
+        sort.Validators.Add(result =>
+        {
+            // An enumeration is parsed from numbers as well.
+            if (result.Tokens.Count == 1 && !Enum.GetNames<TopOrder>().Contains(result.Tokens[0].Value, StringComparer.OrdinalIgnoreCase))
+                result.AddError($"--sort: one of {sort.HelpName} is wanted, not '{result.Tokens[0].Value}'");
+        });
         Option<double> interval = new("--interval") { Description = "Seconds between two looks, 0.1 to 3600.", HelpName = "SECONDS", DefaultValueFactory = _ => 1 };
         interval.Validators.Add(result =>
         {
@@ -70,14 +77,14 @@ internal static class TopCommand
 
             // What goes wrong is said on the screen that the user comes back to.
             await api.StatusAsync(cancellation);
-            Console.Write("\e[?1049h\e[H");
+            AnsiConsole.Write(new ControlCode("\e[?1049h\e[H"));
             try
             {
                 await AnsiConsole.Live(new Text("")).StartAsync(context => WatchAsync(api, view, wanted, order => context.UpdateTarget(Draw(view, order)), Key, cancellation));
             }
             finally
             {
-                Console.Write("\e[?1049l");
+                AnsiConsole.Write(new ControlCode("\e[?1049l"));
             }
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
@@ -102,6 +109,8 @@ internal static class TopCommand
             while (looks < wanted.Count && Stopwatch.GetElapsedTime(looked).TotalSeconds < wanted.Interval)
             {
                 await Task.Delay(TimeSpan.FromSeconds(Math.Min(KeyMilliseconds / 1000.0, wanted.Interval)), cancellation);
+                if (OutputStream.Results.IsAbandoned)
+                    throw new SyscallException("write", "standard output", Errno.EPIPE);
                 char? pressed = key();
                 if (pressed is 'q' or 'Q')
                     return;
@@ -117,16 +126,16 @@ internal static class TopCommand
     {
         if (wanted.Json)
         {
-            Console.WriteLine(JsonSerializer.Serialize(view.Status!, (System.Text.Json.Serialization.Metadata.JsonTypeInfo<StatusReport>)s_onOneLine.GetTypeInfo(typeof(StatusReport))));
+            Output.Line(JsonSerializer.Serialize(view.Status!, (System.Text.Json.Serialization.Metadata.JsonTypeInfo<StatusReport>)s_onOneLine.GetTypeInfo(typeof(StatusReport))));
             return;
         }
 
-        Console.WriteLine(Summary(view));
+        Output.Line(Summary(view));
         Table table = new(">pid", "name", "state", ">tracked", ">merged", ">zero", ">unique", ">volatile", ">breaks/s", ">saved", ">longest hold");
         foreach (TopRow row in view.Rows(wanted.Order))
             table.Add(Cells(row));
         table.Write();
-        Console.WriteLine();
+        Output.Line();
     }
 
     private static Rows Draw(TopView view, TopOrder order)
@@ -141,7 +150,7 @@ internal static class TopCommand
         TopRow[] rows = view.Rows(order);
         int room = Math.Max(1, AnsiConsole.Profile.Height - RowsAround);
         foreach (TopRow row in rows.Take(room))
-            table.AddRow([.. Cells(row).Select(Markup.Escape)]);
+            table.AddRow([.. Cells(row).Select(cell => Markup.Escape(VisibleText.Of(cell)))]);
         List<IRenderable> lines =
         [
             new Text(Summary(view)),

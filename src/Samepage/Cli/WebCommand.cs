@@ -35,7 +35,7 @@ internal static class WebCommand
         if (json)
             Output.Json(reply, ApiJson.Default.WebReply);
         else
-            Console.WriteLine(reply.Url);
+            Output.Line(reply.Url);
         return ExitCode.Done;
     }
 }

@@ -1,5 +1,7 @@
+using System.Collections.Concurrent;
 using System.Globalization;
 using Samepage.Agent;
+using Samepage.Linux;
 
 namespace Samepage.Daemon;
 
@@ -17,19 +19,36 @@ internal sealed record AgentRecord(AgentPlace Place, ulong PoolDevice, ulong Poo
 internal sealed class AgentRecords(string runDirectory)
 {
     private readonly string _folder = Path.Combine(runDirectory, "agents");
+    private readonly ConcurrentDictionary<int, bool> _unremoved = [];
 
+    /// <exception cref="IOException">It cannot be written.</exception>
+    /// <exception cref="UnauthorizedAccessException">It may not be written.</exception>
     public void Write(AgentRecord record)
     {
         Directory.CreateDirectory(_folder, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         AgentPlace place = record.Place;
         File.WriteAllText(PathOf(place.Pid), string.Create(CultureInfo.InvariantCulture,
             $"{place.StartTime} {place.BaseAddress:x} {place.Cookie:x} {record.PoolDevice}:{record.PoolInode} {record.Domain}\n"));
+        _unremoved.TryRemove(place.Pid, out _);
     }
 
+    /// <summary>Removes a record. One that cannot be removed now (a file system that became read-only) does no harm, as none is believed without a look: it is tried again later.</summary>
     public void Remove(int pid)
     {
-        if (Directory.Exists(_folder))
-            File.Delete(PathOf(pid));
+        if (TryDelete(PathOf(pid)))
+            _unremoved.TryRemove(pid, out _);
+        else
+            _unremoved[pid] = true;
+    }
+
+    /// <summary>Removes what could not be removed before.</summary>
+    public void RemoveLeft()
+    {
+        foreach (int pid in _unremoved.IsEmpty ? [] : _unremoved.Keys)
+        {
+            if (TryDelete(PathOf(pid)))
+                _unremoved.TryRemove(pid, out _);
+        }
     }
 
     public List<AgentRecord> ReadAll()
@@ -39,13 +58,44 @@ internal sealed class AgentRecords(string runDirectory)
             return records;
         foreach (string path in Directory.EnumerateFiles(_folder).Order(StringComparer.Ordinal))
         {
-            if (TryParse(Path.GetFileName(path), File.ReadAllText(path), out AgentRecord? record))
+            if (ReadText(path) is not { } text)
+                continue; // Not ours, or not to be read now: whoever comes later may.
+            if (TryParse(Path.GetFileName(path), text, out AgentRecord? record))
                 records.Add(record!);
             else
-                File.Delete(path);
+                _ = TryDelete(path);
         }
 
         return records;
+    }
+
+    private static string? ReadText(string path)
+    {
+        try
+        {
+            return FileFacts.TryRead(path, follow: false, out FileFacts facts) == Errno.None && facts.Kind == FileKind.File ? File.ReadAllText(path) : null;
+        }
+        catch (Exception gone) when (gone is IOException or UnauthorizedAccessException)
+        {
+            return null;
+        }
+    }
+
+    private static bool TryDelete(string path)
+    {
+        try
+        {
+            File.Delete(path);
+            return true;
+        }
+        catch (DirectoryNotFoundException)
+        {
+            return true;
+        }
+        catch (Exception refused) when (refused is IOException or UnauthorizedAccessException)
+        {
+            return false;
+        }
     }
 
     internal static bool TryParse(string name, string text, out AgentRecord? record)

@@ -154,6 +154,7 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
         else
             Engine.SweepFrames();
         ForgetEmptyDomains();
+        records.RemoveLeft();
         return counts;
     }
 
@@ -170,6 +171,7 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
         Engine.SweepFrames();
         _machine.LookAfter();
         ForgetEmptyDomains();
+        records.RemoveLeft();
     }
 
     /// <inheritdoc/>

@@ -3,6 +3,7 @@ using System.Net.Sockets;
 using System.Runtime.InteropServices;
 using System.Text.Json.Serialization.Metadata;
 using Samepage.Api;
+using Samepage.Cli;
 using Samepage.Linux;
 using Samepage.Linux.Fuse;
 using Samepage.Linux.Processes;
@@ -25,9 +26,10 @@ internal static class DaemonHost
     private static readonly TimeSpan RecoveryBound = TimeSpan.FromSeconds(5), LockBound = TimeSpan.FromSeconds(60), LockPatience = TimeSpan.FromSeconds(2),
         StillBound = TimeSpan.FromSeconds(10), LookAgain = TimeSpan.FromMilliseconds(100);
 
-    /// <summary>Serves until SIGTERM or SIGINT; then gives everybody back.</summary>
+    /// <summary>Serves until SIGTERM or SIGINT, which may come at any moment; then gives everybody back.</summary>
     /// <returns>0 when everybody was given back; 1 when the daemon could not serve; 3 when it is not permitted to.</returns>
     /// <exception cref="RuleFileException">The rules cannot be taken.</exception>
+    /// <exception cref="CommandException">The run directory cannot be used.</exception>
     /// <param name="rulesPath">The file of rules; null to take in nobody but by hand.</param>
     /// <param name="ports">What it serves on besides its socket.</param>
     /// <param name="cancellation">Ends it.</param>
@@ -37,21 +39,20 @@ internal static class DaemonHost
         RuleSet rules = rulesPath is null ? RuleSet.None : RuleFile.Read(rulesPath);
         try
         {
-            // Everybody may pass, to the control files; the socket and the agents' records are root's alone.
-            Directory.CreateDirectory(Folder, (UnixFileMode)0b111_101_101);
+            RunDirectory.Prepare(Folder);
             bool told = false;
             for (long since = Stopwatch.GetTimestamp(); (held = RunLock.TryTake(Folder, RunLockHolder.Daemon, out RunLockHolder? holder)) is null; await Task.Delay(20, cancellation))
             {
                 if (await IsServedAsync(cancellation))
                 {
-                    await Console.Error.WriteLineAsync($"samepage: a daemon serves {SocketPath} already; stop it first, or set SAMEPAGE_RUN_DIR");
+                    Output.Complain($"a daemon serves {SocketPath} already; stop it first, or set SAMEPAGE_RUN_DIR");
                     return 1;
                 }
 
                 if (!told && Stopwatch.GetElapsedTime(since) > LockPatience)
                 {
                     told = true;
-                    await Console.Error.WriteLineAsync($"samepage: waiting for another samepage process, which recovers what a daemon that died had left in {Folder}");
+                    Output.Complain($"waiting for another samepage process, which recovers what a daemon that died had left in {Folder}");
                     // What it has not given back by now may keep it for ever; we go on with that while we serve.
                     if (holder is { Kind: RunLockHolder.Recovery, IsThere: true })
                         _ = ProcessSignal.Terminate(holder.Pid);
@@ -59,7 +60,7 @@ internal static class DaemonHost
 
                 if (Stopwatch.GetElapsedTime(since) > LockBound)
                 {
-                    await Console.Error.WriteLineAsync($"samepage: {Folder} is in use by another samepage process, which recovers what a daemon that died had left; try again later");
+                    Output.Complain($"{Folder} is in use by another samepage process, which recovers what a daemon that died had left; try again later");
                     return 1;
                 }
             }
@@ -68,7 +69,7 @@ internal static class DaemonHost
         }
         catch (Exception refused) when (refused is UnauthorizedAccessException or IOException)
         {
-            await Console.Error.WriteLineAsync($"samepage: cannot prepare {Folder}: {refused.Message} Run the daemon as root, or set SAMEPAGE_RUN_DIR.");
+            Output.Complain($"cannot prepare {Folder}: {refused.Message} Run the daemon as root, or set SAMEPAGE_RUN_DIR.");
             return refused is UnauthorizedAccessException ? 3 : 1;
         }
 
@@ -76,33 +77,80 @@ internal static class DaemonHost
         using ServiceManager? manager = ServiceManager.Find();
         await using WebApplication application = Build(rules, rulesPath, ports);
         ILogger logger = application.Services.GetRequiredService<ILogger<ScannerService>>();
-        Recovery recovery = new(Folder, logger);
-        foreach ((int pid, string why) in await recovery.WaitAsync(RecoveryBound, finish: false, cancellation))
-            logger.LogWarning("process {Pid}, which a daemon that died had left, is not given back yet: it stays merged, and right; this goes on beside: {Why}", pid, why);
-        Guardian guardian = application.Services.GetRequiredService<Guardian>();
         ScannerService scanner = application.Services.GetRequiredService<ScannerService>();
-        scanner.IsLeft = recovery.IsLeft;
-        scanner.History = ports.Web is null ? null : new SavingsHistory();
-        await scanner.Start();
-        FuseSession controlFiles = application.Services.GetRequiredService<FuseSession>();
-        ServeControlFiles(controlFiles, scanner, logger);
+        // From here on a hangup must not end the daemon; one that comes before the scanner's thread runs is answered by it then.
         using PosixSignalRegistration hangup = PosixSignalRegistration.Create(PosixSignal.SIGHUP, context =>
         {
             context.Cancel = true;
             _ = Reload(scanner, rulesPath, logger);
         });
-        await application.StartAsync(cancellation);
+        Guardian guardian = application.Services.GetRequiredService<Guardian>();
+        Recovery recovery = new(Folder, logger);
+        IReadOnlyList<(int Pid, string Why)> left = await recovery.WaitAsync(RecoveryBound, finish: false, cancellation);
+        foreach ((int pid, string why) in left)
+            logger.LogWarning("process {Pid}, which a daemon that died had left, is not given back yet: it stays merged, and right; this goes on beside: {Why}", pid, why);
+        if (cancellation.IsCancellationRequested)
+        {
+            if (left.Count == 0)
+                guardian.AllIsWell();
+            return 0;
+        }
+
+        scanner.IsLeft = recovery.IsLeft;
+        scanner.History = ports.Web is null ? null : new SavingsHistory();
+        try
+        {
+            await scanner.Start();
+            FuseSession controlFiles = application.Services.GetRequiredService<FuseSession>();
+            ServeControlFiles(controlFiles, scanner, logger);
+            await ServeAsync(application, manager, scanner, logger, cancellation);
+        }
+        catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
+        {
+            // Told to end before it served: what was taken in until then is given back as ever.
+        }
+        finally
+        {
+            manager?.Stopping();
+            if (await scanner.StopAsync())
+                guardian.AllIsWell();
+            application.Services.GetRequiredService<FuseSession>().Dispose();
+            DeleteSocket(logger);
+        }
+
+        return Environment.ExitCode;
+    }
+
+    /// <summary>Serves until it is told to end.</summary>
+    private static async Task ServeAsync(WebApplication application, ServiceManager? manager, ScannerService scanner, ILogger logger, CancellationToken cancellation)
+    {
+        // The socket is root's from its first moment on.
+        using (FileCreation.ForOwnerAlone())
+            await application.StartAsync(cancellation);
         File.SetUnixFileMode(SocketPath, UnixFileMode.UserRead | UnixFileMode.UserWrite);
-        Console.Out.WriteLine("ready");
-        await Console.Out.FlushAsync(cancellation);
+        try
+        {
+            Output.Line("ready");
+        }
+        catch (SyscallException nobody)
+        {
+            logger.LogWarning("the daemon serves, and could not say 'ready': {Why}", nobody.Message);
+        }
+
         manager?.Ready(scanner);
         await application.WaitForShutdownAsync(cancellation);
-        manager?.Stopping();
-        if (await scanner.StopAsync())
-            guardian.AllIsWell();
-        controlFiles.Dispose();
-        File.Delete(SocketPath);
-        return Environment.ExitCode;
+    }
+
+    private static void DeleteSocket(ILogger logger)
+    {
+        try
+        {
+            File.Delete(SocketPath);
+        }
+        catch (Exception refused) when (refused is IOException or UnauthorizedAccessException)
+        {
+            logger.LogWarning("the socket {Path} cannot be removed: {Why}; nobody serves it, and the next daemon replaces it", SocketPath, refused.Message);
+        }
     }
 
     /// <summary>Gives back what a daemon that died has left: <c>samepage recover</c>.</summary>
@@ -111,7 +159,7 @@ internal static class DaemonHost
     {
         try
         {
-            if (!Directory.Exists(Folder))
+            if (!RunDirectory.Check(Folder, parents: true))
                 return 0;
             RunLock? mine;
             for (long since = Stopwatch.GetTimestamp(); (mine = RunLock.TryTake(Folder, RunLockHolder.Recovery, out _)) is null; await Task.Delay(20, cancellation))
@@ -120,7 +168,7 @@ internal static class DaemonHost
                 bool served = await IsServedAsync(cancellation);
                 if (!served && Stopwatch.GetElapsedTime(since) < bound)
                     continue;
-                await Console.Error.WriteLineAsync($"samepage: {(served ? $"a daemon serves in {Folder}" : $"another recovery in {Folder} has not ended in {bound.TotalSeconds} s")}; nothing was done");
+                Output.Complain($"{(served ? $"a daemon serves in {Folder}" : $"another recovery in {Folder} has not ended in {bound.TotalSeconds} s")}; nothing was done");
                 return 1;
             }
 
@@ -130,14 +178,14 @@ internal static class DaemonHost
             Recovery recovery = new(Folder, loggers.CreateLogger("samepage.recover"));
             IReadOnlyList<(int Pid, string Why)> left = await recovery.WaitAsync(bound, finish: true, cancellation);
             foreach ((int pid, string why) in left)
-                await Console.Error.WriteLineAsync($"samepage: process {pid} is not given back: {why}");
+                Output.Complain($"process {pid} is not given back: {why}");
             if (left.Count > 0)
-                await Console.Error.WriteLineAsync($"samepage: {left.Count} processes are not given back; they stay merged, and right; try again");
+                Output.Complain($"{left.Count} processes are not given back; they stay merged, and right; try again");
             return left.Count == 0 ? 0 : 1;
         }
         catch (UnauthorizedAccessException refused)
         {
-            await Console.Error.WriteLineAsync($"samepage: cannot use {Folder}: {refused.Message} Run it as root.");
+            Output.Complain($"cannot use {Folder}: {refused.Message} Run it as root.");
             return 3;
         }
     }
@@ -164,18 +212,10 @@ internal static class DaemonHost
     {
         logging.ClearProviders();
         // The journal has the time by itself, and is told how grave it is.
-        if (ServiceManager.HasJournal)
-            logging.AddSystemdConsole();
-        else
-            logging.AddSimpleConsole(options =>
-            {
-                options.SingleLine = true;
-                options.TimestampFormat = "HH:mm:ss.fff ";
-            });
+        logging.AddProvider(new LogLines(ServiceManager.HasJournal, Console.Error));
         logging.AddFilter("Microsoft", LogLevel.Warning);
         // A line for each connection that is one too many would let anybody fill the log.
         logging.AddFilter("Microsoft.AspNetCore.Server.Kestrel.Connections", LogLevel.Error);
-        logging.Services.Configure<Microsoft.Extensions.Logging.Console.ConsoleLoggerOptions>(options => options.LogToStandardErrorThreshold = LogLevel.Trace);
     }
 
     private static async Task<bool> IsServedAsync(CancellationToken cancellation)
@@ -211,7 +251,11 @@ internal static class DaemonHost
 
     private static WebApplication Build(RuleSet rules, string? rulesPath, DaemonPorts ports)
     {
-        WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
+        // Without any source of configuration: what stands in the directory that we were started in, and in variables for other programs, opens no sockets.
+        WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions { ApplicationName = "samepage", ContentRootPath = "/" });
+        builder.WebHost.UseKestrelCore();
+        builder.Services.AddRoutingCore();
+        builder.Services.AddSingleton<IHostLifetime, SignalsAreOurs>();
         Log(builder.Logging);
         builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = TimeSpan.FromMinutes(5));
         builder.Services.AddSingleton<Guardian>();
@@ -273,6 +317,14 @@ internal static class DaemonHost
     private static string? Check(int[]? pids) =>
         pids is not { Length: >= 1 and <= MaxPids } ? $"pids: 1 to {MaxPids} process ids are wanted"
         : Array.Find(pids, pid => pid <= 0) is var bad && bad != 0 ? $"pids: {bad} is no process id" : null;
+
+    /// <summary>The host leaves signals alone: <see cref="TerminationSignals"/> has them, from the first moment on.</summary>
+    private sealed class SignalsAreOurs : IHostLifetime
+    {
+        public Task WaitForStartAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
+        public Task StopAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+    }
 
     internal static IResult Json<T>(T value, JsonTypeInfo<T> type) => Results.Json(value, type);
 

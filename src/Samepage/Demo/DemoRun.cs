@@ -130,7 +130,7 @@ internal sealed class DemoRun(PrivateDaemon daemon, DataSetProgram[] programs, D
         {
             await screen.FollowAsync(async report =>
             {
-                await foreach (Settling.Look look in Settling.WatchAsync(daemon.Api, pids, limit.Token))
+                await foreach (Settling.Look look in Settling.WatchAsync(daemon.Api, pids, TimeSpan.MaxValue, limit.Token))
                 {
                     long saved = (look.Status.PagesSharing + look.Status.ZeroPages) * look.Status.PageSize;
                     report(Math.Min(1, (double)saved / SaveableBytes), $"{Quantity.Bytes(saved)} saved, {look.Finished} of {pids.Length} settled");

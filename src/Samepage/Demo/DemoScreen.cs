@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Samepage.Cli;
 using Spectre.Console;
 
 namespace Samepage.Demo;
@@ -20,11 +21,13 @@ internal sealed class DemoScreen
         _stage++;
         if (_plain)
         {
-            Console.WriteLine($"{(_stage > 1 ? "\n" : "")}== {_stage}. {title}");
+            if (_stage > 1)
+                Output.Line();
+            Output.Line($"== {_stage}. {title}");
         }
         else
         {
-            Console.WriteLine();
+            Output.Line();
             AnsiConsole.Write(new Rule($"[bold]{_stage}. {Markup.Escape(title)}[/]").LeftJustified());
         }
     }
@@ -32,7 +35,7 @@ internal sealed class DemoScreen
     public void Say(string text)
     {
         if (_plain)
-            Console.WriteLine(text);
+            Output.Line(text);
         else
             AnsiConsole.MarkupLineInterpolated($"{text}");
     }
@@ -45,7 +48,7 @@ internal sealed class DemoScreen
         else
             Failed++;
         if (_plain)
-            Console.WriteLine($"{(held ? "ok    " : "FAILED")} {what}");
+            Output.Line($"{(held ? "ok    " : "FAILED")} {what}");
         else
             AnsiConsole.MarkupLine($"{(held ? "[green]ok    [/]" : "[bold red]FAILED[/]")} {Markup.Escape(what)}");
     }
@@ -63,11 +66,11 @@ internal sealed class DemoScreen
                 if (sinceLine.IsRunning && sinceLine.ElapsedMilliseconds < 1000)
                     return;
                 sinceLine.Restart();
-                Console.WriteLine(last);
+                Output.Line(last);
                 last = "";
             });
             if (last.Length > 0)
-                Console.WriteLine(last);
+                Output.Line(last);
             return;
         }
         await AnsiConsole.Progress().StartAsync(async context =>

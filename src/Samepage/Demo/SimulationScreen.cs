@@ -12,16 +12,16 @@ internal static class SimulationScreen
     public static void Print(SimulationReport report)
     {
         SimulationReply reply = SimulationReply.Of(report);
-        Console.WriteLine($"Simulated: no real process was touched. Scenario {reply.Scenario}: {report.Scenario.Summary}.");
-        Console.WriteLine($"Seed {reply.Seed}; the same again: samepage simulate --scenario {reply.Scenario} --seed {reply.Seed}{Processes(report)}");
-        Console.WriteLine();
+        Output.Line($"Simulated: no real process was touched. Scenario {reply.Scenario}: {report.Scenario.Summary}.");
+        Output.Line($"Seed {reply.Seed}; the same again: samepage simulate --scenario {reply.Scenario} --seed {reply.Seed}{Processes(report)}");
+        Output.Line();
         Table totals = new("all together", ">");
         totals.Add("saved, net of records", Quantity.Bytes(reply.ProfitBytes));
         FigureTables.AddTo(totals, reply);
         totals.Add("memory of the frame pools", Quantity.Bytes(reply.Daemon.PoolBytes));
         totals.Add("records", Quantity.Bytes(reply.Daemon.MetadataBytes));
         totals.Write();
-        Console.WriteLine();
+        Output.Line();
 
         FigureTables.WriteDomains(reply);
         Table processes = new(">process", "domain", "state", ">tracked", ">merged", ">zero", ">saved");
@@ -34,8 +34,8 @@ internal static class SimulationScreen
         processes.Write();
         if (report.Host is { } host)
             Print(host);
-        Console.WriteLine();
-        Console.WriteLine(report.Broken is null
+        Output.Line();
+        Output.Line(report.Broken is null
             ? $"All {Enum.GetValues<Invariant>().Length} invariants held after each of {Quantity.Count(reply.Steps)} steps, {Quantity.Count(reply.StepsWithin)} of them in the middle of the engine's work."
             : $"FAILED after {Quantity.Count(reply.Steps)} steps: {reply.Found}");
     }
@@ -45,7 +45,7 @@ internal static class SimulationScreen
 
     private static void Print(HostEstimate host)
     {
-        Console.WriteLine();
+        Output.Line();
         Table table = new($"extrapolated to {Quantity.Bytes(host.Size.Bytes)} and {Quantity.Count(host.Size.Guests)} guests, not measured", ">");
         table.Add("saved", Quantity.Bytes((long)host.SavedBytes));
         table.Add("records and indexes", Quantity.Bytes((long)host.MetadataBytes));
@@ -53,9 +53,9 @@ internal static class SimulationScreen
         table.Add("processor time of a pass over idle memory", Time(host.IdlePassSeconds));
         table.Add("processor time of a pass of the kernel's own scanner", Time(host.KsmdPassSeconds));
         table.Write();
-        Console.WriteLine("Assumed:");
+        Output.Line("Assumed:");
         foreach (string assumption in host.Assumptions)
-            Console.WriteLine($"  {assumption}");
+            Output.Line($"  {assumption}");
         Table costs = new("cost", ">", "", "source");
         foreach (Cost cost in Costs.All)
             costs.Add(cost.Name, cost.Value.ToString("0.##", CultureInfo.InvariantCulture), cost.Unit, cost.Source);

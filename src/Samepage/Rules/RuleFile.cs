@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Globalization;
+using Samepage.Linux;
 using Tomlyn;
 using Tomlyn.Parsing;
 
@@ -24,7 +25,7 @@ internal sealed partial class RuleFile
     /// <summary>Where the rules are by default.</summary>
     public const string DefaultPath = "/etc/samepage/samepage.toml";
 
-    private const long SettleSecondsMax = 86_400, ProcessorPercentMax = 10_000;
+    private const long BytesMax = 1 << 20, SettleSecondsMax = 86_400, ProcessorPercentMax = 10_000;
     private const int DomainNameMax = 64;
     private static readonly SearchValues<char> s_nameLetters = SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_");
     private readonly string _path;
@@ -36,9 +37,13 @@ internal sealed partial class RuleFile
 
     /// <summary>Reads a file.</summary>
     /// <returns>The rules; those by default when there is no such file.</returns>
-    /// <exception cref="RuleFileException">It cannot be read, or cannot be taken.</exception>
+    /// <exception cref="RuleFileException">It cannot be read, or cannot be taken; also where others than root and us could change it, or what leads to it.</exception>
     public static RuleSet Read(string path)
     {
+        if (TrustedPath.WhyNot(path, out bool isThere) is { } wrong)
+            throw new RuleFileException($"the rules of {path} are not taken: {wrong}");
+        if (isThere && FileFacts.TryRead(path, follow: true, out FileFacts facts) == Errno.None && (facts.Kind != FileKind.File || facts.Bytes > BytesMax))
+            throw new RuleFileException($"{path} cannot be read as rules: it is {facts.Words}{(facts.Kind == FileKind.File ? $" of {facts.Bytes} bytes; {BytesMax} are allowed" : ", and no file")}");
         try
         {
             return Parse(path, File.ReadAllText(path));
