@@ -23,8 +23,11 @@ internal static class Lanes
     public static int Of(int pid, Lane lane) => (pid << 3) | (int)lane;
 
     /// <summary>Work that is about no process in particular has negative numbers: the watch of a child over a descriptor.</summary>
-    public static int OfDescriptor(int number) => -2 - 2 * number;
+    public static int OfDescriptor(int number) => -3 - 3 * number;
 
     /// <summary>A look at all processes.</summary>
-    public static int OfRound(int number) => -1 - 2 * (number & 0xFFFFFF);
+    public static int OfRound(int number) => -1 - 3 * (number & 0xFFFFFF);
+
+    /// <summary>The frames of a domain.</summary>
+    public static int OfPool(int number) => -2 - 3 * number;
 }
