@@ -67,7 +67,14 @@ public static class Adoption
     {
         (session, pool, why) = (null, null, "");
         int Thread(int word) => Threads.FindByOwnId(place.Pid, (int)memory.Word(word));
-        if (memory.Word(AgentLayout.Cookie) != place.Cookie)
+        ulong cookie = memory.Word(AgentLayout.Cookie);
+        if (cookie == 0)
+        {
+            why = "the program has emptied the memory that its agent shares with us";
+            return AdoptionOutcome.NotYet;
+        }
+
+        if (cookie != place.Cookie)
             return AdoptionOutcome.NothingLeft;
         long state = AwaitOrphan(place.Pid, memory.Word, Thread);
         int executor = Thread(AgentLayout.ExecutorTid);

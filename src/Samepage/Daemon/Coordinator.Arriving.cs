@@ -141,8 +141,9 @@ internal sealed partial class Coordinator
 
     private (string? Reason, string Name, TrustDomain? Trust, string Domain) LookAtNew(int pid)
     {
-        string? reason = Eligibility.Refuse(pid, out string name, out TrustDomain? trust, out _) ??
-            (HasAgentOfItsOwn(pid) ? "a daemon that died has left its agent in it, which is not given back yet" : null);
+        string? reason = Eligibility.Refuse(pid, out string name, out TrustDomain? trust, out _);
+        if (HasAgentOfItsOwn(pid))
+            reason = "a daemon that died has left its agent in it, which is not given back yet";
         string domain = reason is null ? DomainNameOf(pid, trust!, ref reason) : "";
         return (reason, name, trust, domain);
     }
