@@ -67,6 +67,35 @@ public sealed class TarpitTests
         DaemonUnderTest.Remove(folder);
     }
 
+    [Fact]
+    public async Task WhoKeepsThePipeThatGuardsHisDomainsFramesKeepsNobodyElse()
+    {
+        string setpriv = Needs.Program("setpriv", "util-linux");
+        await using DaemonUnderTest daemon = await DaemonUnderTest.Start();
+        LiveProgram[] fellows = [.. Enumerable.Range(0, 2).Select(_ => LiveProgram.Start(setpriv, "--reuid=1234", "--regid=1234", "--clear-groups", Repository.Target("common"), "4"))];
+        await using var together = new Together(fellows);
+        foreach (LiveProgram fellow in fellows)
+            await fellow.Ready();
+        await using LiveProgram keeper = await LiveProgram.Target("tarpit", "pipe");
+        await daemon.TakeInInTheEnd(keeper);
+        await Laid(keeper);
+        await daemon.TakeInInTheEnd(fellows);
+        for (int round = 0; round < 2; round++)
+        {
+            LiveProgram[] others = await LiveProgram.Targets(2, "common", "8");
+            await using var both = new Together(others);
+            await daemon.Serves(others, 1000);
+        }
+
+        foreach (LiveProgram fellow in fellows)
+            await fellow.Does("verify");
+        keeper.Kill();
+        await daemon.Merged(fellows[0], 500, Bound);
+        await daemon.GiveBack(fellows);
+        foreach (LiveProgram fellow in fellows)
+            await fellow.Does("verify");
+    }
+
     [Theory]
     [InlineData("words")]
     [InlineData("all")]

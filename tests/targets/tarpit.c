@@ -1,15 +1,16 @@
 /* A hostile program, of an ordinary user: waits for an agent, then makes a part of the agent's memory one on which whoever reads it through this process waits for ever, and
- * stays. tarpit PART [USER]: words, shared, operations, frames, code, all.
+ * stays. tarpit PART [USER]: words, shared, operations, frames, code, all; or pipe: it writes into the pipe that guards its domain's frames from a page that nobody brings, and so keeps that locked.
  */
 #include "target.h"
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <pthread.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-enum { PAGES = 1024, CODE_BYTES = 0x4000, EXECUTOR = 0x78, TRACKING = 0x50, OPERATIONS = 0x1000, FRAMES = 0x19000 };
+enum { PAGES = 1024, CODE_BYTES = 0x4000, EXECUTOR = 0x78, TRACKING = 0x50, GUARD = 0x118, OPERATIONS = 0x1000, FRAMES = 0x19000 };
 
 static int threads(void)
 {
@@ -47,6 +48,17 @@ static void lay(int uffd, unsigned long from, unsigned long bytes, int advice)
         say("discard %lx+%lx: %s", from, bytes, strerror(errno));
 }
 
+static int guard;
+static void *missing;
+
+static void *keep_pipe(void *unused)
+{
+    (void)unused;
+    if (write(guard, missing, PAGE) < 0)
+        say("write: %s", strerror(errno));
+    return NULL;
+}
+
 int main(int count, char **arguments)
 {
     const char *part = count > 1 ? arguments[1] : "all";
@@ -60,7 +72,7 @@ int main(int count, char **arguments)
         page_fill(memory + i * PAGE, 1 + i);
     say("ready");
     unsigned long code, shared, end;
-    int wants_shared = strcmp(part, "words") && strcmp(part, "code");
+    int wants_shared = strcmp(part, "words") && strcmp(part, "code") && strcmp(part, "pipe");
     for (find(&code, &shared, &end); threads() < 3 || !code || (wants_shared && !shared); find(&code, &shared, &end))
         pause_ms(2);
     pause_ms(300);
@@ -82,6 +94,15 @@ int main(int count, char **arguments)
         lay(uffd, code + CODE_BYTES, PAGE, MADV_DONTNEED);
     if (!strcmp(part, "code") || !strcmp(part, "all"))
         lay(uffd, code, CODE_BYTES, MADV_DONTNEED);
+    if (!strcmp(part, "pipe")) {
+        pthread_t thread;
+        missing = map_private(PAGE);
+        lay(uffd, (unsigned long)missing, PAGE, MADV_DONTNEED);
+        guard = (int)syscall(SYS_pidfd_getfd, executor, (int)words[GUARD / 8], 0);
+        if (guard < 0 || pthread_create(&thread, NULL, keep_pipe, NULL))
+            say("the pipe: %s", strerror(errno));
+        pause_ms(100);
+    }
     say("laid");
     char command[64];
     while (next_command(command, sizeof command))
