@@ -30,6 +30,8 @@ internal sealed unsafe class FrameGuards : IDisposable
     private readonly FileDescriptor _pool, _out;
     private readonly Dictionary<uint, (uint Frame, long Ticket)> _guards = [];
     private readonly Queue<(uint Extent, long Ticket)> _order = [];
+    private readonly List<FileDescriptor> _left = [];
+    private bool _isDisturbed;
     private int _slots = SlotsFirst;
     private long _tickets;
 
@@ -64,8 +66,10 @@ internal sealed unsafe class FrameGuards : IDisposable
     }
 
     /// <summary>Frames are about to be punched out: where one of them is a guard, another frame of its extent takes its place first.</summary>
-    /// <exception cref="SyscallException">None could: there is no memory.</exception>
-    public void Release(uint firstFrame, int count)
+    /// <param name="firstFrame">The first.</param>
+    /// <param name="count">How many.</param>
+    /// <param name="kept">Receives those that must stay, by rising number: they guard others, and no other could take their place (there is no memory, or somebody has filled the pipe).</param>
+    public void Release(uint firstFrame, int count, List<uint> kept)
     {
         uint end = firstFrame + (uint)count;
         for (uint extent = firstFrame / ExtentFrames; extent <= (end - 1) / ExtentFrames; extent++)
@@ -76,12 +80,14 @@ internal sealed unsafe class FrameGuards : IDisposable
             uint? other = start < firstFrame ? Present(start, firstFrame) : null;
             other ??= end < start + ExtentFrames ? Present(end, start + ExtentFrames) : null;
             _guards.Remove(extent);
-            if (other is uint frame && !TryHold(extent, frame))
-                throw new SyscallException("splice", $"frame {frame} into the pipe that guards frames", Errno.ENOMEM);
+            if (other is not uint frame || TryHold(extent, frame))
+                continue;
+            _guards.Add(extent, guard);
+            kept.Add(guard.Frame);
         }
 
-        if (_order.Count - _guards.Count > _guards.Count + DeadWorthIt)
-            ThrowDeadOut();
+        if (_order.Count - _guards.Count > _guards.Count + DeadWorthIt && !_isDisturbed)
+            TryThrowDeadOut();
     }
 
     /// <inheritdoc/>
@@ -89,10 +95,17 @@ internal sealed unsafe class FrameGuards : IDisposable
     {
         _out.Dispose();
         Held.Dispose();
+        _left.ForEach(static pipe => pipe.Dispose());
     }
 
     private bool TryHold(uint extent, uint frame)
     {
+        if (_isDisturbed)
+        {
+            Refusal = "somebody has written into the pipe that guards frames: nothing new is merged in this domain";
+            return false;
+        }
+
         if (_order.Count == _slots)
         {
             if (LibC.fcntl(Held.Number, LibC.F_SETPIPE_SZ, _slots * 2 * Page) < 0)
@@ -126,30 +139,46 @@ internal sealed unsafe class FrameGuards : IDisposable
     }
 
     /// <summary>Sends the living pages through another pipe and back, so that each is in one of the two at any moment, and reads the dead.</summary>
-    private void ThrowDeadOut()
+    /// <remarks>Where that stops in the middle, because there is no memory or somebody has written something else into the pipe, which any program of the domain can, what is in the other pipe is kept as
+    /// well, and nothing is done with either any more.</remarks>
+    private void TryThrowDeadOut()
     {
-        (FileDescriptor otherOut, FileDescriptor otherIn) = NewPipe(_slots);
-        using (otherOut)
-        using (otherIn)
+        FileDescriptor? otherOut = null, otherIn = null;
+        try
         {
-            byte* dead = stackalloc byte[Page];
-            for (int left = _order.Count; left > 0; left--)
-            {
-                (uint extent, long ticket) = _order.Dequeue();
-                if (_guards.TryGetValue(extent, out (uint Frame, long Ticket) guard) && guard.Ticket == ticket)
-                {
-                    Pass(_out, otherIn);
-                    _order.Enqueue((extent, ticket));
-                }
-                else if (LibC.read(_out.Number, dead, Page) != Page)
-                {
-                    throw Failed("read");
-                }
-            }
-
-            for (int i = 0; i < _order.Count; i++)
-                Pass(otherOut, Held);
+            (otherOut, otherIn) = NewPipe(_slots);
+            ThrowDeadOut(otherOut, otherIn);
+            otherOut.Dispose();
+            otherIn.Dispose();
         }
+        catch (SyscallException)
+        {
+            if (otherOut is null)
+                return;
+            _isDisturbed = true;
+            _left.AddRange([otherOut, otherIn!]);
+        }
+    }
+
+    private void ThrowDeadOut(FileDescriptor otherOut, FileDescriptor otherIn)
+    {
+        byte* dead = stackalloc byte[Page];
+        for (int left = _order.Count; left > 0; left--)
+        {
+            (uint extent, long ticket) = _order.Dequeue();
+            if (_guards.TryGetValue(extent, out (uint Frame, long Ticket) guard) && guard.Ticket == ticket)
+            {
+                Pass(_out, otherIn);
+                _order.Enqueue((extent, ticket));
+            }
+            else if (LibC.read(_out.Number, dead, Page) != Page)
+            {
+                throw Failed("read");
+            }
+        }
+
+        for (int i = 0; i < _order.Count; i++)
+            Pass(otherOut, Held);
     }
 
     private static void Pass(FileDescriptor from, FileDescriptor to)

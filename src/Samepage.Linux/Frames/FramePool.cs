@@ -184,12 +184,28 @@ public sealed unsafe class FramePool : IDisposable
             return LibC.pread(Readable.Number, bytes, (nuint)content.Length, (long)frame * PageSize) == content.Length;
     }
 
-    /// <summary>Gives the memory of neighbouring frames back. They read as zeros from now on.</summary>
+    /// <summary>Gives the memory of neighbouring frames back. They read as zeros from now on, but for one that guards others and cannot be replaced: that stays as it is until it is written anew.</summary>
     public void Punch(uint firstFrame, int count)
     {
-        _guards?.Release(firstFrame, count);
-        if (_writable is not null && LibC.fallocate(_writable.Number, LibC.FALLOC_FL_PUNCH_HOLE | LibC.FALLOC_FL_KEEP_SIZE, (long)firstFrame * PageSize, (long)count * PageSize) != 0)
-            throw Failed("fallocate", $"frames {firstFrame}+{count}");
+        List<uint> kept = [];
+        _guards?.Release(firstFrame, count, kept);
+        uint first = firstFrame, end = firstFrame + (uint)count;
+        foreach (uint stays in kept)
+        {
+            PunchOut(first, stays);
+            first = stays + 1;
+        }
+
+        PunchOut(first, end);
+    }
+
+    private void PunchOut(uint first, uint end)
+    {
+        if (first < end && _writable is not null &&
+            LibC.fallocate(_writable.Number, LibC.FALLOC_FL_PUNCH_HOLE | LibC.FALLOC_FL_KEEP_SIZE, (long)first * PageSize, (long)(end - first) * PageSize) != 0)
+        {
+            throw Failed("fallocate", $"frames {first}+{end - first}");
+        }
     }
 
     /// <summary>Says of neighbouring frames whether no process at all maps them: not a target, not a child that one forked unseen.</summary>

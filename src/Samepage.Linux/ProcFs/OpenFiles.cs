@@ -14,21 +14,6 @@ public static class OpenFiles
     /// <param name="pid">The process.</param>
     /// <param name="isIt">Says so of a link's target.</param>
     /// <returns>False when none is, or the process is gone.</returns>
-    internal static bool Any(int pid, Predicate<string> isIt)
-    {
-        try
-        {
-            foreach (string descriptor in Directory.EnumerateFileSystemEntries($"/proc/{pid}/fd"))
-            {
-                if (new FileInfo(descriptor).LinkTarget is { } target && isIt(target))
-                    return true;
-            }
-        }
-        catch (Exception gone) when (gone is IOException or UnauthorizedAccessException)
-        {
-            return false;
-        }
-
-        return false;
-    }
+    internal static bool Any(int pid, Predicate<string> isIt) =>
+        ProcLinks.NamesIn($"/proc/{pid}/fd").Exists(descriptor => ProcLinks.TargetOf($"/proc/{pid}/fd/{descriptor}") is { } target && isIt(target));
 }

@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using Samepage.Linux.Interop;
 using Samepage.Linux.Processes;
+using Samepage.Linux.ProcFs;
 
 namespace Samepage.Linux.Userfault;
 
@@ -26,7 +27,7 @@ public static class Userfaultfd
     public static FileDescriptor Take(FileDescriptor thread, int number)
     {
         FileDescriptor uffd = PidFd.Take(thread, number);
-        if (new FileInfo($"/proc/self/fd/{uffd.Number}").LinkTarget == "anon_inode:[userfaultfd]" && LibC.fcntl(uffd.Number, LibC.F_SETFL, LibC.O_NONBLOCK) == 0)
+        if (ProcLinks.TargetOf($"/proc/self/fd/{uffd.Number}") == "anon_inode:[userfaultfd]" && LibC.fcntl(uffd.Number, LibC.F_SETFL, LibC.O_NONBLOCK) == 0)
             return uffd;
         uffd.Dispose();
         throw new SyscallException("pidfd_getfd", $"descriptor {number}, which should be a userfaultfd", Errno.EBADF);

@@ -103,15 +103,5 @@ internal sealed record TrustDomain(uint User, uint Group, string UserNamespace, 
     }
 
     /// <summary>The inode number of a namespace, namespaces(7).</summary>
-    private static string Namespace(string pid, string kind)
-    {
-        try
-        {
-            return new FileInfo($"/proc/{pid}/ns/{kind}").LinkTarget is { } target ? target[(kind.Length + 2)..^1] : Hidden;
-        }
-        catch (Exception hidden) when (hidden is IOException or UnauthorizedAccessException)
-        {
-            return Hidden;
-        }
-    }
+    private static string Namespace(string pid, string kind) => ProcLinks.TargetOf($"/proc/{pid}/ns/{kind}") is { } target ? target[(kind.Length + 2)..^1] : Hidden;
 }

@@ -36,15 +36,5 @@ internal class ProcessFacts(int pid, ProcessStatus? known = null)
         return text.Split('\n').FirstOrDefault(line => line.StartsWith("0::", StringComparison.Ordinal))?[3..] ?? "";
     }
 
-    private static string ExecutableOf(int pid)
-    {
-        try
-        {
-            return File.ResolveLinkTarget($"/proc/{LivingThread.Of(pid)}/exe", returnFinalTarget: false)?.FullName ?? "";
-        }
-        catch (Exception gone) when (gone is IOException or UnauthorizedAccessException)
-        {
-            return "";
-        }
-    }
+    private static string ExecutableOf(int pid) => ProcLinks.TargetOf($"/proc/{LivingThread.Of(pid)}/exe") ?? "";
 }
