@@ -74,7 +74,8 @@ public sealed partial class ControlDirectoryTests(SharedDaemon shared) : OnOneDa
             Assert.Equal((counter, "0\n"), (counter, Read(counter)));
         foreach (LiveProgram program in two)
         {
-            Assert.Equal(0, ProcessView.Of(program.Pid).PssShmemBytes);
+            // What the agent shares with the daemon is there still.
+            Assert.InRange(ProcessView.Of(program.Pid).PssShmemBytes, 0, 64 << 10);
             Assert.Equal("merging", (await Daemon.Status()).Of(program.Pid).State);
             await program.Does("verify");
         }

@@ -83,5 +83,5 @@ public sealed class MetricsTests
     private static string[] Types(string page) => [.. page.Split('\n').Where(line => line.StartsWith("# TYPE ", StringComparison.Ordinal) && (line.Contains(" node_ksmd", StringComparison.Ordinal) || line.Contains(" samepage_", StringComparison.Ordinal))).Select(line => line[7..]).Order()];
 
     private static Dictionary<string, double> Parse(string page) => page.Split('\n', StringSplitOptions.RemoveEmptyEntries).Where(line => line[0] != '#')
-        .Select(line => line.Split(' ')).ToDictionary(parts => parts[0], parts => double.Parse(parts[1], CultureInfo.InvariantCulture));
+        .Select(line => (Line: line, At: line.LastIndexOf(' '))).ToDictionary(part => part.Line[..part.At], part => double.Parse(part.Line.AsSpan(part.At), CultureInfo.InvariantCulture));
 }

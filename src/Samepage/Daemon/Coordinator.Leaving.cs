@@ -10,6 +10,7 @@ namespace Samepage.Daemon;
 internal sealed partial class Coordinator
 {
     private const int PartingRounds = 100;
+    private static readonly TimeSpan s_unmergeStill = TimeSpan.FromSeconds(5), s_lookAgain = TimeSpan.FromMilliseconds(50);
 
     /// <summary>When anything of what is done beside the scanner last came forward, as a timestamp.</summary>
     public long ProgressAt => _participants.Values.Where(participant => participant.IsAtWork && participant.Space is not null)
@@ -68,18 +69,26 @@ internal sealed partial class Coordinator
     }
 
     /// <summary>Gives every page its own copy; everybody stays taken in (E3). <see cref="ForgetMerged"/> is called behind it.</summary>
+    /// <returns>Ends when all are done, or nothing has come forward in those that are left for some seconds.</returns>
     public async Task UnmergeAll()
     {
         await AdoptAllChildren();
-        List<Task> all = [];
+        List<(Participant Of, Task Done)> all = [];
         foreach (Participant participant in _participants.Values.ToArray())
         {
             participant.InVisit = false;
-            if (participant.Space is SpaceId id && !participant.IsAtWork)
-                all.Add(UnmergeAll(participant, _machine[id]));
+            if (participant.Space is not null)
+                all.Add((participant, UnmergeAll(participant)));
         }
 
-        await Task.WhenAll(all);
+        long since = Stopwatch.GetTimestamp();
+        Task whole = Task.WhenAll(all.Select(one => one.Done));
+        while (!whole.IsCompleted && Stopwatch.GetElapsedTime(Math.Max(since, all.Where(one => !one.Done.IsCompleted).Max(one => ProgressOf(one.Of.Pid)))) < s_unmergeStill)
+            _ = await Task.WhenAny(whole, Task.Delay(s_lookAgain));
+        if (whole.IsCompleted)
+            await whole;
+        else
+            Observed(whole);
     }
 
     /// <summary>Forgets all records, when every page has its own copy.</summary>
@@ -87,8 +96,13 @@ internal sealed partial class Coordinator
     public BreakOutcome ForgetMerged() =>
         _participants.Values.Any(participant => participant.Space is SpaceId id && (participant.IsAtWork || _machine[id].IsBusy)) ? BreakOutcome.Interrupted : Engine.UnmergeAll();
 
-    private async Task UnmergeAll(Participant participant, LiveSpace space)
+    private async Task UnmergeAll(Participant participant)
     {
+        while (participant.IsAtWork)
+            await participant.Rest;
+        if (participant.Space is not SpaceId id)
+            return;
+        LiveSpace space = _machine[id];
         using (participant.Work())
         {
             if (await space.Do(Lane.Hold, () => GivingBack.UnmergeAll(space)))

@@ -33,7 +33,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     private volatile ScanControl? _control;
     private Discovery? _discovery;
     private Coordinator? _coordinator;
-    private int _unmerging;
+    private Task? _unmerging;
     private long _keptAt;
     private volatile bool _stopping;
     private volatile string _controlDirectory = "";
@@ -63,7 +63,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
 
     private TimeSpan Sleep => TimeSpan.FromMilliseconds(_control!.SleepMilliseconds);
 
-    private bool Scans => _control is { Run: RunState.Running, PagesToScan: > 0 } && _throttle.IsOpen && _unmerging == 0;
+    private bool Scans => _control is { Run: RunState.Running, PagesToScan: > 0 } && _throttle.IsOpen && _unmerging is null;
 
     /// <summary>Starts the thread; when the task ends there are figures, and it takes requests.</summary>
     public Task Start()
@@ -80,20 +80,26 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     {
         if (_control!.Unmerges(file, text))
         {
-            // The scanner stands still meanwhile; everybody is worked on at once, and others are answered.
-            _unmerging++;
-            try
-            {
-                await coordinator.UnmergeAll();
-            }
-            finally
-            {
-                _unmerging--;
-            }
+            // A writer whose own threads are held for this writes a second time: one unmerging serves both.
+            await (_unmerging ??= UnmergeAll(coordinator));
         }
 
         return _control.Write(file, text);
     });
+
+    /// <summary>The scanner stands still meanwhile; everybody is worked on at once, and others are answered.</summary>
+    private async Task UnmergeAll(Coordinator coordinator)
+    {
+        await Task.Yield();
+        try
+        {
+            await coordinator.UnmergeAll();
+        }
+        finally
+        {
+            _unmerging = null;
+        }
+    }
 
     /// <summary>Puts other rules in force. When the task ends, those that they would not have taken in are given back, and those whose trust domain is another are there.</summary>
     public Task UseAsync(RuleSet changed) => AskFor(async _ =>
