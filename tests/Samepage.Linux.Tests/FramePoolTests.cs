@@ -62,17 +62,6 @@ public sealed unsafe class FramePoolTests
         Assert.Equal(Errno.EROFS, errno);
     }
 
-    /// <summary>Else any target could fill the machine's memory with pages of the pool that nobody wrote.</summary>
-    [Fact]
-    public void ThePoolEndsBehindItsLastFrame()
-    {
-        using FramePool pool = Create();
-        Assert.Equal(0, LibC.lseek(pool.Readable.Number, 0, 2));
-        Assert.True(pool.TryWrite(600, Filled(7, Page)));
-        Assert.Equal(4 << 20, LibC.lseek(pool.Readable.Number, 0, 2));
-        Assert.Equal(Filled(7, Page), Read(pool, 600, 1));
-    }
-
     [Fact]
     public void OnlyThePoolThatWasWrittenDownIsAdopted()
     {

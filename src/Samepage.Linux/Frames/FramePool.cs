@@ -13,8 +13,8 @@ namespace Samepage.Linux.Frames;
 /// capabilities, owns the inode, changes its mode, and opens it anew. What is opened by a descriptor's link in /proc, or by a mapping's, is opened on the descriptor's own
 /// mount, and on this one whatever would write fails with EROFS for everybody. The mount is in nobody's namespace, so nobody can make it writable or clone it, and a
 /// shared mapping of it can never be made writable (VM_MAYWRITE). Programs may still make merged memory executable, so the mount is not noexec.</para>
-/// <para>The file ends behind the last frame that was ever written: a page that nobody wrote cannot be had by touching it, else any target could fill the
-/// machine's memory with pages that are nobody's and cannot be swapped.</para>
+/// <para>The file is longer than any pool will be: a program may make a mapping of frames longer, mremap(2), and what it then touches must be there to be asked for (its warden answers with zeros),
+/// not behind the end of the file. So a target can have pages that nobody wrote by touching them; they count as memory of its own control group, as any other that it takes.</para>
 /// <para>The pool must never lose a page-table entry to reclaim: a missing entry in a mapping of frames means "the program discarded this page"
 /// (it then reads as zeros), and nothing else may cause one. So the file lies on a tmpfs mount of its own with <c>noswap</c>, which makes its
 /// pages unevictable, and <c>huge=never</c>. The mount is attached nowhere and goes with its last file. The file has no name (any more): gdb takes
@@ -28,13 +28,13 @@ public sealed unsafe class FramePool : IDisposable
 {
     private const int FsConfigSetFlag = 0, FsConfigSetString = 1, FsConfigCreate = 6;
     private const string Name = "samepage-frames";
-    private const int PageSize = 4096, ExtentBytes = 2 << 20;
+    private const int PageSize = 4096;
+    private const long MaxBytes = 1L << 42;
     private readonly FileDescriptor? _writable;
     private readonly FrameGuards? _guards;
     private readonly FileDescriptor _kpagecount;
     private const uint StatxBasic = 0x7ff;
     private const ushort OwnerReads = 0x8100; // S_IFREG | 0400
-    private long _bytes;
 
     private FramePool(FileDescriptor? writable, FileDescriptor readable, FileDescriptor? guard)
     {
@@ -72,6 +72,9 @@ public sealed unsafe class FramePool : IDisposable
         Configure(context, FsConfigCreate, null, null);
         using FileDescriptor mount = Own("fsmount", "tmpfs", (int)LibC.syscall(SyscallNumbers.fsmount, context.Number, 1, 0, 0, 0));
         FileDescriptor writable = Own("openat", Name, LibC.openat(mount.Number, Name, LibC.O_RDWR | LibC.O_CREAT | LibC.O_EXCL | LibC.O_CLOEXEC, 0x100));
+        // A mapping of frames that its program makes longer, mremap(2), must not end in SIGBUS.
+        if (LibC.ftruncate(writable.Number, MaxBytes) != 0)
+            throw Failed("ftruncate", "the frame pool");
         using FileDescriptor view = Own("open_tree", "tmpfs",
             (int)LibC.syscall(SyscallNumbers.open_tree, mount.Number, "", (nint)(LibC.OPEN_TREE_CLONE | LibC.OPEN_TREE_CLOEXEC | LibC.AT_EMPTY_PATH), null, 0));
         LibC.mount_attr readOnly = new() { attr_set = LibC.MOUNT_ATTR_RDONLY | LibC.MOUNT_ATTR_NOSUID | LibC.MOUNT_ATTR_NODEV };
@@ -149,9 +152,7 @@ public sealed unsafe class FramePool : IDisposable
 
         fixed (byte* bytes = content)
         {
-            if (!TryReach(((long)firstFrame * PageSize) + content.Length))
-                Refusal = $"the frame pool cannot grow (ftruncate: {(Errno)Marshal.GetLastPInvokeError()})";
-            else if (LibC.pwrite(_writable.Number, bytes, (nuint)content.Length, (long)firstFrame * PageSize) != content.Length)
+            if (LibC.pwrite(_writable.Number, bytes, (nuint)content.Length, (long)firstFrame * PageSize) != content.Length)
                 Refusal = $"there is no memory for more frames (pwrite: {(Errno)Marshal.GetLastPInvokeError()})";
             else if (!_guards!.TryGuard(firstFrame, content.Length / PageSize))
                 Refusal = _guards.Refusal;
@@ -162,18 +163,6 @@ public sealed unsafe class FramePool : IDisposable
         if (Refusal.Length > 0)
             Punch(firstFrame, content.Length / PageSize);
         return Refusal.Length == 0;
-    }
-
-    /// <summary>Makes the file so long that frames up to an offset are in it.</summary>
-    private bool TryReach(long end)
-    {
-        if (end <= _bytes)
-            return true;
-        long bytes = (end + ExtentBytes - 1) / ExtentBytes * ExtentBytes;
-        if (LibC.ftruncate(_writable!.Number, bytes) != 0)
-            return false;
-        _bytes = bytes;
-        return true;
     }
 
     /// <summary>Reads a frame.</summary>
@@ -216,8 +205,6 @@ public sealed unsafe class FramePool : IDisposable
     public void FindUnmapped(uint first, Span<bool> unmapped)
     {
         unmapped.Clear();
-        if (_writable is not null && ((long)first + unmapped.Length) * PageSize > _bytes)
-            return;
         nuint length = (nuint)unmapped.Length * PageSize;
         byte* mapped = (byte*)LibC.mmap(null, length, LibC.PROT_READ, LibC.MAP_SHARED, Readable.Number, (long)first * PageSize);
         if ((nint)mapped == -1)
