@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Samepage.Linux.Interop;
 
-/// <content>Names in folders and what links lead to: dirent.h, unistd.h.</content>
+/// <content>Names in folders, what links lead to, and how many descriptors there may be: dirent.h, unistd.h, sys/resource.h.</content>
 internal static unsafe partial class LibC
 {
     /// <summary>Where the name begins in <c>struct dirent</c>.</summary>
@@ -19,4 +19,10 @@ internal static unsafe partial class LibC
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial int closedir(nint folder);
+
+    public const int RLIMIT_NOFILE = 7;
+
+    /// <summary>Two words: the soft limit and the hard one.</summary>
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int getrlimit(int resource, ulong* limits);
 }

@@ -1,3 +1,5 @@
+using Samepage.Linux.Interop;
+
 namespace Samepage.Linux.ProcFs;
 
 /// <summary>The descriptors that a process has open, <c>/proc/PID/fd</c>; proc_pid_fd(5).</summary>
@@ -6,6 +8,13 @@ public static class OpenFiles
     /// <summary>How many it has: what stat(2) gives for the folder's size since Linux 6.2. Costs the same for one and for ten thousand.</summary>
     /// <returns>0 when the process is gone.</returns>
     public static long Count(int pid) => FileBlocks.TryReadSize($"/proc/{pid}/fd", out long size) ? size : 0;
+
+    /// <summary>How many descriptors more this process may open, RLIMIT_NOFILE.</summary>
+    public static unsafe long Left()
+    {
+        ulong* limits = stackalloc ulong[2];
+        return LibC.getrlimit(LibC.RLIMIT_NOFILE, limits) == 0 ? (long)Math.Min(limits[0], long.MaxValue) - Count(Environment.ProcessId) : long.MaxValue;
+    }
 
     /// <summary>Whether one of them is a userfaultfd, or the device that makes them.</summary>
     public static bool HoldUserfaultfd(int pid) => Any(pid, target => target is "anon_inode:[userfaultfd]" or "/dev/userfaultfd");
