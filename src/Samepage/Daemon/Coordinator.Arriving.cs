@@ -15,6 +15,9 @@ internal sealed partial class Coordinator
 {
     private const int TriesAtLongestPause = 6;
 
+    /// <summary>Descriptors that it takes to take a process in, at most at a time.</summary>
+    private const int DescriptorsToTakeIn = 32;
+
     /// <summary>Processes that are being taken in, by domain: its pool must stay.</summary>
     private readonly Dictionary<DomainId, int> _arriving = [];
 
@@ -153,6 +156,13 @@ internal sealed partial class Coordinator
         int pid = participant.Pid;
         string name = participant.Domain;
         TrustDomain trust = participant.Trust!;
+        // One that runs out of descriptors in the middle could not even send its agent away.
+        if (OpenFiles.Left() < DescriptorsToTakeIn * (1L + _arriving.Values.Sum()))
+        {
+            throw new AttachException($"EMFILE: the daemon has {OpenFiles.Count(Environment.ProcessId)} descriptors open, and may not open {DescriptorsToTakeIn} more for it (RLIMIT_NOFILE): " +
+                "raise the limit (LimitNOFILE= of its service), or give others back");
+        }
+
         DomainId domain = DomainOf(name);
         FramePool pool = _machine.PoolOf(domain);
         _arriving[domain] = _arriving.GetValueOrDefault(domain) + 1;
