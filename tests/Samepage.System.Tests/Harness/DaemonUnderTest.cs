@@ -155,11 +155,18 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
     /// <summary>The end of its log.</summary>
     public string Tail => $"the daemon ({(HasExited ? $"exited with {_process.ExitCode}" : "running")}) said: {string.Join('\n', Log.Split('\n').TakeLast(15))}";
 
-    public async Task Kill9()
+    /// <summary>Kills it, and waits until it has ended.</summary>
+    public async Task Kill9(int seconds = 10)
     {
-        Assert.Equal(0, kill(Pid, SIGKILL));
-        await _process.Ends(10);
+        Kill();
+        await Ends(seconds);
     }
+
+    /// <summary>Kills it, and waits for nothing.</summary>
+    public void Kill() => Assert.Equal(0, kill(Pid, SIGKILL));
+
+    /// <summary>Returns once it has ended.</summary>
+    public Task Ends(int seconds) => _process.Ends(seconds);
 
     /// <summary>Takes programs in, and kills the daemon at a moment at which it holds all threads of one of them.</summary>
     public async Task Kill9WhileItHolds(params LiveProgram[] programs)
