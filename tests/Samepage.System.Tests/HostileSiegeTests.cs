@@ -17,6 +17,7 @@ public sealed class HostileSiegeTests : IDisposable
     private readonly Random _random = new(1);
     private readonly StatusWatch _watch = new();
     private int _rounds, _kills, _afterTheirGuardian;
+    private readonly List<string> _before = [];
     private TimeSpan _longestStart, _longestRound;
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
@@ -128,10 +129,11 @@ public sealed class HostileSiegeTests : IDisposable
         // One that waits for a program in the kernel ends when that lets it.
         await daemon.Kill9(Bound);
         _kills++;
+        _before.Add(daemon.Log);
     }
 
     /// <summary>Pages of every honest program become merged, and no two owners have one in common.</summary>
-    private static async Task Merges(DaemonUnderTest daemon, LiveProgram[] sieges, LiveProgram[] walls)
+    private async Task Merges(DaemonUnderTest daemon, LiveProgram[] sieges, LiveProgram[] walls)
     {
         await daemon.MergesWithoutRest();
         await TakesIn(daemon, [.. sieges, .. walls]);
@@ -141,20 +143,24 @@ public sealed class HostileSiegeTests : IDisposable
     }
 
     /// <summary>However long it takes: a program that could not be held at a moment is asked for again.</summary>
-    private static Task TakesIn(DaemonUnderTest daemon, LiveProgram[] programs)
+    private Task TakesIn(DaemonUnderTest daemon, LiveProgram[] programs)
     {
         WireOutcome[] outcomes = [];
         return Until.True(async () => (outcomes = await daemon.Have("attach", programs)).All(outcome => outcome.Done), Bound,
-            () => Task.FromResult($"all are taken in: {string.Join("\n", outcomes.Where(outcome => !outcome.Done))}\n{daemon.Tail}"));
+            () => Task.FromResult($"all are taken in: {Left(outcomes)}\n{daemon.Tail}"));
     }
 
     /// <summary>The same: the children of a siege share its frames for a moment.</summary>
-    private static Task GivesBack(DaemonUnderTest daemon, LiveProgram[] programs)
+    private Task GivesBack(DaemonUnderTest daemon, LiveProgram[] programs)
     {
         WireOutcome[] outcomes = [];
         return Until.True(async () => (outcomes = await daemon.Have("detach", programs.Where(program => !IsBack(outcomes, program)))).All(outcome => outcome.Done), Bound,
-            () => Task.FromResult($"all are given back: {string.Join("\n", outcomes.Where(outcome => !outcome.Done))}\n{daemon.Tail}"));
+            () => Task.FromResult($"all are given back: {Left(outcomes)}\n{daemon.Tail}"));
     }
+
+    /// <summary>Those of which something is left to be done, and all that was ever said of them.</summary>
+    private string Left(WireOutcome[] outcomes) => string.Join("\n", outcomes.Where(outcome => !outcome.Done).Select(outcome =>
+        $"{outcome}\n{string.Join("\n", _before.TakeLast(4).SelectMany(log => log.Split('\n').Where(line => line.Contains($" {outcome.Pid} ", StringComparison.Ordinal)).Append("(killed)")))}"));
 
     private static bool IsBack(WireOutcome[] outcomes, LiveProgram program) => outcomes.Length > 0 && !outcomes.Any(outcome => outcome.Pid == program.Pid && !outcome.Done);
 
