@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using Samepage.Agent.Tracing;
 using Samepage.Linux;
 using Samepage.Linux.Frames;
@@ -82,7 +83,8 @@ public static class Adoption
             return Uproot(place, ref why);
         if (state != AgentLayout.StateOrphaned)
         {
-            // Its daemon did not come to ring at it: it notices, and ends.
+            if (state == AgentLayout.StateReady)
+                CutOff(place.Pid, executor);
             why = $"the agent has not noticed yet that its daemon is gone (state {state})";
             return AdoptionOutcome.NotYet;
         }
@@ -115,6 +117,26 @@ public static class Adoption
         finally
         {
             taken.ForEach(descriptor => descriptor.Dispose());
+        }
+    }
+
+    /// <summary>Ends the connections of an agent to the daemon that it had.</summary>
+    /// <remarks>A daemon that was killed keeps its descriptors until the last of its threads has ended, and one of these may wait in the kernel for as long as some other program likes. Until then no agent
+    /// is told that it is gone. The executor has a table of its own by now: its sockets are the two that lead to that daemon.</remarks>
+    private static void CutOff(int pid, int executor)
+    {
+        if (!PidFd.TryOpenThread(executor, out FileDescriptor? thread, out _))
+            return;
+        using (thread)
+        {
+            string folder = $"/proc/{pid}/task/{executor}/fd";
+            foreach (string number in ProcLinks.NamesIn(folder))
+            {
+                if (ProcLinks.TargetOf($"{folder}/{number}")?.StartsWith("socket:", StringComparison.Ordinal) != true)
+                    continue;
+                using FileDescriptor socket = PidFd.Take(thread!, int.Parse(number, CultureInfo.InvariantCulture));
+                DescriptorPassing.End(socket);
+            }
         }
     }
 

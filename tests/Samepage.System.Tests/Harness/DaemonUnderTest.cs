@@ -33,7 +33,7 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
                 return new NetworkStream(connection, ownsSocket: true);
             },
         })
-        { BaseAddress = new Uri("http://samepage"), Timeout = TimeSpan.FromSeconds(20) };
+        { BaseAddress = new Uri("http://samepage"), Timeout = TimeSpan.FromMinutes(3) };
     }
 
     public string RunFolder { get; }
@@ -76,7 +76,17 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
     public async Task<WireStatus> Status() => WireStatus.Parse(await _http.GetStringAsync("/v1/status"));
 
     /// <summary>What it answers on its socket.</summary>
-    public Task<string> Get(string path) => _http.GetStringAsync(path);
+    public Task<string> Get(string path, CancellationToken cancellation = default) => _http.GetStringAsync(path, cancellation);
+
+    /// <summary>Posts a process id, whatever becomes of it.</summary>
+    /// <param name="what"><c>attach</c> or <c>detach</c>.</param>
+    /// <param name="pids">The processes.</param>
+    public async Task Post(string what, params IEnumerable<int> pids)
+    {
+        using StringContent body = Asked(pids);
+        using HttpResponseMessage reply = await _http.PostAsync($"/v1/{what}", body);
+        _ = await reply.Content.ReadAsStringAsync();
+    }
 
     public Task<Called> Cli(params IEnumerable<string> arguments) => Harness.Cli.Run(RunFolder, arguments);
 
@@ -87,7 +97,7 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
     /// <exception cref="HttpRequestException">It died meanwhile, among others.</exception>
     public async Task<WireOutcome[]> Have(string what, params IEnumerable<LiveProgram> programs)
     {
-        using StringContent body = new($"{{\"pids\": [{string.Join(", ", programs.Select(program => program.Pid))}], \"all\": false}}", Encoding.UTF8, "application/json");
+        using StringContent body = Asked(programs.Select(program => program.Pid));
         using HttpResponseMessage reply = await _http.PostAsync($"/v1/{what}", body);
         string said = await reply.Content.ReadAsStringAsync();
         Assert.True(reply.IsSuccessStatusCode, $"{what}: {said}\n{Tail}");
@@ -145,11 +155,18 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
     /// <summary>The end of its log.</summary>
     public string Tail => $"the daemon ({(HasExited ? $"exited with {_process.ExitCode}" : "running")}) said: {string.Join('\n', Log.Split('\n').TakeLast(15))}";
 
-    public async Task Kill9()
+    /// <summary>Kills it, and waits until it has ended.</summary>
+    public async Task Kill9(int seconds = 10)
     {
-        Assert.Equal(0, kill(Pid, SIGKILL));
-        await _process.Ends(10);
+        Kill();
+        await Ends(seconds);
     }
+
+    /// <summary>Kills it, and waits for nothing.</summary>
+    public void Kill() => Assert.Equal(0, kill(Pid, SIGKILL));
+
+    /// <summary>Returns once it has ended.</summary>
+    public Task Ends(int seconds) => _process.Ends(seconds);
 
     /// <summary>Takes programs in, and kills the daemon at a moment at which it holds all threads of one of them.</summary>
     public async Task Kill9WhileItHolds(params LiveProgram[] programs)
@@ -228,6 +245,8 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
         Assert.Equal(0, kill(int.Parse(guardian, System.Globalization.CultureInfo.InvariantCulture), SIGKILL));
         return true;
     }
+
+    private static StringContent Asked(IEnumerable<int> pids) => new($"{{\"pids\": [{string.Join(", ", pids)}], \"all\": false}}", Encoding.UTF8, "application/json");
 
     /// <summary>A file of a thread or a process; empty when it has just ended.</summary>
     private static string TextOf(string path)

@@ -105,6 +105,22 @@ internal sealed class ProcessView
         }
     }
 
+    /// <summary>Where in the kernel each thread stands, its name before it.</summary>
+    public string Stacks
+    {
+        get
+        {
+            try
+            {
+                return string.Join('\n', Directory.GetDirectories($"{_folder}/task").Select(task => $"{Path.GetFileName(task)} {File.ReadAllText($"{task}/comm")}{File.ReadAllText($"{task}/stack")}"));
+            }
+            catch (Exception unreadable) when (unreadable is IOException or UnauthorizedAccessException)
+            {
+                return Standing;
+            }
+        }
+    }
+
     /// <summary>A figure of smaps_rollup, kB.</summary>
     public long Rollup(string field) => Number(File.ReadLines($"{_folder}/smaps_rollup").First(line => line.StartsWith(field + ":", StringComparison.Ordinal)));
 
