@@ -20,7 +20,12 @@ public sealed class HostileSiegeTests : IDisposable
     private readonly List<string> _before = [];
     private TimeSpan _longestStart, _longestRound;
 
-    public void Dispose() => Directory.Delete(_folder, recursive: true);
+    public void Dispose()
+    {
+        if (Directory.Exists(Path.Combine(_folder, "run")))
+            DaemonUnderTest.Remove(Path.Combine(_folder, "run"));
+        Directory.Delete(_folder, recursive: true);
+    }
 
     [Fact]
     public async Task HostileProgramsBesideThemHarmNobody()
