@@ -82,6 +82,22 @@ public sealed class FootprintTests
         Assert.Empty(footprint.Difference([At(8, 16, Flags), At(16, 20, Flags)], out _));
     }
 
+    /// <summary>What lies behind is joined piece by piece, and not always at once: the rest is to be joined, too. A daemon that recovers knows that as well.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void WhatLiesBehindIsJoinedToItsEnd(bool knowsAreas)
+    {
+        Footprint footprint = new();
+        if (knowsAreas)
+            footprint.NoteMerged([(16 * 4096, 20 * 4096, 0)], [new Segment(16 * 4096, 32 * 4096, AreaKind.Mergeable, 0, 0, Flags: Flags)]);
+        footprint.Expect([new Segment(16 * 4096, 20 * 4096, AreaKind.Merged, 0, 0, Flags: Flags)]);
+        Assert.Equal([At(20, 32, Flags)], footprint.ToBeJoined([At(16, 20, Flags), At(20, 32, Flags)]));
+        Assert.Equal([At(26, 32, Flags)], footprint.ToBeJoined([At(16, 26, Flags), At(26, 32, Flags)]));
+        Assert.StartsWith("1 mappings more", footprint.Difference([At(16, 26, Flags), At(26, 32, Flags)], out _), StringComparison.Ordinal);
+        Assert.Empty(footprint.ToBeJoined([At(16, 32, Flags), At(32, 40, Flags)]));
+    }
+
     [Fact]
     public void FlagsThatDifferAreSaidAndMatter()
     {

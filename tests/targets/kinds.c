@@ -6,8 +6,10 @@
  * guarded (one page of it), or `moved` (touched, then moved by mremap), `child` (touched, then inherited by fork), `arena` (malloc in a thread), `personality` (mapped before
  * READ_IMPLIES_EXEC was set). Prints `lacking` in place of `ready` where the kernel or the processor has no such thing.
  *
+ *   kinds can KIND...        prints `can`, and those of the kinds that there are here
+ *
  * Commands: `verify` (every byte), `write` (all that was common becomes its own, and then common again), `now WHAT` (the memory becomes of another kind as well),
- * `address`, `quit`.
+ * `address`, `quit`; `now writing` begins a thread that waits nearly always in a write that has come half way.
  */
 #include "target.h"
 #include <fcntl.h>
@@ -29,9 +31,12 @@
 
 static unsigned char *memory, *blocks[BLOCKS];
 static uint64_t pages, run = 4, changed, guard = ~0UL; /* the page that nobody may touch */
+static int asked; /* it is only asked whether there is such memory */
 
 static void lacking(const char *what)
 {
+    if (asked)
+        _exit(1);
     say("lacking %s: %s", what, strerror(errno));
     exit(0);
 }
@@ -72,6 +77,38 @@ static void *allocate(void *unused)
     return unused;
 }
 
+#define WRITE_BYTES (128 << 10) /* twice what a pipe holds */
+
+static int ends[2];
+
+static void *write_on(void *unused)
+{
+    static char bytes[WRITE_BYTES];
+    while (write(ends[1], bytes, sizeof bytes) == sizeof bytes)
+        pause_ms(20);
+    fail("write");
+    return unused;
+}
+
+static void *read_on(void *unused)
+{
+    static char bytes[WRITE_BYTES];
+    for (;;) {
+        pause_ms(60);
+        for (ssize_t left = sizeof bytes, got; left > 0; left -= got)
+            if ((got = read(ends[0], bytes, (size_t)left)) <= 0)
+                fail("read");
+    }
+    return unused;
+}
+
+/* Threads that can be held only for a moment now and then: one waits in a write. */
+static int write_for_ever(void)
+{
+    pthread_t writer, reader;
+    return pipe(ends) || pthread_create(&writer, NULL, write_on, NULL) || pthread_create(&reader, NULL, read_on, NULL) ? -1 : 0;
+}
+
 /* Makes the memory of a kind, as far as a call after its mapping does that. */
 static int mark(const char *kind)
 {
@@ -106,6 +143,8 @@ static int mark(const char *kind)
         int key = pkey_alloc(0, 0);
         return key < 0 ? -1 : pkey_mprotect(memory, bytes, PROT_READ | PROT_WRITE, key);
     }
+    if (!strcmp(kind, "writing"))
+        return write_for_ever();
     if (!strcmp(kind, "personality"))
         return personality(READ_IMPLIES_EXEC) < 0 ? -1 : 0;
     if (!strcmp(kind, "watched")) {
@@ -154,12 +193,9 @@ static void become_child(void)
     prctl(PR_SET_PDEATHSIG, 9);
 }
 
-int main(int argc, char **argv)
+/* Makes memory of a kind, and fills it. */
+static void make(const char *kind)
 {
-    const char *kind = argc > 1 ? argv[1] : "plain";
-    pages = (argc > 2 ? strtoul(argv[2], NULL, 10) : 4) * 256;
-    if (argc > 3)
-        run = strtoul(argv[3], NULL, 10);
     if (!strcmp(kind, "arena")) {
         pthread_t thread;
         pages = BLOCKS * BLOCK_PAGES;
@@ -179,6 +215,42 @@ int main(int argc, char **argv)
     if (mark(kind))
         lacking(kind);
     fill();
+}
+
+/* Says which of some kinds there are here: each is made by a child of its own. */
+static int tell(char **kinds)
+{
+    char there[1024] = "can";
+    for (; *kinds; kinds++) {
+        int status;
+        pid_t child = fork();
+        if (child < 0)
+            fail("fork");
+        if (child == 0) {
+            asked = 1;
+            make(*kinds);
+            _exit(0);
+        }
+        if (waitpid(child, &status, 0) != child || !WIFEXITED(status) || WEXITSTATUS(status) > 1)
+            fail(*kinds);
+        if (WEXITSTATUS(status) == 0 && strlen(there) + strlen(*kinds) + 2 < sizeof there)
+            strcat(strcat(there, " "), *kinds);
+    }
+    say("%s", there);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    const char *kind = argc > 1 ? argv[1] : "plain";
+    pages = 4 * 256;
+    if (!strcmp(kind, "can"))
+        return tell(argv + 2);
+    if (argc > 2)
+        pages = strtoul(argv[2], NULL, 10) * 256;
+    if (argc > 3)
+        run = strtoul(argv[3], NULL, 10);
+    make(kind);
     say("ready %d", getpid());
 
     char line[64];

@@ -21,7 +21,7 @@ internal sealed class Footprint
     private const ulong MovedMost = 16 << 20;
 
     private static readonly ConcurrentDictionary<string, string> LastingFlags = [];
-    private readonly RangeSet _areas = new(joinsAdjacent: false), _given = new(joinsAdjacent: true);
+    private readonly RangeSet _areas = new(joinsAdjacent: false), _given = new(joinsAdjacent: true), _behind = new(joinsAdjacent: false);
     private readonly Dictionary<ulong, Segment> _expected = [];
 
     /// <summary>Notes the areas in which something was merged, as they looked right before.</summary>
@@ -57,6 +57,7 @@ internal sealed class Footprint
 
     /// <summary>Mappings that are to be one with the mapping right before them: those that were given back; where there are none, those behind the beginning of an area that was
     /// given back, if they are short, for their pages must be moved. A huge page would be split for that, and is worth more than a mapping.</summary>
+    /// <remarks>A mapping is joined piece by piece, perhaps not all at once: so those behind are remembered, and a border within one is ours from then on.</remarks>
     /// <param name="mappings">All mappings, by rising address.</param>
     public List<Mapping> ToBeJoined(IReadOnlyList<Mapping> mappings)
     {
@@ -68,11 +69,15 @@ internal sealed class Footprint
                 continue;
             if (_given.Contains(high.Start, high.End))
                 given.Add(high);
-            else if (_given.Contains(low.Start, low.End) && high is { AnonymousHugeBytes: 0, Length: <= MovedMost })
+            else if ((_given.Contains(low.Start, low.End) || _behind.HasWithin(high.Start)) && high is { AnonymousHugeBytes: 0, Length: <= MovedMost })
                 behind.Add(high);
         }
 
-        return given.Count > 0 ? given : behind;
+        if (given.Count > 0)
+            return given;
+        foreach (Mapping mapping in behind)
+            _behind.Add(mapping.Start, mapping.End);
+        return behind;
     }
 
     /// <summary>Says what is not as it was; what was expected is not any more then.</summary>
@@ -123,7 +128,7 @@ internal sealed class Footprint
     private bool IsLeftOver(in Mapping low, in Mapping high) =>
         low.End == high.Start && low.Inode == 0 && high.Inode == 0 && low.Name == high.Name && low.ProtectionKey == high.ProtectionKey &&
         (low.Readable, low.Writable, low.Executable, low.Shared) == (high.Readable, high.Writable, high.Executable, high.Shared) &&
-        (_areas.HasWithin(high.Start) || (_given.Touches(high.Start) && !_areas.Touches(high.Start))) && Lasting(low.Flags) == Lasting(high.Flags);
+        (_areas.HasWithin(high.Start) || _behind.HasWithin(high.Start) || (_given.Touches(high.Start) && !_areas.Touches(high.Start))) && Lasting(low.Flags) == Lasting(high.Flags);
 
     /// <summary>The flags but for those that come and go by themselves.</summary>
     private static string Lasting(string flags) => LastingFlags.GetOrAdd(flags, static flags =>

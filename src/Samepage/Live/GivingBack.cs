@@ -12,7 +12,14 @@ namespace Samepage.Live;
 /// <remarks>The scanner's thread, as all of <see cref="LiveMachine"/>.</remarks>
 internal static class GivingBack
 {
+    /// <summary>Times that the mappings are read, and worked on, until all is given back, or joined.</summary>
+    private const int TurnsMost = 200;
+
+    /// <summary>Rounds of joins in which all was tried, and something was joined.</summary>
     private const int JoinRounds = 6;
+
+    /// <summary>Times in a row that joining is begun in vain: because the program's threads cannot be held; or they can, and the kernel refuses, which is mostly for good.</summary>
+    private const int UnheldMost = 40, RefusedMost = 4;
 
     /// <summary>Mappings that must be left for a join, which makes some for a moment.</summary>
     private const int RoomForJoin = 64;
@@ -21,7 +28,7 @@ internal static class GivingBack
     /// <returns>False when it could not be done; why stands in the space's obstacle.</returns>
     public static bool UnmergeAll(LiveSpace space)
     {
-        for (int round = 0, refused = 0; round < 200 && refused < 40 && space.Unanswered < 3; round++)
+        for (int turn = 0, refused = 0; turn < TurnsMost && refused < 40 && space.Unanswered < 3; turn++)
         {
             if (PidFd.HasEnded(space.PidFd) || !LiveMachine.Refresh(space))
                 return true;
@@ -150,7 +157,8 @@ internal static class GivingBack
     private static void Join(LiveSpace space)
     {
         List<AgentOperation> operations = [];
-        for (int round = 0; round < JoinRounds && LiveMachine.Refresh(space); round++)
+        int rounds = 0, unheld = 0, refused = 0;
+        for (int turn = 0; turn < TurnsMost && rounds < JoinRounds && unheld < UnheldMost && refused < RefusedMost && space.Unanswered < 3 && LiveMachine.Refresh(space); turn++)
         {
             operations.Clear();
             if (space.Map.MappingCount + RoomForJoin > MappingLimit.Read())
@@ -167,8 +175,15 @@ internal static class GivingBack
             if (operations.Count == 0)
                 return;
             int tried = space.Run(CollectionsMarshal.AsSpan(operations));
-            if (!operations.Take(tried).Any(operation => operation.Done > 0))
-                return;
+            if (operations.Take(tried).Any(operation => operation.Done > 0))
+            {
+                // Where the threads could not be held for all of it, the rest is still to be tried.
+                (rounds, unheld, refused) = (tried == operations.Count ? rounds + 1 : rounds, 0, 0);
+                continue;
+            }
+
+            (unheld, refused) = tried == 0 ? (unheld + 1, refused) : (unheld, refused + 1);
+            Thread.Sleep(25);
         }
     }
 }

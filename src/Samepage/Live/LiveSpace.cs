@@ -201,11 +201,12 @@ internal sealed class LiveSpace : IDisposable
     {
         int done = 0, attempts = 0;
         TimeSpan budget = ShortHold;
-        // What is to be given back is wanted; merging can wait.
-        bool insist = operations.Length > 0 && operations[0].Kind == OperationKind.Unmerge;
+        // What is to be given back is wanted, and so is that it joins what it was a part of, but not for a call that comes back half done; merging can wait.
+        OperationKind? kind = operations.Length > 0 ? operations[0].Kind : null;
+        bool insist = kind == OperationKind.Unmerge, waits = !insist && kind != OperationKind.Join;
         while (done < operations.Length)
         {
-            if (!insist && _backoff.IsOn)
+            if (waits && _backoff.IsOn)
                 return done;
             HoldOutcome outcome = _world.TryHold(Session, out string why, insist);
             _backoff.Note(outcome, _world.GivenUp);
