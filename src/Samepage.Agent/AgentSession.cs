@@ -95,6 +95,9 @@ public sealed class AgentSession : IDisposable
     /// <summary>The process.</summary>
     public int Pid => _place.Pid;
 
+    /// <summary>Where it lies.</summary>
+    public AgentPlace Place => _place;
+
     /// <summary>Where the agent's mapping ends.</summary>
     public ulong EndAddress => BaseAddress + AgentLayout.Size;
 

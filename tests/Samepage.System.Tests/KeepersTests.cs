@@ -59,55 +59,6 @@ public sealed class KeepersTests
             await program.Does("verify");
     }
 
-    /// <summary>While a thread of the killed daemon waits in the kernel for a program, the daemon's descriptors stay open, and no agent is told that it is gone.</summary>
-    [Fact]
-    public async Task AKilledDaemonThatOneProgramKeepsFromEndingKeepsNobodyElse()
-    {
-        Needs.Root();
-        string folder = Directory.CreateTempSubdirectory("samepage-test-").FullName;
-        LiveProgram[] keepers = await LiveProgram.Targets(10, "keeper", Pages), others = await LiveProgram.Targets(2, "common", "8");
-        await using var together = new Together([.. keepers, .. others]);
-        Trace[] before = [.. others.Select(Trace.Of)];
-        await using DaemonUnderTest doomed = await DaemonUnderTest.Start(folder, keep: true);
-        await doomed.TakeInAndWait(others);
-        await doomed.Merged(others[0], 1000);
-        // Of what a thread of it may wait in, process_vm_readv(2) waits for the lock of the address space whatever becomes of the thread.
-        int trapped = 0;
-        for (; trapped < keepers.Length && !ProcessView.Of(doomed.Pid).Standing.Contains("process_vm_rw", StringComparison.Ordinal); trapped++)
-        {
-            await doomed.Post("attach", keepers[trapped].Pid);
-            await Task.Delay(50 * trapped);
-            await keepers[trapped].Does("trap");
-            await Task.Delay(1000);
-        }
-
-        bool isKept = ProcessView.Of(doomed.Pid).Standing.Contains("process_vm_rw", StringComparison.Ordinal);
-        if (!isKept)
-            await ReleaseAll();
-        Assert.SkipUnless(isKept, "no program trapped the daemon in the middle of reading it");
-        doomed.Kill();
-        foreach (Trace other in before)
-            await other.GoneAfterDeath(120);
-        Assert.False(doomed.HasExited, "the killed daemon has ended, so this shows nothing");
-
-        await using (DaemonUnderTest next = await DaemonUnderTest.Start(folder))
-        {
-            await next.Serves(others, 1000);
-            await OthersAreServed(next);
-            await ReleaseAll();
-        }
-
-        await doomed.Ends(120);
-        foreach (LiveProgram program in (LiveProgram[])[.. keepers, .. others])
-            await program.Does("verify");
-
-        async Task ReleaseAll()
-        {
-            foreach (LiveProgram keeper in keepers[..trapped])
-                await keeper.Does("release");
-        }
-    }
-
     [Fact]
     public async Task AProgramThatStoppedItselfKeepsNobodyElse()
     {

@@ -33,8 +33,12 @@ internal sealed class AgentRecords(string runDirectory)
     }
 
     /// <summary>Removes a record. One that cannot be removed now (a file system that became read-only) does no harm, as none is believed without a look: it is tried again later.</summary>
-    public void Remove(int pid)
+    /// <param name="place">The agent that is gone. The record of another one in the same process, which somebody else has brought there since, stays.</param>
+    public void Remove(AgentPlace place)
     {
+        int pid = place.Pid;
+        if (ReadText(PathOf(pid)) is { } text && TryParse(Path.GetFileName(PathOf(pid)), text, out AgentRecord? there) && there!.Place.Cookie != place.Cookie)
+            return;
         if (TryDelete(PathOf(pid)))
             _unremoved.TryRemove(pid, out _);
         else

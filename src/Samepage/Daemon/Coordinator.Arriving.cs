@@ -181,7 +181,8 @@ internal sealed partial class Coordinator
     /// <summary>Brings an agent into a process. On an attendant's thread.</summary>
     private (FileDescriptor PidFd, Pagemap Pagemap, AgentSession Session) BringIn(int pid, string domain, TrustDomain trust, FramePool pool, FileDescriptor? inheritedM)
     {
-        bool keeps = false, written = false;
+        bool keeps = false;
+        AgentPlace? written = null;
         FileDescriptor? pidfd = null;
         Pagemap? pagemap = null;
         try
@@ -194,7 +195,7 @@ internal sealed partial class Coordinator
             bool claimed = AgentClaim.Take(pid, pidfd!);
             AgentSession session = AgentSession.Attach(pid, pool, inheritedM, place =>
             {
-                written = true;
+                written = place;
                 records.Write(new AgentRecord(place, pool.Device, pool.Inode, domain));
             }, new Entitlement(trust.MustBeDumpable, executor => MustBeWhatItWas(pid, trust, executor)));
             if (!claimed)
@@ -205,8 +206,8 @@ internal sealed partial class Coordinator
         {
             pagemap?.Dispose();
             pidfd?.Dispose();
-            if (written && refused is not AttachException { AgentLeft: true })
-                records.Remove(pid);
+            if (written is not null && refused is not AttachException { AgentLeft: true })
+                records.Remove(written);
             throw refused as AttachException ?? (refused is SyscallException ? new AttachException(refused.Message)
                 : new AttachException($"its agent cannot be written down under {RunDirectory.Current}: {refused.Message}"));
         }

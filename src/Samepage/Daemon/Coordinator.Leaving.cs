@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Samepage.Agent;
 using Samepage.Api;
 using Samepage.Engine;
 using Samepage.Linux.Processes;
@@ -201,6 +202,13 @@ internal sealed partial class Coordinator
     private async Task LeaveGone(Participant participant, LiveSpace space)
     {
         bool running = !PidFd.HasEnded(space.PidFd);
+        if (running && Directory.Exists($"/proc/{space.Pid}/task/{space.Session.ExecutorThread}"))
+        {
+            // Its agent is there still: it could only not be looked at.
+            space.LoseSight();
+            return;
+        }
+
         await Leave(participant, running ? "it called exec" : "it ended", keep: running);
         if (running)
             participant.Reason = "it called exec and is another program now; attach it again";
@@ -214,9 +222,10 @@ internal sealed partial class Coordinator
             return;
         _ = await AdoptChildren(_machine[id], all: true);
         logger.LogInformation("left process {Pid} ({Name}): {Why}", participant.Pid, participant.Name, why);
+        AgentPlace place = _machine[id].Session.Place;
         Engine.Remove(id);
         _machine.Remove(id);
-        records.Remove(participant.Pid);
+        records.Remove(place);
         participant.Space = null;
     }
 }

@@ -172,7 +172,6 @@ internal static class DaemonHost
                 return 1;
             }
 
-            using RunLock held = mine;
             FuseMount.Clear(RunDirectory.ControlPath(Folder));
             using ILoggerFactory loggers = LoggerFactory.Create(Log);
             Recovery recovery = new(Folder, loggers.CreateLogger("samepage.recover"));
@@ -181,6 +180,9 @@ internal static class DaemonHost
                 Output.Complain($"process {pid} is not given back: {why}");
             if (left.Count > 0)
                 Output.Complain($"{left.Count} processes are not given back; they stay merged, and right; try again");
+            // Threads that recover who is left go on until this process ends, and nobody else may begin before: the lock ends with it.
+            if (left.Count == 0)
+                mine.Dispose();
             return left.Count == 0 ? 0 : 1;
         }
         catch (UnauthorizedAccessException refused)

@@ -113,7 +113,7 @@ internal sealed class Recovery
             {
                 AdoptionOutcome outcome = coordinator.Adopt(record, out string why);
                 if (outcome == AdoptionOutcome.NothingLeft)
-                    _records.Remove(pid);
+                    _records.Remove(record.Place);
                 if (outcome != AdoptionOutcome.Adopted)
                     return outcome == AdoptionOutcome.NothingLeft ? "" : why;
                 isAdopted = true;
