@@ -16,9 +16,22 @@ public sealed class AgentRecordsTests : IDisposable
         records.Write(one);
         records.Write(two);
         Assert.Equal([one, two], records.ReadAll());
-        records.Remove(4711);
-        records.Remove(4711);
+        records.Remove(one.Place);
+        records.Remove(one.Place);
         Assert.Equal([two], records.ReadAll());
+    }
+
+    /// <summary>Whoever was slow to notice that an agent is gone does not take the record of the next one away.</summary>
+    [Fact]
+    public void TheRecordOfAnotherAgentInTheSameProcessStays()
+    {
+        AgentRecords records = new(_folder.FullName);
+        AgentRecord before = new(new AgentPlace(4711, 12345, 0x7f12_3456_7000, 1), 7, 42, "uid:1000"), now = before with { Place = before.Place with { Cookie = 2 } };
+        records.Write(now);
+        records.Remove(before.Place);
+        Assert.Equal([now], records.ReadAll());
+        records.Remove(now.Place);
+        Assert.Empty(records.ReadAll());
     }
 
     [Theory]
