@@ -272,7 +272,7 @@ internal sealed class HostileCrowd : IAsyncDisposable
         }
         catch (Exception unanswered) when (unanswered is HttpRequestException or IOException or OperationCanceledException or ObjectDisposedException)
         {
-if (unanswered.InnerException is TimeoutException)
+            if (unanswered.InnerException is TimeoutException)
                 Assert.Fail($"no answer to attach {pid}: {daemon.Log}");
         }
     }
