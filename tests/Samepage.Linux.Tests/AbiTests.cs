@@ -17,6 +17,7 @@ public sealed class AbiTests
 
     private const string Headers = """
         #define _GNU_SOURCE
+        #include <dirent.h>
         #include <errno.h>
         #include <fcntl.h>
         #include <poll.h>
@@ -25,6 +26,7 @@ public sealed class AbiTests
         #include <stddef.h>
         #include <sys/mman.h>
         #include <sys/ptrace.h>
+        #include <sys/resource.h>
         #include <sys/socket.h>
         #include <sys/stat.h>
         #include <sys/statvfs.h>
@@ -33,6 +35,7 @@ public sealed class AbiTests
         #include <sys/user.h>
         #include <sys/vfs.h>
         #include <sys/wait.h>
+        #include <linux/audit.h>
         #include <linux/elf.h>
         #include <linux/fs.h>
         #include <linux/fuse.h>
@@ -42,7 +45,9 @@ public sealed class AbiTests
         #include <linux/types.h>
         #include <linux/userfaultfd.h>
         enum { MNT_DETACH = 2, UMOUNT_NOFOLLOW = 8 }; /* of sys/mount.h, which some versions of linux/fs.h exclude */
-        #define ptrace_rseq_configuration __ptrace_rseq_configuration /* glibc's name for the kernel's structure */
+        #define ptrace_rseq_configuration __ptrace_rseq_configuration /* glibc's names for the kernel's structures */
+        #define ptrace_syscall_info __ptrace_syscall_info
+        #define DirentName offsetof(struct dirent, d_name)
 
         """;
 
@@ -53,6 +58,19 @@ public sealed class AbiTests
         #endif
         #ifndef PIDFD_THREAD
         #define PIDFD_THREAD O_EXCL
+        #endif
+        #ifndef MFD_NOEXEC_SEAL
+        #define MFD_NOEXEC_SEAL 0x0008U
+        #endif
+        #ifndef F_SEAL_EXEC
+        #define F_SEAL_EXEC 0x0020
+        #endif
+        #ifndef NT_X86_SHSTK
+        #define NT_X86_SHSTK 0x204
+        #endif
+        #ifndef PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
+        #define PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG 0x4211
+        struct ptrace_sud_config { __u64 mode, selector, offset, len; };
         #endif
         #ifndef MFD_EXEC
         #define MFD_EXEC 0x0010U
@@ -138,13 +156,13 @@ public sealed class AbiTests
         Assert.InRange(structures.Length, 12, 100);
         foreach (Type structure in structures)
         {
-            source.AppendLine(Equal($"sizeof(struct {structure.Name})", (ulong)Marshal.SizeOf(structure)));
+            source.AppendLine(Equal($"sizeof({Spelled(structure)})", (ulong)Marshal.SizeOf(structure)));
             foreach (FieldInfo field in structure.GetFields(BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic))
             {
                 string name = Nested.GetValueOrDefault($"{structure.Name}.{field.Name}", field.Name);
                 int size = field.FieldType.IsPointer ? IntPtr.Size : Marshal.SizeOf(field.FieldType);
-                source.AppendLine(Equal($"offsetof(struct {structure.Name}, {name})", (ulong)Marshal.OffsetOf(structure, field.Name)));
-                source.AppendLine(Equal($"sizeof(((struct {structure.Name} *)0)->{name})", (ulong)size));
+                source.AppendLine(Equal($"offsetof({Spelled(structure)}, {name})", (ulong)Marshal.OffsetOf(structure, field.Name)));
+                source.AppendLine(Equal($"sizeof((({Spelled(structure)} *)0)->{name})", (ulong)size));
             }
         }
 
@@ -187,6 +205,9 @@ public sealed class AbiTests
         source.AppendLine(Equal(squares, (ulong)numbers.Sum(number => number * number)));
         Compile(source);
     }
+
+    /// <summary>A type that C gives a name of its own ends with <c>_t</c>.</summary>
+    private static string Spelled(Type structure) => structure.Name.EndsWith("_t", StringComparison.Ordinal) ? structure.Name : $"struct {structure.Name}";
 
     private static string Equal(string expression, ulong value) =>
         string.Create(CultureInfo.InvariantCulture, $"_Static_assert((unsigned long long)({expression}) == {value}ULL, \"{expression} is {value} in C#\");");

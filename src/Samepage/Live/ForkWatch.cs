@@ -14,6 +14,9 @@ internal sealed class ForkWatch : IDisposable
     private const int LookForDeadMilliseconds = 1000, Forever = -1;
     private static readonly TimeSpan StandsStill = TimeSpan.FromSeconds(1);
     private readonly List<LiveSpace> _spaces = [];
+
+    /// <summary>Those that keep a thread which had to be replaced.</summary>
+    private readonly HashSet<LiveSpace> _kept = [];
     private readonly Orphans _orphans;
     private readonly EventSignal _changed = new();
     private Thread _thread;
@@ -39,7 +42,11 @@ internal sealed class ForkWatch : IDisposable
     public void Remove(LiveSpace space)
     {
         lock (_spaces)
+        {
             _spaces.Remove(space);
+            _kept.Remove(space);
+        }
+
         _changed.Set();
     }
 
@@ -76,14 +83,15 @@ internal sealed class ForkWatch : IDisposable
         _orphans.Dispose();
     }
 
-    /// <summary>Sees to it that nobody who keeps the thread keeps the others: then another takes its place, and the process that it stands at is passed over for good. Now and then, any one thread.</summary>
+    /// <summary>Sees to it that nobody who keeps the thread keeps the others: then another takes its place, and the process that it stands at is passed over until it lets go. Now and then, any one thread.</summary>
     public void Check()
     {
         lock (_spaces)
         {
             if (_at is null || Stopwatch.GetElapsedTime(_since) < StandsStill)
                 return;
-            _spaces.Remove(_at);
+            if (_spaces.Remove(_at))
+                _kept.Add(_at);
             (_at, _thread) = (null, Begin());
         }
 
@@ -115,11 +123,19 @@ internal sealed class ForkWatch : IDisposable
             Offspring.TakeUnread(space, _orphans);
         lock (_spaces)
         {
-            if (_thread != Thread.CurrentThread)
-                return false;
-            _at = null;
-            return true;
+            if (_thread == Thread.CurrentThread)
+            {
+                _at = null;
+                return true;
+            }
+
+            // It was only slow, or has let go: it is watched again, by the thread that has taken the place of this one.
+            if (_kept.Remove(space))
+                _spaces.Add(space);
         }
+
+        _changed.Set();
+        return false;
     }
 
     private void Run()
