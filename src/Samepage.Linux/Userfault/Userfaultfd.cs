@@ -75,8 +75,7 @@ public static class Userfaultfd
         List<FileDescriptor> children = [];
         LibC.uffd_msg message;
         LibC.iovec place = new() { iov_base = (nuint)(&message), iov_len = (nuint)sizeof(LibC.uffd_msg) };
-        // Without waiting, whatever the descriptor's flags are by now: the program has it too, and can change them.
-        while (LibC.preadv2(uffd.Number, &place, 1, -1, LibC.RWF_NOWAIT) == sizeof(LibC.uffd_msg))
+        while (Read(uffd, &place) == sizeof(LibC.uffd_msg))
         {
             if (message.@event == LibC.UFFD_EVENT_FORK)
                 children.Add(new FileDescriptor((int)message.ufd));
@@ -98,6 +97,17 @@ public static class Userfaultfd
         }
 
         return children;
+    }
+
+    /// <summary>Reads without waiting, whatever the descriptor's flags are by now: the program has it too, and can change them. One that came with a fork knows no such read (EOPNOTSUPP): it is
+    /// told anew not to wait, and whoever reads it is a thread that can be left behind.</summary>
+    private static unsafe nint Read(FileDescriptor uffd, LibC.iovec* place)
+    {
+        nint read = LibC.preadv2(uffd.Number, place, 1, -1, LibC.RWF_NOWAIT);
+        if (read >= 0 || (Errno)Marshal.GetLastPInvokeError() != Errno.EOPNOTSUPP)
+            return read;
+        _ = LibC.fcntl(uffd.Number, LibC.F_SETFL, LibC.O_NONBLOCK);
+        return LibC.read(uffd.Number, (void*)place->iov_base, place->iov_len);
     }
 
     /// <summary>Has who waits for a page try again, and fault again if it must: behind the events that are in its way now.</summary>
