@@ -25,6 +25,7 @@ public sealed class AgentSession : IDisposable
     private readonly FileDescriptor _executorSocket, _wardenSocket;
     private readonly AgentPlace _place;
     private Tracee _executor, _warden;
+    private bool _unanswered;
 
     /// <summary>Sessions whose agent's threads the calling thread has seized.</summary>
     [ThreadStatic]
@@ -46,6 +47,9 @@ public sealed class AgentSession : IDisposable
 
     /// <summary>The agent did not answer in time once: nothing more is asked of it.</summary>
     public bool IsStuck { get; private set; }
+
+    /// <summary>A batch was begun, its answer was never read, and the executor is there still: it may be anywhere in the batch, and go on with it at any time. Any thread may ask; never waits.</summary>
+    public bool MayBeInABatch => Volatile.Read(ref _unanswered) && Directory.Exists($"/proc/{Pid}/task/{ExecutorThread}");
 
     /// <summary>A seccomp filter looks at the calls of the agent's threads: see <see cref="Shield"/>.</summary>
     public bool IsFiltered { get; private set; }
@@ -152,6 +156,7 @@ public sealed class AgentSession : IDisposable
         using var threads = AgentThreads.KeepAwake(Pid, ExecutorThread, WardenThread, suspended);
         try
         {
+            Volatile.Write(ref _unanswered, true);
             Ring(_executorSocket, AgentLayout.DoorbellRun | ((ulong)operations.Length << 32));
             for (int waited = 0; !AwaitAnswer(); waited++)
             {
@@ -171,6 +176,7 @@ public sealed class AgentSession : IDisposable
                     threads.Thaw();
             }
 
+            Volatile.Write(ref _unanswered, false);
             return _memory.ReadOutcomes(operations);
         }
         catch (SyscallException)

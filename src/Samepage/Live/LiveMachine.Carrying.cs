@@ -48,32 +48,34 @@ internal sealed partial class LiveMachine
         for (int i = 0; i < ended.Length; i++)
         {
             (SpacePlan plan, PageOutcome[] outcomes) = _under[i];
+            LiveSpace space = _spaces[plan.Space.Value];
             if (!ended[i].IsLate)
             {
                 outcomes.CopyTo(plan.Outcomes, 0);
+                if (space.Session.MayBeInABatch)
+                    _unsettled.Add(new Unsettled(space, ended[i].Job!, plan.Runs));
                 continue;
             }
 
             plan.Outcomes.AsSpan().Fill(PageOutcome.Deferred);
-            LiveSpace space = _spaces[plan.Space.Value];
             space.LoseSight();
             space.Obstacle = "it keeps what is done in it waiting: starved, frozen, stopped, or on purpose; others go on meanwhile";
             if (ended[i].Job is { } job)
-                _unsettled.Add(new Unsettled(space.Domain, job, plan.Runs));
+                _unsettled.Add(new Unsettled(space, job, plan.Runs));
         }
 
         (_begun, _under) = ([], []);
     }
 
-    /// <summary>Frames that a late plan names count as mapped until it has ended.</summary>
+    /// <summary>Frames that a late plan names count as mapped until it has ended: the attendant's work, and the executor's, which an attendant gives up after some seconds.</summary>
     /// <remarks>Its executor may have compared a page with a frame and not mapped it yet. Were the frame given up in between, and written anew, the program would see what was never compared. For the
     /// engine such pages are merely put off; so that it keeps its hands off the frames is seen to here.</remarks>
     private void KeepUnsettled(DomainId domain, FrameId first, Span<bool> unmapped)
     {
-        _unsettled.RemoveAll(late => late.Job.HasEnded);
+        _unsettled.RemoveAll(static late => late.Job.HasEnded && !late.Space.Session.MayBeInABatch);
         foreach (Unsettled late in _unsettled)
         {
-            foreach (PlannedRun run in late.Domain == domain ? late.Runs : [])
+            foreach (PlannedRun run in late.Space.Domain == domain ? late.Runs : [])
             {
                 if (run.Kind != PlanKind.Merge)
                     continue;
@@ -99,6 +101,6 @@ internal sealed partial class LiveMachine
             space.ForgetLook();
     }
 
-    /// <summary>A plan that is late.</summary>
-    private readonly record struct Unsettled(DomainId Domain, Attendants.Job Job, List<PlannedRun> Runs);
+    /// <summary>A plan that is late, or whose executor gave no answer.</summary>
+    private readonly record struct Unsettled(LiveSpace Space, Attendants.Job Job, List<PlannedRun> Runs);
 }
