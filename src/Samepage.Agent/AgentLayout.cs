@@ -5,7 +5,7 @@ namespace Samepage.Agent;
 /// <summary>Where things lie in the range that the agent owns in a target. The same for every processor.</summary>
 /// <remarks><code>
 ///   base       +---------------------------+
-///              | code, r-x        16 KiB   |  the gate in its last 256 bytes
+///              | code, r-x        16 KiB   |  the gate in its last 512 bytes
 ///   Data       +---------------------------+  rw-, from here to the end
 ///              | words (below)     4 KiB   |  the agent's own
 ///              | executor's stack 16 KiB   |
@@ -26,7 +26,7 @@ internal static class AgentLayout
 {
     public const int CodeBytes = 0x4000;
 
-    public const int GateBytes = 0x100, GateOffset = CodeBytes - GateBytes;
+    public const int GateBytes = 0x200, GateOffset = CodeBytes - GateBytes;
     public const int DataOffset = CodeBytes;
     public const int WordsBytes = 0x1000, ExecutorStackTop = 0x5000, WardenStackTop = 0x9000;
     public const int ZeroPageOffset = 0x9000;
@@ -48,7 +48,7 @@ internal static class AgentLayout
     public const int Size = SharedOffset + SharedBytes;
 
     // Words, as offsets from Data, or from Shared. Those that stand in both mean the same: the executor publishes them.
-    // Shared: Cookie, Gate, GateUsed, WardenTid, WantsHelp, LocksFuture, UnfilledStart, UnfilledEnd, the warden's table; published: State, ExecutorTid,
+    // Shared: Cookie, Gate, GateUsed, Batch, Hurried, WardenTid, WantsHelp, LocksFuture, UnfilledStart, UnfilledEnd, the warden's table; published: State, ExecutorTid,
     // ExecutorFar, T, M, PoolFd, GuardFd.
     public const int Cookie = 0x00, GateUsed = 0x08, State = 0x10;
     public const int ExecutorFar = 0x18, ExecutorNear = 0x20, WardenNear = 0x30;
@@ -63,6 +63,15 @@ internal static class AgentLayout
     // What says how many threads there are, /proc/PID/stat; the warden is to look whether it is alone; the first thread has ended; the executor is about to end;
     // the last thread but ours, as a descriptor, and for how many looks it has ended.
     public const int StatFd = 0xE00, LookAlone = 0xE08, Leaderless = 0xE10, ExecutorLeft = 0xE18, LastFd = 0xE20, LastEnded = 0xE28;
+
+    /// <summary>How far the batch has come, so that whoever stands before the gate can tell whether the program may run: see <see cref="X64.AgentAssembler"/>, the gate.</summary>
+    public const int Batch = 0xD60;
+
+    /// <summary>The executor was given a priority that it must give up itself if it becomes an orphan.</summary>
+    public const int Hurried = 0xD68;
+
+    // None, or it has ended; asked for, and not begun; under way; under way, and somebody waits at the gate for its end.
+    public const int BatchNone = 0, BatchAsked = 1, BatchRunning = 2, BatchAwaited = 3;
 
     /// <summary>What the warden hears from the last thread by; entries of its table are addresses, and its doorbell is 0.</summary>
     public const int LastThreadEntry = 1;

@@ -92,8 +92,14 @@ internal sealed class AgentMemory : IDisposable
     /// <returns>False when it cannot be written.</returns>
     public bool WriteWord(int offset, ulong word) => _memory.TryWrite(offset, MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in word)));
 
+    /// <summary>Writes operations, each as one that was not tried (EAGAIN), which it is until the executor comes to it.</summary>
     /// <inheritdoc cref="WriteWord"/>
-    public bool WriteOperations(ReadOnlySpan<AgentOperation> operations) => _memory.TryWrite(AgentLayout.OperationsAtShared, MemoryMarshal.AsBytes(operations));
+    public bool WriteOperations(Span<AgentOperation> operations)
+    {
+        foreach (ref AgentOperation operation in operations)
+            (operation.Error, operation.Done) = ((long)Errno.EAGAIN, 0);
+        return _memory.TryWrite(AgentLayout.OperationsAtShared, MemoryMarshal.AsBytes(operations));
+    }
 
     /// <summary>Reads what came of operations: nothing else of them is taken from there, and no more is done than was asked for.</summary>
     /// <returns>False when it cannot be read.</returns>

@@ -25,6 +25,7 @@ public sealed class AgentSession : IDisposable
     private readonly FileDescriptor _executorSocket, _wardenSocket;
     private readonly AgentPlace _place;
     private Tracee _executor, _warden;
+    private readonly Urgency _urgency;
     private bool _unanswered;
 
     /// <summary>Sessions whose agent's threads the calling thread has seized.</summary>
@@ -37,6 +38,7 @@ public sealed class AgentSession : IDisposable
         (_place, ExecutorThread, T, M) = (place, executor, tracking, merged);
         (_memory, _executorSocket, _wardenSocket) = (memory, executorSocket, wardenSocket);
         Gate = new Gate(place.BaseAddress, memory);
+        _urgency = new Urgency(executor);
     }
 
     /// <summary>Where the program's threads go if we die while they are held.</summary>
@@ -147,13 +149,16 @@ public sealed class AgentSession : IDisposable
     /// <summary>Carries out a batch; every thread of the program must be held.</summary>
     /// <param name="operations">At most <see cref="AgentLayout.MaxOperations"/>; each comes back with its outcome.</param>
     /// <param name="suspended">The process is stopped by SIGSTOP: the agent's threads must be set going for it.</param>
-    /// <param name="letGo">Called once when the batch takes longer than any should (a second): better a program that runs than one that hangs.</param>
+    /// <param name="letGo">Called once when the batch takes longer than any should (a second): lets the program's threads go, to wait at the gate for its end.</param>
     /// <returns>False when the process is gone, or the agent does not answer; the outcomes then mean nothing.</returns>
     public bool Run(Span<AgentOperation> operations, bool suspended, Action letGo)
     {
-        if (IsStuck || !_memory.WriteOperations(operations))
+        if (!IsAnswered() || !_memory.WriteOperations(operations) || !_memory.WriteWord(AgentLayout.Batch, AgentLayout.BatchAsked))
             return false;
         using var threads = AgentThreads.KeepAwake(Pid, ExecutorThread, WardenThread, suspended);
+        bool hurried = _urgency.IsPossible && _memory.WriteWord(AgentLayout.Hurried, 1);
+        if (hurried)
+            _urgency.Raise();
         try
         {
             Volatile.Write(ref _unanswered, true);
@@ -183,6 +188,30 @@ public sealed class AgentSession : IDisposable
         {
             return false;
         }
+        finally
+        {
+            if (hurried)
+            {
+                _urgency.Lower();
+                _ = _memory.WriteWord(AgentLayout.Hurried, 0);
+            }
+        }
+    }
+
+    /// <summary>Whether the last batch was answered, by now. Nothing more is asked of an agent that owes an answer; one that gives it late, because its program was frozen, say, serves again.</summary>
+    public bool IsAnswered()
+    {
+        try
+        {
+            if (_unanswered && TryReadAnswer(_executorSocket, Pid, out _, milliseconds: 0))
+                (_unanswered, IsStuck) = (false, false);
+        }
+        catch (SyscallException)
+        {
+            // It is gone, or has lost its socket: nothing will come any more.
+        }
+
+        return !_unanswered;
     }
 
     /// <summary>Duplicates the descriptors that forked children brought.</summary>
@@ -354,12 +383,12 @@ public sealed class AgentSession : IDisposable
 
     private bool AwaitAnswer() => TryReadAnswer(_executorSocket, Pid, out _);
 
-    /// <summary>Waits a quarter of a second for an answer.</summary>
-    private static unsafe bool TryReadAnswer(FileDescriptor socket, int pid, out ulong answer)
+    /// <summary>Waits for an answer, a quarter of a second by default.</summary>
+    private static unsafe bool TryReadAnswer(FileDescriptor socket, int pid, out ulong answer, int milliseconds = AnswerMilliseconds)
     {
         answer = 0;
         LibC.pollfd poll = new() { fd = socket.Number, events = LibC.POLLIN };
-        if (LibC.poll(&poll, 1, AnswerMilliseconds) <= 0)
+        if (LibC.poll(&poll, 1, milliseconds) <= 0)
             return false;
         return SocketPair.TryReceive(socket, out answer) ? true : throw new SyscallException("recv", $"answer of the agent in process {pid}", Errno.ECONNRESET);
     }

@@ -7,7 +7,7 @@ namespace Samepage.Agent.Tracing;
 /// <summary>Makes a hold outlive its holder: puts each held thread before the gate in the agent's code, and back where it was.</summary>
 /// <remarks>
 /// <para>The kernel frees every held thread when its tracer dies. A thread that stands before the gate then waits there until the executor has ended its
-/// batch (see <see cref="AgentAssembler"/>). Each moment at which we may die leaves the thread right:</para>
+/// batch (see <see cref="AgentAssembler"/>). So it does where the holder lets it go because the batch takes too long. Each moment at which we may die leaves the thread right:</para>
 /// <list type="number">
 /// <item>Its signal frame is written first: all of what it goes on with.</item>
 /// <item>Then its registers. Set free from here on it comes to the gate, which blocks signals itself, and takes the frame. A handler may run
@@ -17,8 +17,8 @@ namespace Samepage.Agent.Tracing;
 /// </list>
 /// <para>A thread that is about to get a signal of its own doing (SIGSEGV …) is not put there: its handler is to see the instruction that did it, not
 /// the gate's. The hold is tried again, which is soon enough.</para>
-/// <para>A frame is used again from hold to hold, for no thread takes it while the holder lives. Whoever takes over begins behind the frames of the
-/// one before, because a thread may still be about to take one of those.</para>
+/// <para>A frame is used again from hold to hold: a thread that is still to take one stands in the gate's code, and no hold succeeds then. Whoever takes over begins behind the frames of the
+/// one before all the same.</para>
 /// <para>The tracing thread alone uses this.</para>
 /// </remarks>
 internal sealed class Gate
@@ -26,8 +26,8 @@ internal sealed class Gate
     private readonly ulong _base;
     private readonly AgentMemory _memory;
     private readonly int _first;
-    private readonly ulong _generation;
     private readonly byte[] _state = new byte[16384];
+    private ulong _generation;
     private int _used, _sent;
     private LibC.user_regs_struct[] _saved = [];
     private ulong[] _masks = [];
@@ -38,7 +38,6 @@ internal sealed class Gate
     public Gate(ulong baseAddress, AgentMemory memory)
     {
         (_base, _memory) = (baseAddress, memory);
-        _generation = memory.Word(AgentLayout.Gate);
         _used = (int)Math.Min(memory.Word(AgentLayout.GateUsed), AgentLayout.MaxHeld);
         // Half of them are left to this holder at least; by the time that they come round again nobody is about to take one.
         _first = _used <= AgentLayout.MaxHeld / 2 ? _used : 0;
@@ -54,6 +53,8 @@ internal sealed class Gate
     public bool TryClose(ReadOnlySpan<Tracee> threads, out string why)
     {
         (why, _sent) = ("", 0);
+        // All threads stand still, and the executor waits for us: nobody opens it now.
+        _generation = _memory.Word(AgentLayout.Gate);
         if (_first + threads.Length > AgentLayout.MaxHeld)
         {
             why = $"{threads.Length} threads; at most {AgentLayout.MaxHeld - _first} can be held at a time";
@@ -102,6 +103,9 @@ internal sealed class Gate
 
         _sent = 0;
     }
+
+    /// <summary>The threads stay before it: set free, they wait there for the end of the batch, and go back by themselves.</summary>
+    public void Leave() => _sent = 0;
 
     private bool TryFrame(in Tracee thread, int index, out string why)
     {

@@ -114,6 +114,13 @@ public sealed class WorldStop(IWaitingThreads? waiting)
         HoldBoard.End();
     }
 
+    /// <summary>Lets every thread go, to wait at the gate until the batch that is under way has ended, or, where it has not begun yet, to call it off. Nobody of ours is needed for that.</summary>
+    public void LeaveAtGate()
+    {
+        _gate?.Leave();
+        Release();
+    }
+
     /// <summary>The calling thread holds threads that could not be let go when they should have been.</summary>
     public static bool HasLingering => Lingering.Any;
 

@@ -17,6 +17,7 @@ internal sealed partial class AgentAssembler
     ///    copies of T and M, and shakes hands on them. What fails is answered too, as an errno, negative.
     /// 5. On the daemon's word, clone the warden, which shares this descriptor table.
     /// 6. Wait for a doorbell; end of file means that the daemon is gone.
+    ///    A batch that those before the gate have called off (see Gate) is answered, and not carried out.
     /// 7. Then open the gate, and make a socket pair for whoever takes over, who sends two sockets: 6 again. Nothing is given back meanwhile, because that
     ///    wants the program's threads held, and nothing need be: the warden answers every fault, so all is as right as before.
     /// </remarks>
@@ -25,6 +26,7 @@ internal sealed partial class AgentAssembler
         Label wait = c.CreateLabel(), orphaned = c.CreateLabel(), failed = c.CreateLabel(), exit = c.CreateLabel(), haveM = c.CreateLabel();
         Label run = c.CreateLabel(), locked = c.CreateLabel(), next = c.CreateLabel(), answer = c.CreateLabel(), merge = c.CreateLabel(), zero = c.CreateLabel(), join = c.CreateLabel(), counted = c.CreateLabel();
         Label warden = c.CreateLabel(), unnoticed = c.CreateLabel(), socket = c.CreateLabel(), made = c.CreateLabel(), later = c.CreateLabel();
+        Label answered = c.CreateLabel(), unhurried = c.CreateLabel();
 
         At(ref _executorMain);
         c.cld();
@@ -91,6 +93,10 @@ internal sealed partial class AgentAssembler
         At(ref run);
         c.mov(rbp, rax);
         c.shr(rbp, 32);
+        c.mov(eax, AgentLayout.BatchAsked);
+        c.mov(ecx, AgentLayout.BatchRunning);
+        c.@lock.cmpxchg(BatchWord, ecx);
+        c.jne(answered); // those who stood before the gate have gone on without it
         LookForLocks();
         c.lea(rbx, __[r12 + (SharedFromData + AgentLayout.OperationsAtShared)]);
         At(ref next);
@@ -127,6 +133,12 @@ internal sealed partial class AgentAssembler
         c.jmp(next);
         At(ref answer);
         c.mov(Word(AgentLayout.Unmerging), 0);
+        c.xor(eax, eax);
+        c.xchg(BatchWord, eax);
+        c.cmp(eax, AgentLayout.BatchAwaited);
+        c.jne(answered);
+        OpenGate();
+        At(ref answered);
         Answer();
         // What was merged is thrown away behind the answer, when the program runs again already.
         c.cmp(Word(AgentLayout.ScratchUsed), 0);
@@ -140,7 +152,17 @@ internal sealed partial class AgentAssembler
 
         // The daemon is gone. Its socket to the warden ended in the same moment; both must have noticed before there can be new ones.
         At(ref orphaned);
+        c.mov(Shared(AgentLayout.Batch), AgentLayout.BatchNone);
         OpenGate();
+        c.cmp(Shared(AgentLayout.Hurried), 0);
+        c.je(unhurried);
+        c.mov(Shared(AgentLayout.Hurried), 0);
+        c.mov(Word(AgentLayout.ExecutorStruct), 0);
+        c.xor(edi, edi);
+        c.xor(esi, esi); // SCHED_OTHER
+        c.lea(rdx, __[r12 + AgentLayout.ExecutorStruct]);
+        Sys(SYS_sched_setscheduler);
+        At(ref unhurried);
         At(ref unnoticed);
         Pause(1);
         c.cmp(Word(AgentLayout.Orphaned), 0);

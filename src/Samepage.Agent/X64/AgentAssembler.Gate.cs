@@ -3,11 +3,16 @@ using static Iced.Intel.AssemblerRegisters;
 
 namespace Samepage.Agent.X64;
 
-/// <summary>The gate: where a held thread goes if whoever holds it dies.</summary>
+/// <summary>The gate: where a held thread goes if whoever holds it dies, or lets it go before the batch has ended.</summary>
 /// <remarks>
 /// <para>The kernel lets every held thread go when its tracer dies, also in the middle of a batch of exchanges, which must not be seen half done.
-/// So each held thread is put before the gate (see <see cref="Tracing.Gate"/>): set free, it waits there until the executor has ended the batch
-/// and noticed the death. Where the holder lives, it puts the thread back itself, and no instruction here is ever run.</para>
+/// So each held thread is put before the gate (see <see cref="Tracing.Gate"/>): set free, it waits there until the executor has ended the batch.
+/// Where the holder lives, and the batch ends in time, it puts the thread back itself, and no instruction here is ever run.</para>
+/// <para>Whoever comes here knows that nobody holds him, and needs nobody to tell him when to go on: the word Batch says how far the executor is. One daemon that was killed keeps its sockets for as
+/// long as one of its threads waits in the kernel, so their end may come late, or never. A batch that was asked for and not begun is called off: both sides take that step by one locked
+/// exchange, so it is either called off or begun. One that is under way is waited for, and its executor told of it. There is none: the gate is opened.</para>
+/// <para>No thread is before the gate while another hold goes on, because all threads of the program are held for that, and one that stands in this code makes the hold fail. So a batch never begins
+/// with a thread here that is about to call it off, or to open the gate.</para>
 /// <para>On entry r12 is the data base, r13d the generation at which the thread was held, r14 its signal frame, and rsp the program's own. The gate is
 /// open as soon as the word Gate differs from r13d. A thread leaves by rt_sigreturn(2), as from a signal's handler: general, vector and mask
 /// registers and the signal mask are its own again in one step, so a signal that waited finds it as it was, and on the right stack.</para>
@@ -33,12 +38,29 @@ internal sealed partial class AgentAssembler
 
     private void GateCode()
     {
-        Label wait = c.CreateLabel(), open = c.CreateLabel(), sleeper = c.CreateLabel();
+        Label wait = c.CreateLabel(), open = c.CreateLabel(), sleeper = c.CreateLabel(), go = c.CreateLabel(), running = c.CreateLabel(), sleep = c.CreateLabel();
         BlockSignals();
         At(ref wait);
         c.mov(eax, __dword_ptr[r12 + (SharedFromData + AgentLayout.Gate)]);
         c.cmp(eax, r13d);
         c.jne(open);
+        c.mov(eax, BatchWord);
+        c.cmp(eax, AgentLayout.BatchRunning);
+        c.je(running);
+        c.ja(sleep);
+        c.test(eax, eax);
+        c.jz(go);
+        c.xor(ecx, ecx);
+        c.@lock.cmpxchg(BatchWord, ecx);
+        c.jne(wait);
+        At(ref go);
+        OpenGate();
+        c.jmp(wait);
+        At(ref running);
+        c.mov(ecx, AgentLayout.BatchAwaited);
+        c.@lock.cmpxchg(BatchWord, ecx);
+        c.jne(wait);
+        At(ref sleep);
         c.lea(rdi, __[r12 + (SharedFromData + AgentLayout.Gate)]);
         c.mov(esi, FUTEX_WAIT_PRIVATE);
         c.mov(edx, r13d);

@@ -53,7 +53,11 @@ internal sealed partial class LiveMachine
             {
                 outcomes.CopyTo(plan.Outcomes, 0);
                 if (space.Session.MayBeInABatch)
+                {
+                    space.LoseSight();
                     _unsettled.Add(new Unsettled(space, ended[i].Job!, plan.Runs));
+                }
+
                 continue;
             }
 

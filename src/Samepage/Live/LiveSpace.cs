@@ -38,6 +38,7 @@ internal sealed class LiveSpace : IDisposable
 {
     private static readonly TimeSpan ShortHold = TimeSpan.FromMilliseconds(2), LongHold = TimeSpan.FromMilliseconds(8);
     private const int VisitsBetweenScans = 60;
+    private const string Silence = "the agent in the process does not answer";
     private readonly WorldStop _world;
     private readonly Attendants _attendants;
     private readonly Patience _patience = new();
@@ -88,6 +89,9 @@ internal sealed class LiveSpace : IDisposable
 
     /// <summary>By the warden's slot, the ticket of the child that was last known to have it; to be used with <see cref="Inherited"/> locked.</summary>
     public uint[] Tickets { get; } = new uint[AgentSession.MaxInherited];
+
+    /// <summary>Times that the threads were let go, to wait at the gate, because a batch took too long.</summary>
+    public long LetGo { get; private set; }
 
     /// <summary>Times that the threads were held.</summary>
     public long Stops { get; private set; }
@@ -208,6 +212,12 @@ internal sealed class LiveSpace : IDisposable
         {
             if (waits && _backoff.IsOn)
                 return done;
+            if (!Session.IsAnswered())
+            {
+                (Obstacle, Unanswered) = (Silence, Unanswered + 1);
+                return done;
+            }
+
             HoldOutcome outcome = _world.TryHold(Session, out string why, insist);
             _backoff.Note(outcome, _world.GivenUp);
             Obstacle = why;
@@ -224,7 +234,7 @@ internal sealed class LiveSpace : IDisposable
             long held;
             try
             {
-                alive = Session.Run(operations.Slice(done, count), _world.Suspended, _world.Release);
+                alive = Session.Run(operations.Slice(done, count), _world.Suspended, LeaveAtGate);
             }
             finally
             {
@@ -240,7 +250,7 @@ internal sealed class LiveSpace : IDisposable
             HoldMeter.Record(held);
             if (!alive)
             {
-                Obstacle = Session.IsStuck ? "the agent in the process does not answer" : "";
+                Obstacle = Session.IsStuck ? Silence : "";
                 return done;
             }
 
@@ -252,6 +262,12 @@ internal sealed class LiveSpace : IDisposable
         }
 
         return done;
+    }
+
+    private void LeaveAtGate()
+    {
+        LetGo++;
+        _world.LeaveAtGate();
     }
 
     /// <summary>Sends the warden away at a moment at which nothing needs it: every thread is held, so that no mapping can move past the one who reads the list, and no fork

@@ -1,0 +1,27 @@
+using System.Runtime.InteropServices;
+
+namespace Samepage.Linux.Interop;
+
+/// <content>sched.h and sys/resource.h: who runs when.</content>
+internal static unsafe partial class LibC
+{
+    public const int SCHED_OTHER = 0, SCHED_FIFO = 1, SCHED_BATCH = 3, SCHED_IDLE = 5, SCHED_RESET_ON_FORK = 0x40000000, RLIMIT_RTTIME = 15;
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int setpriority(int which, int who, int priority);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int sched_getscheduler(int pid);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int sched_setscheduler(int pid, int policy, sched_param* param);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int prlimit(int pid, int resource, ulong* new_limit, ulong* old_limit);
+
+    [StructLayout(LayoutKind.Sequential)]
+    public struct sched_param
+    {
+        public int sched_priority;
+    }
+}
