@@ -63,6 +63,17 @@ public static class Adoption
         }
     }
 
+    /// <summary>Takes an agent out that was left in a process because that kept us waiting: nothing was ever merged by it. May wait for as long as the program likes.</summary>
+    /// <returns>False when it cannot be yet; to be tried again.</returns>
+    /// <inheritdoc cref="TryAdopt(AgentPlace, ulong, ulong, out AgentSession?, out FramePool?, out string)"/>
+    public static bool TryTakeOut(AgentPlace place, ulong poolDevice, ulong poolInode)
+    {
+        AdoptionOutcome outcome = TryAdopt(place, poolDevice, poolInode, out AgentSession? session, out FramePool? pool, out _);
+        using (session)
+        using (pool)
+            return outcome == AdoptionOutcome.Adopted ? session!.Leave() : outcome == AdoptionOutcome.NothingLeft;
+    }
+
     /// <summary>It shares memory with its daemons: it was set up, but perhaps for its warden.</summary>
     private static AdoptionOutcome TryAdopt(AgentPlace place, AgentMemory memory, ulong poolDevice, ulong poolInode, out AgentSession? session, out FramePool? pool, out string why)
     {
@@ -157,8 +168,10 @@ public static class Adoption
     {
         AgentData data = new(place.Pid, place.BaseAddress);
         Errno errno = data.Read(AgentLayout.Cookie, out ulong cookie);
-        if (errno is Errno.EFAULT or Errno.ESRCH || (errno == Errno.None && cookie != place.Cookie))
+        if (errno is Errno.EFAULT or Errno.ESRCH || (errno == Errno.None && cookie != place.Cookie && cookie != 0))
             return AdoptionOutcome.NothingLeft;
+        if (errno == Errno.None && cookie == 0)
+            return Uproot(place, ref why); // mapped, and nothing more
         if (errno != Errno.None)
             return AdoptionOutcome.NotYet;
         long state = AwaitOrphan(place.Pid, data.Word, data.Thread);

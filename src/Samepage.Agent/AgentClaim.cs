@@ -40,7 +40,7 @@ public static class AgentClaim
             return;
         bool left = session.Leave();
         session.Dispose();
-        throw left ? Refusal(owner, claimed: false) : new AttachException($"samepage daemon {owner} has it already, and our agent could not be removed: run samepage recover when this daemon has ended", agentLeft: true);
+        throw left ? Refusal(owner, claimed: false) : new AttachException($"samepage daemon {owner} has it already, and our agent could not be removed: it is taken out as soon as the program lets us", agentLeft: true);
     }
 
     private static AttachException Refusal(int owner, bool claimed) => new(

@@ -15,7 +15,7 @@ namespace Samepage.Agent;
 /// </remarks>
 internal sealed class AgentMemory : IDisposable
 {
-    private const string NamePrefix = "samepage-agent-";
+    private const string NamePrefix = "samepage-agent-", MappedPrefix = "/memfd:" + NamePrefix;
     private readonly SharedMemory _memory;
 
     private AgentMemory(SharedMemory memory) => _memory = memory;
@@ -71,16 +71,18 @@ internal sealed class AgentMemory : IDisposable
         _ = Mapping.TryReadAll($"/proc/{pid}/maps", mappings);
         foreach (Mapping mapping in mappings)
         {
-            const string Prefix = "/memfd:" + NamePrefix;
-            if (!mapping.Name.StartsWith(Prefix, StringComparison.Ordinal) || mapping.Start == except + AgentLayout.SharedOffset)
+            if (!IsName(mapping.Name) || mapping.Start == except + AgentLayout.SharedOffset)
                 continue;
-            ReadOnlySpan<char> number = mapping.Name.AsSpan(Prefix.Length);
+            ReadOnlySpan<char> number = mapping.Name.AsSpan(MappedPrefix.Length);
             int end = number.IndexOf(' ');
             owners.Add(int.TryParse(end < 0 ? number : number[..end], NumberStyles.None, CultureInfo.InvariantCulture, out int owner) ? owner : 0);
         }
 
         return owners;
     }
+
+    /// <summary>A mapping of that name is such memory.</summary>
+    public static bool IsName(string name) => name.StartsWith(MappedPrefix, StringComparison.Ordinal);
 
     /// <summary>A word; 0 when it cannot be read.</summary>
     public ulong Word(int offset)

@@ -112,8 +112,8 @@ public sealed class AgentSession : IDisposable
 
     /// <summary>Takes a process in; see <see cref="Injector.Attach"/>.</summary>
     /// <inheritdoc cref="Injector.Attach"/>
-    public static AgentSession Attach(int pid, Samepage.Linux.Frames.FramePool pool, FileDescriptor? inheritedM, Action<AgentPlace> planted,
-        Entitlement entitlement) => Injector.Attach(pid, pool, inheritedM, planted, entitlement);
+    public static AgentSession Attach(int pid, Samepage.Linux.Frames.FramePool pool, FileDescriptor? inheritedM, Action<AgentPlace> planned,
+        Entitlement entitlement) => Injector.Attach(pid, pool, inheritedM, planned, entitlement);
 
     /// <summary>Where the agent's mapping lies; <see cref="AgentLayout.Size"/> bytes.</summary>
     public ulong BaseAddress => _place.BaseAddress;

@@ -28,6 +28,7 @@ public sealed record Entitlement(bool Dumpable, Action<int> Check);
 internal static class Injector
 {
     private const int SYS_prctl = 157, PR_GET_DUMPABLE = 3;
+    private const int MapTries = 16;
     private static readonly TimeSpan Bound = TimeSpan.FromSeconds(5);
 
     /// <summary>Why such a process is not taken in.</summary>
@@ -37,10 +38,10 @@ internal static class Injector
     /// <param name="pid">The process.</param>
     /// <param name="pool">The frames of its trust domain.</param>
     /// <param name="inheritedM">The M that came with fork, for a child of a process taken in; null otherwise.</param>
-    /// <param name="planted">Called before the agent first runs: what it writes down finds the agent even if we die right then.</param>
+    /// <param name="planned">Called before anything is mapped, perhaps more than once: what it writes down finds the agent even if we die right then.</param>
     /// <param name="entitlement">What it must be.</param>
     /// <exception cref="AttachException">It cannot be taken in, and why. Nothing of ours is left in it.</exception>
-    public static AgentSession Attach(int pid, FramePool pool, FileDescriptor? inheritedM, Action<AgentPlace> planted, Entitlement entitlement)
+    public static AgentSession Attach(int pid, FramePool pool, FileDescriptor? inheritedM, Action<AgentPlace> planned, Entitlement entitlement)
     {
         AgentPlace? place = null;
         AgentMemory? memory = null;
@@ -48,7 +49,7 @@ internal static class Injector
         {
             ulong cookie = RandomWord();
             memory = AgentMemory.Create(cookie);
-            place = Plant(pid, pool, cookie, planted, entitlement.Dumpable);
+            place = Plant(pid, pool, cookie, planned, entitlement.Dumpable);
             AgentSession session = Connect(place, memory, pool, inheritedM, entitlement.Check);
             memory = null;
             return session;
@@ -56,7 +57,7 @@ internal static class Injector
         catch (SyscallException refused)
         {
             if (place is not null && (!HasLeft(new AgentData(pid, place.BaseAddress)) || !Uproot(pid, place.BaseAddress, place.Cookie)))
-                throw new AttachException($"{refused.Message}; its agent is left in it, and does nothing: run samepage recover when this daemon has ended", agentLeft: true);
+                throw new AttachException($"{refused.Message}; its agent is left in it for now, and does nothing: it is taken out as soon as the program lets us", agentLeft: true);
             throw new AttachException(refused.Message, refused.Errno is Errno.EPERM or Errno.EACCES);
         }
         finally
@@ -95,7 +96,8 @@ internal static class Injector
     /// <summary>Unmaps the agent's mapping once its threads are gone.</summary>
     /// <param name="pid">The process.</param>
     /// <param name="baseAddress">The mapping.</param>
-    /// <param name="cookie">What stands in it: where that is not found, exec has put another address space in its place, and nothing is unmapped.</param>
+    /// <param name="cookie">What stands in it: where that is not found, exec has put another address space in its place, and nothing is unmapped. Where nothing stands there yet, whoever mapped it
+    /// died right then: it is known by its place and its form.</param>
     /// <returns>False when the process could not be held within some seconds; the mapping is then left, and harmless.</returns>
     public static bool Uproot(int pid, ulong baseAddress, ulong cookie)
     {
@@ -105,9 +107,13 @@ internal static class Injector
             try
             {
                 using BorrowedThread thread = BorrowedThread.Borrow(pid);
-                if (new AgentData(thread.ThreadId, baseAddress).Word(AgentLayout.Cookie) != cookie)
+                ulong found = new AgentData(thread.ThreadId, baseAddress).Word(AgentLayout.Cookie);
+                if (found != cookie && found != 0)
                     return true;
-                return thread.Call(AgentAssembler.SYS_munmap, baseAddress, AgentLayout.Size) == 0;
+                // Where the program has put something of its own into the range, that stays, and what is left of ours with it: no thread of ours is there any more.
+                List<Mapping> mappings = [];
+                return !Mapping.TryReadAll($"/proc/{thread.ThreadId}/maps", mappings) || !(AgentRange.IsOurs(mappings, baseAddress) || (found == 0 && AgentRange.IsFresh(mappings, baseAddress)))
+                    || thread.Call(AgentAssembler.SYS_munmap, baseAddress, AgentLayout.Size) == 0;
             }
             catch (Exception failed) when (failed is AttachException or SyscallException)
             {
@@ -120,12 +126,11 @@ internal static class Injector
         return false;
     }
 
-    private static AgentPlace Plant(int pid, FramePool pool, ulong cookie, Action<AgentPlace> planted, bool mustBeDumpable)
+    private static AgentPlace Plant(int pid, FramePool pool, ulong cookie, Action<AgentPlace> planned, bool mustBeDumpable)
     {
         using BorrowedThread thread = BorrowedThread.Borrow(pid);
-        ulong place = thread.Call(AgentAssembler.SYS_mmap, 0, AgentLayout.Size, LibC.PROT_READ | LibC.PROT_EXEC, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | LibC.MAP_NORESERVE, ulong.MaxValue);
-        if ((long)place is < 0 and > -4096)
-            throw new SyscallException("mmap", $"{AgentLayout.Size} bytes in process {pid}", (Errno)(-(long)place));
+        AgentPlace placed = MapRange(thread, pid, cookie, planned);
+        ulong place = placed.BaseAddress;
         try
         {
             if (mustBeDumpable && thread.Call(SYS_prctl, PR_GET_DUMPABLE, 0) != 1)
@@ -134,17 +139,40 @@ internal static class Injector
             if (readWrite != 0)
                 throw new SyscallException("mprotect", $"the agent's mapping in process {pid}", (Errno)(-(long)readWrite));
             ulong device = ((pool.Device & 0xFFFFFFFF) << 32) | (pool.Device >> 32);
-            AgentPlace planned = new(pid, ProcessStat.TryRead(pid, out ProcessStat stat) ? stat.StartTime : 0, place, cookie);
-            Write(planned, AgentAssembler.Assemble(place, device, pool.Inode), thread);
-            planted(planned);
+            Write(placed, AgentAssembler.Assemble(place, device, pool.Inode), thread);
             thread.SendTo(place);
-            return planned;
+            return placed;
         }
         catch
         {
             _ = thread.Call(AgentAssembler.SYS_munmap, place, AgentLayout.Size);
             throw;
         }
+    }
+
+    /// <summary>Maps the range, where nothing is. The other threads run meanwhile: where one of them was faster, another place is tried.</summary>
+    /// <remarks>Where it is to be is written down before: we may die right behind the call.</remarks>
+    private static AgentPlace MapRange(BorrowedThread thread, int pid, ulong cookie, Action<AgentPlace> planned)
+    {
+        ulong startTime = ProcessStat.TryRead(pid, out ProcessStat stat) ? stat.StartTime : 0;
+        Errno errno = Errno.ENOMEM;
+        List<Mapping> mappings = [];
+        for (int tries = 0; tries < MapTries; tries++)
+        {
+            if (!Mapping.TryReadAll($"/proc/{thread.ThreadId}/maps", mappings) || AgentRange.Choose(mappings, RandomWord()) is not (> 0 and ulong wanted))
+                break;
+            AgentPlace plan = new(pid, startTime, wanted, cookie);
+            planned(plan);
+            ulong place = thread.Call(AgentAssembler.SYS_mmap, wanted, AgentLayout.Size, LibC.PROT_READ | LibC.PROT_EXEC,
+                LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | LibC.MAP_NORESERVE | LibC.MAP_FIXED_NOREPLACE, ulong.MaxValue);
+            if (place == wanted)
+                return plan;
+            errno = (Errno)(-(long)place);
+            if (errno != Errno.EEXIST)
+                break;
+        }
+
+        throw new SyscallException("mmap", $"{AgentLayout.Size} bytes in process {pid}", errno);
     }
 
     /// <summary>Writes the agent's code, and the signal frame with which the borrowed thread goes back.</summary>

@@ -1,6 +1,7 @@
 using Samepage.Cli;
 
-return await CommandLine.RunAsync(args,
+// Not by a return: the runtime would wait for threads that are just being started, and one that begins in that very moment may never be. A recovery hung so for as long as it lived.
+Environment.Exit(await CommandLine.RunAsync(args,
 [
     EstimateCommand.Create(),
     FleetCommand.Create(),
@@ -20,4 +21,4 @@ return await CommandLine.RunAsync(args,
     RecoverCommand.Create(),
     CompletionCommand.Create(),
     ManualCommand.Create(CommandLine.More),
-]);
+]));

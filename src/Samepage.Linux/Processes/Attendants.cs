@@ -78,6 +78,16 @@ public sealed class Attendants(Func<bool>? lookAfter = null) : IDisposable
 
     private Job? TryBegin(int pid, Action work, bool onlyIfFree)
     {
+        Job? job = Put(pid, work, onlyIfFree, out Attendant? made);
+        // The start of a thread waits for that thread to run: nobody else is to wait for it besides.
+        if (made is not null)
+            new Thread(() => Run(made), StackBytes) { Name = "attendant", IsBackground = true }.Start();
+        return job;
+    }
+
+    private Job? Put(int pid, Action work, bool onlyIfFree, out Attendant? made)
+    {
+        made = null;
         lock (_changed)
         {
             if (!_programs.TryGetValue(pid, out Program? program))
@@ -91,24 +101,23 @@ public sealed class Attendants(Func<bool>? lookAfter = null) : IDisposable
             if (program.Attendant is { } kept)
                 kept.Wake.Release();
             else
-                Employ(program);
+                made = Employ(program);
             return job;
         }
     }
 
     /// <summary>Gives a program to a thread that has nothing to do, or to a new one.</summary>
-    private void Employ(Program program)
+    /// <returns>The new one, which is to be started; null where there is none.</returns>
+    private Attendant? Employ(Program program)
     {
         if (_idle.TryPop(out Attendant? attendant))
         {
             (attendant.Program, program.Attendant) = (program, attendant);
             attendant.Wake.Release();
-            return;
+            return null;
         }
 
-        Attendant made = new() { Program = program };
-        program.Attendant = made;
-        new Thread(() => Run(made), StackBytes) { Name = "attendant", IsBackground = true }.Start();
+        return program.Attendant = new Attendant { Program = program };
     }
 
     private void Run(Attendant attendant)

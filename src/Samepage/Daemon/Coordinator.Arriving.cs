@@ -14,6 +14,7 @@ namespace Samepage.Daemon;
 internal sealed partial class Coordinator
 {
     private const int TriesAtLongestPause = 6;
+    private static readonly TimeSpan TakeOutPause = TimeSpan.FromSeconds(1);
 
     /// <summary>Descriptors that it takes to take a process in, at most at a time.</summary>
     private const int DescriptorsToTakeIn = 32;
@@ -125,8 +126,6 @@ internal sealed partial class Coordinator
         catch (Exception refused) when (refused is AttachException or SyscallException)
         {
             reason = refused.Message;
-            if (refused is AttachException { AgentLeft: true })
-                participant.Tries = -1;
         }
 
         (participant.Arriving, participant.Reason) = (false, reason ?? "");
@@ -137,7 +136,7 @@ internal sealed partial class Coordinator
     /// <summary>Next to nothing about a program stays as it is: it is continued, closes what stood in the way, calls exec. So it is looked at again, ever more seldom, to once a minute.</summary>
     private static void NoteWhetherToTryAgain(Participant participant)
     {
-        bool never = participant.Reason.Length == 0 || participant.Tries < 0;
+        bool never = participant.Reason.Length == 0;
         participant.Tries = never ? participant.Tries : Math.Min(participant.Tries + 1, TriesAtLongestPause);
         participant.TryAgainAt = never ? 0 : Stopwatch.GetTimestamp() + (Stopwatch.Frequency << participant.Tries);
     }
@@ -206,7 +205,9 @@ internal sealed partial class Coordinator
         {
             pagemap?.Dispose();
             pidfd?.Dispose();
-            if (written is not null && refused is not AttachException { AgentLeft: true })
+            if (written is not null && refused is AttachException { AgentLeft: true })
+                _ = _machine.Attendants.Begin(Lanes.Of(pid, Lane.Hold), () => TakeOut(written, pool.Device, pool.Inode));
+            else if (written is not null)
                 records.Remove(written);
             throw refused as AttachException ?? (refused is SyscallException ? new AttachException(refused.Message)
                 : new AttachException($"its agent cannot be written down under {RunDirectory.Current}: {refused.Message}"));
@@ -216,6 +217,15 @@ internal sealed partial class Coordinator
             if (keeps)
                 inheritedM!.DangerousRelease();
         }
+    }
+
+    /// <summary>Takes an agent out that its program did not let go of in time, however long that takes: whatever else is wanted of the program comes behind. On an attendant's thread.</summary>
+    private void TakeOut(AgentPlace place, ulong poolDevice, ulong poolInode)
+    {
+        while (!Adoption.TryTakeOut(place, poolDevice, poolInode))
+            Thread.Sleep(TakeOutPause);
+        records.Remove(place);
+        logger.LogInformation("took the agent out that had been left in process {Pid}", place.Pid);
     }
 
     private LiveSpace NewSpace(int pid, FileDescriptor pidfd, DomainId domain, AgentSession session, Pagemap pagemap) =>
