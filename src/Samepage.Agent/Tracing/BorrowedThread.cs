@@ -24,7 +24,8 @@ internal sealed class BorrowedThread : IDisposable
     private readonly LibC.user_regs_struct _saved, _resumption;
     private readonly ulong _mask;
     private Tracee _thread;
-    private bool _hasRun, _lingers;
+    private WayBack? _wayBack;
+    private bool _hasRun, _lingers, _isWayBackLaid;
 
     private BorrowedThread(int pid, in Tracee thread, in LibC.user_regs_struct saved)
     {
@@ -40,7 +41,7 @@ internal sealed class BorrowedThread : IDisposable
     public static LibC.user_regs_struct ForOurs(in LibC.user_regs_struct registers, ulong instruction) =>
         registers with { rip = instruction, eflags = registers.eflags & ~OwnFlags, orig_rax = ulong.MaxValue };
 
-    /// <summary>Holds a thread, preferably one whose call the kernel begins again by itself.</summary>
+    /// <summary>Holds a thread, preferably the first, or else one whose call the kernel begins again by itself.</summary>
     /// <exception cref="AttachException">None can be held within half a second, or within two seconds one that is slow to stop, and why.</exception>
     public static BorrowedThread Borrow(int pid)
     {
@@ -67,18 +68,16 @@ internal sealed class BorrowedThread : IDisposable
     }
 
     /// <summary>Makes one system call in it, at a system call instruction that the program itself has, and puts it back at once.</summary>
-    /// <remarks>Our death in these some ten microseconds is the one thing that would leave a thread with wrong registers.</remarks>
+    /// <remarks>Should we die meanwhile, it comes back by itself (<see cref="WayBack"/>), whatever the moment: its registers are set before its mask, and come back behind it. Where there is no way back, our death in
+    /// these some ten microseconds, or as long as it waits for a processor, leaves it with wrong registers.</remarks>
     /// <returns>What the call answered.</returns>
     /// <exception cref="SyscallException">It ended.</exception>
     /// <exception cref="AttachException">The call could not be made, or did not come back; the thread goes on as it was, and nothing more can be asked of it.</exception>
     public ulong Call(int number, ulong a, ulong b, ulong c = 0, ulong d = 0, ulong e = 0, ulong f = 0)
     {
-        LibC.user_regs_struct registers = ForOurs(_saved, SystemCallIn.Find(_pid, _thread.ThreadId, _saved));
-        (registers.rax, registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9) = ((ulong)number, a, b, c, d, e, f);
         try
         {
-            _thread.SetSignalMask(~Faults);
-            _thread.SetRegisters(registers);
+            Prepare(number, a, b, c, d, e, f);
             Run(number);
             return _thread.Registers().rax;
         }
@@ -87,10 +86,22 @@ internal sealed class BorrowedThread : IDisposable
             if (!_lingers)
             {
                 // As long as nothing has run in it the kernel knows best how to go on.
-                _thread.SetRegisters(_hasRun ? _resumption : _saved);
                 _thread.SetSignalMask(_mask);
+                _thread.SetRegisters(_hasRun ? _resumption : _saved);
             }
         }
+    }
+
+    /// <summary>Gives it the registers and the mask with which it makes a call as soon as it runs.</summary>
+    internal void Prepare(int number, ulong a, ulong b, ulong c = 0, ulong d = 0, ulong e = 0, ulong f = 0)
+    {
+        if (!_isWayBackLaid)
+            (_isWayBackLaid, _wayBack) = (true, WayBack.TryLay(_thread.ThreadId, _saved.rsp, TryFrame));
+        LibC.user_regs_struct registers = ForOurs(_saved, _wayBack?.Instruction ?? SystemCallIn.Find(_pid, _thread.ThreadId, _saved));
+        (registers.rax, registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9) = ((ulong)number, a, b, c, d, e, f);
+        registers.rsp = _wayBack?.Stack ?? registers.rsp;
+        _thread.SetRegisters(registers);
+        _thread.SetSignalMask(~Faults);
     }
 
     /// <summary>Writes the signal frame that brings it back to where it was: see <see cref="SignalFrame"/>.</summary>
@@ -118,7 +129,6 @@ internal sealed class BorrowedThread : IDisposable
     private static void Choose(int pid, List<int> threads, List<int> candidates)
     {
         candidates.Clear();
-        int best = 0;
         foreach (int tid in threads)
         {
             ThreadCall call = Threads.Look(pid, tid);
@@ -126,8 +136,11 @@ internal sealed class BorrowedThread : IDisposable
                 continue;
             if (ProcessStatus.TryRead($"/proc/{pid}/task/{tid}/status") is not { State: 'R' or 'S', ShadowStack: false })
                 continue;
-            if (call.Blocked && CallTable.RestartsByItself(call.Number))
-                candidates.Insert(best++, tid);
+            // The first thread comes first: it is on the process's first stack, where there is a way back.
+            if (tid == pid)
+                candidates.Insert(0, tid);
+            else if (call.Blocked && CallTable.RestartsByItself(call.Number))
+                candidates.Insert(candidates.FirstOrDefault() == pid ? 1 : 0, tid);
             else
                 candidates.Add(tid);
         }

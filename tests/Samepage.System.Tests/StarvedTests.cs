@@ -1,0 +1,68 @@
+using System.Globalization;
+using Samepage.SystemTests.Harness;
+
+namespace Samepage.SystemTests;
+
+/// <summary>Programs that get next to no processor time: the agent's threads are among those that do not.</summary>
+public sealed class StarvedTests : IDisposable
+{
+    /// <summary>Bounds on hanging, seconds.</summary>
+    private const int Bound = 180;
+
+    private static readonly int s_seconds = Math.Min(600, int.Parse(Environment.GetEnvironmentVariable("SAMEPAGE_TEST_SECONDS") ?? "15", CultureInfo.InvariantCulture));
+    private readonly string _folder = Directory.CreateDirectory(Path.Combine(Repository.Root, "artifacts", $"starved-{Environment.ProcessId}-{Guid.NewGuid():N}")).FullName;
+    private readonly Random _random = new(1);
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    /// <summary>Exchanges are begun, and not ended for long; daemons are killed meanwhile; what the programs do to their memory must not come into the middle of one.</summary>
+    [Theory]
+    [InlineData(1)]
+    [InlineData(3)]
+    public async Task DaemonsThatAreKilledWhileTheirProgramsStarveHarmNothing(int percent)
+    {
+        using ProcessorGroup group = ProcessorGroup.Make();
+        LiveProgram[] sieges = await StormTests.Sieges(_folder);
+        LiveProgram[] spinners = [.. Enumerable.Range(0, 8).Select(_ => LiveProgram.Start("/bin/sh", "-c", "while :; do :; done"))];
+        await using var together = new Together([.. sieges, .. spinners]);
+        string run = Path.Combine(_folder, "run");
+        int rounds = 0;
+        foreach (LiveProgram program in (LiveProgram[])[.. sieges, .. spinners])
+            group.Take(program.Pid);
+        for (DateTime end = DateTime.UtcNow.AddSeconds(s_seconds); DateTime.UtcNow < end || rounds < 2; rounds++)
+        {
+            await using DaemonUnderTest daemon = await DaemonUnderTest.Start(run, keep: true);
+            await daemon.MergesWithoutRest();
+            group.Limit(percent);
+            Task taken = daemon.Have("attach", sieges).ContinueWith(static _ => { }, TaskScheduler.Default);
+            await Task.Delay(1000 + _random.Next(5000));
+            await daemon.Kill9(Bound);
+            await taken;
+            // With time again it is told whether anything is wrong.
+            group.Limit(null);
+            foreach (LiveProgram siege in sieges)
+                await IsRight(siege);
+        }
+
+        await using DaemonUnderTest last = await DaemonUnderTest.Start(run, keep: true);
+        await Until.True(async () => (await last.Have("attach", sieges)).All(outcome => outcome.Done), Bound, () => Task.FromResult(last.Tail));
+        await Until.True(async () => (await last.Have("detach", sieges)).All(outcome => outcome.Done), Bound, () => Task.FromResult(last.Tail));
+        Assert.True(await last.Terminate(Bound) == 0, last.Tail);
+        foreach (LiveProgram siege in sieges)
+        {
+            await IsRight(siege);
+            Assert.DoesNotContain(ProcessView.Of(siege.Pid).MappedNames, name => name.Contains("samepage", StringComparison.Ordinal));
+        }
+
+        TestContext.Current.SendDiagnosticMessage("starved at {0} % of a processor: {1} daemons killed", percent, rounds);
+        DaemonUnderTest.Remove(run);
+    }
+
+    /// <summary>How long its threads had to wait says nothing here.</summary>
+    private static async Task IsRight(LiveProgram siege)
+    {
+        await siege.Tell("report");
+        string line = await siege.NextLine(Bound);
+        Assert.True(line.Contains(" bad 0 ", StringComparison.Ordinal) && line.Contains(" intruded 0 ", StringComparison.Ordinal), $"{siege.Name}: {line}\n{siege.Errors}");
+    }
+}
