@@ -125,10 +125,10 @@ public sealed class PageSurvey(Pagemap pagemap, bool byWords)
         void* page = LibC.mmap(null, (nuint)Page, LibC.PROT_READ, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS, -1, 0);
         if (own is null || (nint)page == -1)
             return 0;
-        _ = Volatile.Read(ref *(byte*)page);
+        byte read = Volatile.Read(ref *(byte*)page); // and used below: a read of which nobody uses anything need not be made
         Span<ulong> word = stackalloc ulong[1];
         int known = own.ReadWords((ulong)page, word);
         _ = LibC.munmap(page, (nuint)Page);
-        return known == 1 && (word[0] & Pagemap.Present) != 0 ? word[0] & Pagemap.FrameMask : 0;
+        return read == 0 && known == 1 && (word[0] & Pagemap.Present) != 0 ? word[0] & Pagemap.FrameMask : 0;
     }
 }
