@@ -89,7 +89,11 @@ public sealed record DomainEstimate(string Name, int Processes, PageFigures Figu
 /// <param name="Picture">Its pages by rising address, a letter for each stretch: z zeros, m merged, u unique, h in huge pages that are left whole, s shared already, o out of reach. Empty with a sample.</param>
 public sealed record SourceEstimate(
     int Pid, string Name, string Domain, string Obstacle, bool Gone, PageFigures Figures, long ProfitBytes, long Mappings, long MappingsNeeded, long BeyondLimitPages,
-    IReadOnlyList<LeftOut> LeftOut, string Picture);
+    IReadOnlyList<LeftOut> LeftOut, string Picture)
+{
+    /// <summary>It, or a part of it, could not be read; <see cref="Obstacle"/> says why.</summary>
+    public bool Unread { get; init; }
+}
 
 /// <summary>Memory of one use.</summary>
 /// <param name="Kind">What it is used for.</param>

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
+using Samepage.Linux.Kernels;
 using static Samepage.Linux.Interop.FileCalls;
 using static Samepage.Linux.Interop.LibC;
 
@@ -52,8 +53,11 @@ public sealed unsafe class KernelFeatures
     /// <summary>The release string, as <c>uname -r</c> prints it.</summary>
     public required string Release { get; init; }
 
-    /// <summary>Major and minor of <see cref="Release"/>.</summary>
-    public required Version Version { get; init; }
+    /// <summary>Which upstream kernel it is made of.</summary>
+    public required KernelRelease Kernel { get; init; }
+
+    /// <summary>What <see cref="PinCount"/> found.</summary>
+    public required bool? PinsAreCounted { get; init; }
 
     /// <summary>The processor architecture that this process runs on.</summary>
     public required Architecture Architecture { get; init; }
@@ -80,7 +84,7 @@ public sealed unsafe class KernelFeatures
     public required KernelProbe FramePoolMount { get; init; }
 
     /// <summary>The kernel is at least <see cref="OldestVersion"/>.</summary>
-    public bool IsNewEnough => Version >= OldestVersion;
+    public bool IsNewEnough => Kernel.Series.CompareTo((OldestVersion.Major, OldestVersion.Minor)) >= 0;
 
     /// <summary>The names of the needed userfaultfd features that this kernel lacks.</summary>
     public string[] MissingUserfaultFeatures => [.. s_needed.Where(f => (UserfaultFeatures & f.Bit) == 0).Select(f => f.Name)];
@@ -93,7 +97,8 @@ public sealed unsafe class KernelFeatures
         return new KernelFeatures
         {
             Release = release,
-            Version = ParseVersion(release),
+            Kernel = KernelRelease.Here,
+            PinsAreCounted = PinCount.IsKept,
             Architecture = RuntimeInformation.ProcessArchitecture,
             Userfault = userfault,
             UserfaultFeatures = features,
@@ -103,16 +108,6 @@ public sealed unsafe class KernelFeatures
             PidfdThread = ProbePidfdThread(),
             FramePoolMount = ProbeFramePoolMount(),
         };
-    }
-
-    /// <summary>Major and minor of a release string such as <c>6.18.44-cloud-amd64</c>; 0.0 where there is none.</summary>
-    public static Version ParseVersion(string release)
-    {
-        ArgumentNullException.ThrowIfNull(release);
-        string[] parts = release.Split('.', 3);
-        return parts.Length >= 2 && int.TryParse(parts[0], out int major) && int.TryParse(new string([.. parts[1].TakeWhile(char.IsAsciiDigit)]), out int minor)
-            ? new Version(major, minor)
-            : new Version(0, 0);
     }
 
     /// <summary>An errno as errno(3) spells it.</summary>
@@ -137,6 +132,8 @@ public sealed unsafe class KernelFeatures
 
     private static string ReadRelease()
     {
+        if (Environment.GetEnvironmentVariable(KernelRelease.Variable) is { Length: > 0 } named)
+            return named;
         try
         {
             return File.ReadAllText("/proc/sys/kernel/osrelease").Trim();

@@ -31,6 +31,7 @@ public sealed class AbiTests
         #include <sys/stat.h>
         #include <sys/statvfs.h>
         #include <sys/syscall.h>
+        #include <sys/sysinfo.h>
         #include <sys/uio.h>
         #include <sys/user.h>
         #include <sys/vfs.h>
@@ -39,6 +40,7 @@ public sealed class AbiTests
         #include <linux/elf.h>
         #include <linux/fs.h>
         #include <linux/fuse.h>
+        #include <linux/io_uring.h>
         #include <linux/ioctl.h>
         #include <linux/magic.h>
         #include <linux/mount.h>

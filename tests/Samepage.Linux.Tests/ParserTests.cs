@@ -39,7 +39,7 @@ public sealed class ParserTests
         List<Mapping> mappings = [default];
         Assert.True(Parse(Smaps + "\n", piece, mappings));
         Assert.Equal(5, mappings.Count);
-        Assert.Equal(new Mapping(0x55d0c0a3b000, 0x55d0c0a5c000, true, true, false, false, 0, 0, 0, "[heap]", "rd wr mr mw me ac sd ", 0), mappings[0]);
+        Assert.Equal(new Mapping(0x55d0c0a3b000, 0x55d0c0a5c000, true, true, false, false, 0, 0, 0, "[heap]", "rd wr mr mw me ac sd ", 0) { HeldBytes = 12 << 10 }, mappings[0]);
         Assert.Equal((0x400000ul, "", 2048ul * 1024), (mappings[1].Length, mappings[1].Name, mappings[1].AnonymousHugeBytes));
         Assert.True(mappings[1].Has("uw"));
         Assert.False(mappings[1].Has("sd"));

@@ -130,6 +130,51 @@ public sealed class EstimateTests
         Assert.Equal("caught", await baited.NextLine());
     }
 
+    /// <summary>What a kernel before 6.7 lets be read says the same: forced here, on programs with pages of every kind, of which one asked for huge pages.</summary>
+    [Fact]
+    public async Task WithoutTheScanOfNewerKernelsTheFiguresAreTheSame()
+    {
+        Needs.Root();
+        LiveProgram[] programs =
+        [
+            .. await LiveProgram.Targets(2, "common", "8", "zeros=50", "same=20"), await LiveProgram.Target("common", "8", "huge"), await LiveProgram.Target("common", "8", "guest"),
+            await LiveProgram.Target("forker"),
+        ];
+        await using var together = new Together(programs);
+        // Its child's pages are everybody's.
+        string child = await programs[^1].Ask("fork");
+        foreach (LiveProgram program in programs)
+            await Until.True(() => ProcessView.Of(program.Pid).ThreadStates.All(state => state == 'S'), 60, () => $"{program.Name} waits for a command");
+        string[] pids = [.. programs.Select(program => $"{program.Pid}"), child];
+        using JsonDocument scanned = await Estimate(pids);
+        Called called = await Cli.RunAs(null, "/nonexistent", ["estimate", "--json", .. pids], environment: new() { ["SAMEPAGE_PAGEMAP"] = "words" });
+        Assert.True(called.ExitCode == 0, $"{called}");
+        using JsonDocument words = JsonDocument.Parse(called.Output);
+        Assert.True(Of(scanned.RootElement.GetProperty("totals").GetProperty("figures"), "resident") > 4 * 2048, "nothing was read");
+        foreach (string part in (string[])["totals", "processes", "kinds", "domains"])
+            Assert.Equal(scanned.RootElement.GetProperty(part).GetRawText(), words.RootElement.GetProperty(part).GetRawText());
+    }
+
+    /// <summary>A program whose file lies where nobody answers: its file is not opened, by the estimate or by the daemon.</summary>
+    [Fact]
+    public async Task TheFileOfAProgramIsNotOpened()
+    {
+        Needs.Root();
+        Assert.SkipUnless(File.Exists("/dev/fuse"), "needs /dev/fuse");
+        await using LiveProgram stale = await LiveProgram.Target("stale", Repository.Target("common-static"), "1");
+        Assert.Equal("/mnt/common-static", (await Outside.Run(10, "readlink", $"/proc/{stale.Pid}/exe")).Output.Trim());
+        using JsonDocument report = await Estimate($"{stale.Pid}");
+        Assert.True(Of(report.RootElement.GetProperty("totals").GetProperty("figures"), "resident") >= 256, "nothing was read");
+        await using (DaemonUnderTest daemon = await DaemonUnderTest.Start())
+        {
+            await daemon.TakeIn(stale);
+            await daemon.GiveBack(stale);
+        }
+
+        await stale.Does("verify");
+        Assert.DoesNotContain("opened again", stale.Errors, StringComparison.Ordinal);
+    }
+
     /// <summary>Images that say more of themselves than they hold: holes, and segments over each other; and what is no file at all.</summary>
     [Fact]
     public async Task WhatAnImageSaysOfItselfCostsNothing()

@@ -8,7 +8,7 @@ public sealed class RefusalTests(SharedDaemon shared) : OnOneDaemon(shared)
 {
     private const int KernelThread = 2;
 
-    /// <summary>A kernel that runs no 32-bit programs has none to skip; how one is recognized is tested everywhere (see EligibilityTests).</summary>
+    /// <summary>A kernel that runs no 32-bit programs has none to skip; how one is recognized is tested everywhere (see ProgramClassTests).</summary>
     public static TheoryData<string, string> Unservable => Repository.Runs("thirtytwo")
         ? new() { { "seccomp", "seccomp" }, { "thirtytwo", "32" }, { "uffduser", "userfaultfd" } }
         : new() { { "seccomp", "seccomp" }, { "uffduser", "userfaultfd" } };

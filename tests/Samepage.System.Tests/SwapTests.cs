@@ -61,4 +61,35 @@ public sealed class SwapTests(SharedDaemon shared) : OnOneDaemon(shared)
         await inside.Does("verify");
         Assert.Equal(0, group.Killed);
     }
+
+    /// <summary>On a kernel on which a page that is being swapped out must not be moved nothing is merged while swap is on; what is merged is given back all the same.</summary>
+    [Fact]
+    public async Task OnAKernelThatCannotMovePagesBesideSwapNothingIsMergedWhileItIsOn()
+    {
+        await using DaemonUnderTest daemon = await DaemonUnderTest.Start(environment: new() { ["SAMEPAGE_KERNEL_RELEASE"] = "6.12.19" });
+        LiveProgram[] two = await LiveProgram.Targets(2, "common", "8");
+        await using var together = new Together(two);
+        Assert.SkipWhen(File.ReadAllLines("/proc/swaps").Length > 1, "this machine has swap of its own");
+        await using (await SwapFile.On(64 << 20))
+        {
+            await Until.True(async () => (await daemon.Get("/v1/status")).Contains("swap is on", StringComparison.Ordinal), 60, () => Task.FromResult(daemon.Tail));
+            Called waits = await daemon.Cli(["attach", "--wait", .. two.Select(program => $"{program.Pid}")]);
+            Assert.True(waits.ExitCode == 1 && waits.Errors.Contains("swap is on", StringComparison.Ordinal), $"{waits}");
+            Called status = await daemon.Cli("status");
+            Assert.Contains("waiting for swap to be off", status.Output, StringComparison.Ordinal);
+            Assert.Contains("nothing is merged while swap is on", status.Output, StringComparison.Ordinal);
+            Assert.All((await daemon.Status()).Processes, process => Assert.Equal((0, 0), (process.PagesMerged, process.ZeroPages)));
+        }
+
+        await daemon.Merged(two[0], 1500, 120);
+        await daemon.Merged(two[1], 1500, 120);
+        await using (await SwapFile.On(64 << 20))
+        {
+            await daemon.GiveBack(two);
+            foreach (LiveProgram program in two)
+                await program.Does("verify");
+        }
+
+        Assert.Equal(0, await daemon.Terminate());
+    }
 }

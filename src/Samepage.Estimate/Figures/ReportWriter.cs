@@ -66,7 +66,10 @@ internal sealed class ReportWriter(PageSource[] sources, string[] domainNames, i
         bool served = what.Pid != 0 && what.Obstacle.Length == 0 && !source.IsGone;
         long profit = (long)((figures.SavedShare - runs.BeyondLimitPages) * PageBytes - figures.Tracked * options.Cost.RecordBytesOfAPage) - (served ? options.Cost.AgentBytes : 0);
         return new SourceEstimate(what.Pid, what.Name, what.Domain, source.Refusal.Length > 0 ? source.Refusal : what.Obstacle, source.IsGone, figures, profit, source.Mappings,
-            runs.MappingsNeeded, runs.BeyondLimitPages, [.. ledger.LeftOf(source.Index)], preview.Pictures[source.Index]);
+            runs.MappingsNeeded, runs.BeyondLimitPages, [.. ledger.LeftOf(source.Index)], preview.Pictures[source.Index])
+        {
+            Unread = source.Refusal.Length > 0 && !source.IsGone,
+        };
     }
 
     private Costs CostsOf(SourceEstimate[] processes, PageFigures all, int mappingLimit)

@@ -36,7 +36,7 @@ public sealed class LiveSource : PageSource
         : base(description) => ExpectedPages = ProcessStat.TryRead(Pid, out ProcessStat stat) ? stat.Resident : 0;
 
     /// <summary>How long a read may take that is of half a mebibyte, or of a process's mappings: in milliseconds it has ended, on a busy machine in seconds.</summary>
-    internal static TimeSpan ReadBound { get; set; } = TimeSpan.FromSeconds(10);
+    public static TimeSpan ReadBound { get; internal set; } = TimeSpan.FromSeconds(10);
 
     /// <inheritdoc/>
     internal override long ExpectedPages { get; }
@@ -174,40 +174,46 @@ public sealed class LiveSource : PageSource
         return false;
     }
 
-    /// <summary>What the page tables say of the mappings, many at a time.</summary>
+    /// <summary>What the page tables say of the mappings, many at a time; of one that takes long, as much at a time as is a matter of milliseconds.</summary>
     private IEnumerable<(Mapping Mapping, List<PageRegion> Regions)> Surveyed(List<Mapping> mappings)
     {
+        PageSurvey survey = new(_pagemap!, PageSurvey.WordsAreAskedFor);
+        List<PageRegion> here = [];
+        ulong from = 0;
         for (int next = 0; next < mappings.Count;)
         {
             List<(Mapping, List<PageRegion>)> found = [];
-            int first = next, reached = next;
-            bool gone = false;
+            Errno errno = Errno.None;
             if (!InTime(() =>
             {
                 int regions = 0;
-                for (reached = first; !gone && reached < mappings.Count && reached - first < MappingsAtATime && regions < RegionsAtATime; reached++)
+                for (int steps = 0; next < mappings.Count && steps < MappingsAtATime && regions < RegionsAtATime; steps++)
                 {
-                    if (mappings[reached].Name is "[vvar]" or "[vvar_vclock]" or "[vdso]" or "[vsyscall]")
+                    Mapping mapping = mappings[next];
+                    ulong reached = mapping.End;
+                    bool isMemory = mapping.Name is not ("[vvar]" or "[vvar_vclock]" or "[vdso]" or "[vsyscall]");
+                    if (isMemory && (errno = survey.Take(mapping, Math.Max(from, mapping.Start), here, out reached)) != Errno.None)
+                        return;
+                    from = reached;
+                    if (reached < mapping.End)
                         continue;
-                    List<PageRegion> here = [];
-                    gone = _pagemap!.Survey(mappings[reached].Start, mappings[reached].End, here) == Errno.ESRCH;
-                    found.Add((mappings[reached], here));
+                    if (isMemory)
+                        found.Add((mapping, here));
                     regions += here.Count;
+                    (next, here) = (next + 1, []);
                 }
             }))
             {
                 yield break;
             }
 
-            if (gone)
-            {
-                IsGone = true;
-                yield break;
-            }
-
-            next = reached;
             foreach ((Mapping, List<PageRegion>) one in found)
                 yield return one;
+            if (errno == Errno.None)
+                continue;
+            IsGone = errno == Errno.ESRCH;
+            Refusal = IsGone ? "it ended" : $"read(/proc/{Pid}/pagemap): {errno}; {Remedy}";
+            yield break;
         }
     }
 

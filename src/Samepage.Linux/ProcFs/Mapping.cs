@@ -26,6 +26,9 @@ public readonly record struct Mapping(
     /// <summary>The protection key of the memory, pkeys(7); 0 for none, and where the processor has no such keys or only maps was read.</summary>
     public int ProtectionKey { get; init; }
 
+    /// <summary>Bytes of it in memory or in swap, but for the zero page; 0 where only maps was read.</summary>
+    public ulong HeldBytes { get; init; }
+
     /// <summary>Bytes from start to end.</summary>
     public ulong Length => End - Start;
 

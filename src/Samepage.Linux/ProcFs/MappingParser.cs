@@ -62,6 +62,11 @@ internal sealed class MappingParser
                 if (Utf8Parser.TryParse(line[14..].TrimStart((byte)' '), out ulong kilobytes, out _) && kilobytes > 0)
                     _current = _current with { AnonymousHugeBytes = kilobytes * 1024 };
                 break;
+            case (byte)'R' when _any && line.StartsWith("Rss:"u8):
+            case (byte)'S' when _any && line.StartsWith("Swap:"u8):
+                if (Utf8Parser.TryParse(line[(line.IndexOf((byte)':') + 1)..].TrimStart((byte)' '), out ulong held, out _) && held > 0)
+                    _current = _current with { HeldBytes = _current.HeldBytes + held * 1024 };
+                break;
             case (byte)'P' when _any && line.StartsWith("ProtectionKey:"u8):
                 if (Utf8Parser.TryParse(line[14..].TrimStart((byte)' '), out int key, out _))
                     _current = _current with { ProtectionKey = key };

@@ -10,7 +10,7 @@ namespace Samepage.Linux.ProcFs;
 public readonly record struct PageRegion(ulong Start, ulong End, ulong Categories);
 
 /// <summary>A process's page tables as <c>/proc/PID/pagemap</c> shows them; a read-only descriptor serves for all of it.</summary>
-/// <remarks>One thread at a time, as the buffer of regions is the reader's own; <see cref="ReadWords"/> alone uses none, and several threads may call it.</remarks>
+/// <remarks>One thread at a time, as the buffer of regions is the reader's own; <see cref="ReadWords"/> and <see cref="TryReadWords"/> alone use none, and several threads may call them.</remarks>
 public sealed unsafe class Pagemap : IDisposable
 {
     /// <summary>The category of the kernel's zero page.</summary>
@@ -72,10 +72,22 @@ public sealed unsafe class Pagemap : IDisposable
     /// <returns>Words read: fewer at the end of the address space.</returns>
     public int ReadWords(ulong start, Span<ulong> words)
     {
+        _ = TryReadWords(start, words, out int known);
+        return known;
+    }
+
+    /// <inheritdoc cref="ReadWords"/>
+    /// <param name="start">The first page.</param>
+    /// <param name="words">Receives them.</param>
+    /// <param name="known">Words read: none when the address space is gone.</param>
+    /// <returns>Why not, where the kernel refuses.</returns>
+    public Errno TryReadWords(ulong start, Span<ulong> words, out int known)
+    {
         fixed (ulong* buffer = words)
         {
             nint bytes = LibC.pread(_descriptor.Number, buffer, (nuint)words.Length * 8, (long)(start / 4096 * 8));
-            return bytes < 0 ? 0 : (int)(bytes / 8);
+            known = bytes < 0 ? 0 : (int)(bytes / 8);
+            return bytes < 0 ? (Errno)Marshal.GetLastPInvokeError() : Errno.None;
         }
     }
 

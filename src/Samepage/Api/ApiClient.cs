@@ -133,8 +133,8 @@ internal sealed class ApiClient : IDisposable
     private CommandException Unreachable(SocketException e) => e.SocketErrorCode switch
     {
         SocketError.AccessDenied => new(ExitCode.NotPermitted, $"not permitted to use the daemon's socket {_socketPath} (connect: EACCES)", "run this as the user who runs the daemon, or as root"),
-        SocketError.AddressNotAvailable => new(ExitCode.Failed, $"no daemon at {_socketPath} (connect: ENOENT)", StartIt),
-        SocketError.ConnectionRefused => new(ExitCode.Failed, $"nobody serves the socket {_socketPath} (connect: ECONNREFUSED), so the daemon that made it has ended", StartIt),
+        SocketError.AddressNotAvailable => new(ExitCode.Failed, $"no daemon at {_socketPath} (connect: ENOENT)", StartIt) { NobodyServes = true },
+        SocketError.ConnectionRefused => new(ExitCode.Failed, $"nobody serves the socket {_socketPath} (connect: ECONNREFUSED), so the daemon that made it has ended", StartIt) { NobodyServes = true },
         _ => new(ExitCode.Failed, $"the daemon's socket {_socketPath} cannot be reached (connect: {e.SocketErrorCode}, {e.Message})", StartIt),
     };
 

@@ -27,6 +27,12 @@ public sealed record StatusReport(
     /// <summary>What merging waits for although <see cref="Run"/> is 1: memory pressure, as the rules have it, and how things are; empty while it waits for nothing.</summary>
     public string WaitsFor { get; init; } = "";
 
+    /// <summary>That merging waits for swap to be turned off, on a kernel that cannot move pages beside it, and why; empty while it does not.</summary>
+    public string WaitsForSwap { get; init; } = "";
+
+    /// <summary>What is left off for the bugs of this kernel, a sentence each: docs/kernels.md.</summary>
+    public string[] LeftOff { get; init; } = [];
+
     /// <summary>How old these figures are, seconds: the scanner brings new ones at least every other second, unless something keeps it.</summary>
     public double AgeSeconds { get; init; }
 }

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Diagnostics;
 using Samepage.Api;
+using Samepage.Doctor;
 using Spectre.Console;
 
 namespace Samepage.Cli;
@@ -57,7 +58,7 @@ internal static class AttachCommand
     private static async Task<int> RunAsync(int[] pids, TimeSpan? wait, bool json, CancellationToken cancellation)
     {
         using ApiClient api = new(RunDirectory.Current);
-        OutcomeReply reply = await api.AttachAsync(pids, cancellation);
+        OutcomeReply reply = await AskAsync(api, pids, cancellation);
         int[] taken = [.. reply.Processes.Where(p => p.Done).Select(p => p.Pid)];
         Settling.Look? last = wait is { } bound && taken.Length > 0 ? await WaitAsync(api, taken, bound, json, cancellation) : null;
         StatusReport status = last?.Status ?? await api.StatusAsync(cancellation);
@@ -72,6 +73,20 @@ internal static class AttachCommand
             Output.Complain($"process {late.Pid} ({late.Name}) has not settled within {wait!.Value.TotalSeconds} s: {WhyNotSettled(late)}; it stays attached, and merging goes on");
         int exit = ExitCodeFor(attached);
         return exit == ExitCode.Done && last?.Unsettled.Length > 0 ? ExitCode.Failed : exit;
+    }
+
+    /// <summary>Where nobody serves, to start a daemon is advice for a machine on which one can.</summary>
+    private static async Task<OutcomeReply> AskAsync(ApiClient api, int[] pids, CancellationToken cancellation)
+    {
+        try
+        {
+            return await api.AttachAsync(pids, cancellation);
+        }
+        catch (CommandException nobody) when (nobody.NobodyServes)
+        {
+            Checkup.Demand();
+            throw;
+        }
     }
 
     private static string WhyNotSettled(ProcessReport process) =>

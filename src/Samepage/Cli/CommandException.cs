@@ -12,4 +12,7 @@ internal sealed class CommandException(int exitCode, string problem, string reme
     public string Problem => problem;
 
     public string Remedy => remedy;
+
+    /// <summary>The daemon that was to be asked is not there.</summary>
+    public bool NobodyServes { get; init; }
 }

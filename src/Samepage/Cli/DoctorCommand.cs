@@ -13,7 +13,12 @@ internal static class DoctorCommand
         Looks at everything that samepage depends on, and says of each whether it is ok, a warning
         or a failure, with what to do about it. It tries the kernel's features instead of trusting
         its version number, changes nothing, and does not need the daemon. Run it as the user who
-        runs the daemon: privileges are this process's own.
+        runs the daemon: privileges are this process's own. Where it finds a failure, 'samepage
+        daemon' and 'samepage attach' refuse.
+
+        The last lines are known bugs of kernels, told by version: ok where this kernel has not got
+        it or we do not meet it, a warning where something is left off for it. SAMEPAGE_KERNEL_RELEASE
+        says in place of the kernel which one it is, such as 6.12.117, for doctor and daemon.
 
         Examples:
           samepage doctor

@@ -109,7 +109,7 @@ internal static class EstimateCommand
             HtmlReport.Write(report, page);
         if (reports.Json)
             Output.Json(report, EstimateJson.Default.EstimateReport);
-        else if (!report.Processes.All(IsUnread))
+        else if (!report.Processes.All(process => process.Figures.Resident == 0 && IsUnread(process)))
             EstimateScreen.Print(report);
         return ExitCodeFor(report, selection, refused);
     }
@@ -178,6 +178,9 @@ internal static class EstimateCommand
         SourceEstimate[] forbidden = [.. unread.Except(named).Where(IsForbidden)];
         if (forbidden.Length > 0)
             Output.Complain($"{forbidden.Length} processes may not be read; the first is {forbidden[0].Pid} ({forbidden[0].Name}): {forbidden[0].Obstacle}");
+        SourceEstimate[] others = [.. unread.Except(named).Where(process => process.Unread && !IsForbidden(process))];
+        if (others.Length > 0)
+            Output.Complain($"{others.Length} processes or files could not be read; the first is {others[0].Name}{(others[0].Pid == 0 ? "" : $" ({others[0].Pid})")}: {others[0].Obstacle}");
         SourceEstimate[] late = [.. report.Processes.Where(process => process.Obstacle == LiveSource.Late)];
         foreach (SourceEstimate process in late)
             Output.Complain($"process {process.Pid} ({process.Name}) is left out from where reading it was given up: {process.Obstacle}");
@@ -185,7 +188,7 @@ internal static class EstimateCommand
             Output.Complain("interrupted: the figures are of what was read until then");
         if (unread.Length == report.Processes.Count && unread.Any(IsForbidden))
             return ExitCode.NotPermitted;
-        return named.Length + refused.Count > 0 || report.Partial || late.Any(process => selection.Pids.Contains(process.Pid)) ? ExitCode.Failed : ExitCode.Done;
+        return named.Length + refused.Count > 0 || unread.Length == report.Processes.Count || report.Partial || late.Any(process => selection.Pids.Contains(process.Pid)) ? ExitCode.Failed : ExitCode.Done;
     }
 
     /// <summary>Where the results go.</summary>
@@ -213,10 +216,10 @@ internal static class EstimateCommand
         }
     }
 
-    private static bool IsUnread(SourceEstimate process) => process.Figures.Resident == 0 && (process.Gone || IsForbidden(process));
+    private static bool IsUnread(SourceEstimate process) => process.Gone ? process.Figures.Resident == 0 : process.Unread && process.Obstacle != LiveSource.Late;
 
-    private static bool IsForbidden(SourceEstimate process) =>
-        process.Obstacle.Contains("EACCES", StringComparison.Ordinal) || process.Obstacle.Contains("EPERM", StringComparison.Ordinal);
+    private static bool IsForbidden(SourceEstimate process) => process.Unread &&
+        (process.Obstacle.Contains("EACCES", StringComparison.Ordinal) || process.Obstacle.Contains("EPERM", StringComparison.Ordinal));
 
     private static Option<int> Number(string option, string helpName, int least, int most, int usual, string description) => new(option)
     {

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.IO.Enumeration;
 using Samepage.Estimate.Sources;
+using Samepage.Linux.Processes;
 using Samepage.Linux.ProcFs;
 using Samepage.Live;
 
@@ -15,6 +16,9 @@ namespace Samepage.Cli;
 /// <param name="Images">Files.</param>
 internal sealed record EstimateSelection(int[] Pids, bool All, string? User, string? Cgroup, string? Name, string[] Images)
 {
+    /// <summary>Looks at processes; each by itself, and for so long. What keeps us waiting is an exec that does not end, or its lock.</summary>
+    private static readonly Attendants s_lookers = new();
+
     private bool HasFilter => All || User is not null || Cgroup is not null || Name is not null;
 
     /// <summary>Nothing was named.</summary>
@@ -52,20 +56,15 @@ internal sealed record EstimateSelection(int[] Pids, bool All, string? User, str
 
     private static SourceDescription? Describe(int pid, out string? reason)
     {
-        reason = Eligibility.RefuseByNature(pid, out string name, out TrustDomain? domain, out bool hasMemory);
-        return hasMemory ? new SourceDescription(pid, name, domain!.Name, reason ?? "", ProgramOf(pid)) : null;
-    }
-
-    private static string ProgramOf(int pid)
-    {
-        try
+        SourceDescription? found = null;
+        string? why = null;
+        bool inTime = s_lookers.TryDo(pid, () =>
         {
-            return new FileInfo($"/proc/{pid}/exe").LinkTarget ?? "";
-        }
-        catch (Exception hidden) when (hidden is IOException or UnauthorizedAccessException)
-        {
-            return "";
-        }
+            why = Eligibility.RefuseByNature(pid, out string name, out TrustDomain? domain, out bool hasMemory);
+            found = hasMemory ? new SourceDescription(pid, name, domain!.Name, why ?? "", ProcLinks.TargetOf($"/proc/{pid}/exe") ?? "") : null;
+        }, LiveSource.ReadBound, out _);
+        reason = inTime ? why : LiveSource.Late;
+        return inTime ? found : null;
     }
 
     private static void AddImage(string path, List<PageSource> sources, List<(string What, string Why)> refused)
@@ -87,7 +86,10 @@ internal sealed record EstimateSelection(int[] Pids, bool All, string? User, str
         string? domain = User is null ? null : $"uid:{UserId(User)}";
         foreach (int pid in Processes().Except(Pids).Where(pid => pid != Environment.ProcessId).Order())
         {
-            if (Describe(pid, out _) is { } found && (domain is null || found.Domain == domain || found.Domain.StartsWith(domain + " ", StringComparison.Ordinal))
+            SourceDescription? described = Describe(pid, out string? reason);
+            if (described is null && reason == LiveSource.Late)
+                Output.Complain($"process {pid} is left out: {reason}");
+            if (described is { } found && (domain is null || found.Domain == domain || found.Domain.StartsWith(domain + " ", StringComparison.Ordinal))
                 && (Name is null || FileSystemName.MatchesSimpleExpression(Name, found.Name, ignoreCase: false)) && (Cgroup is null || IsIn(pid, Cgroup)))
             {
                 sources.Add(new LiveSource(found));

@@ -40,6 +40,9 @@ internal static class Settling
                     "see [pressure] in the daemon's rules, samepage.toml(5)");
             }
 
+            if (look.Status.WaitsForSwap.Length > 0)
+                throw new CommandException(ExitCode.Failed, $"nothing is merged: {look.Status.WaitsForSwap}; the processes stay attached, and are merged when it is off", "swapoff -a, or boot a kernel without that bug");
+
             await Task.Delay(s_interval, cancellation);
         }
     }

@@ -97,9 +97,13 @@ internal static class StatusCommand
         totals.Add("memory of the frame pools", Quantity.Bytes(status.Daemon.PoolBytes));
         totals.Add("memory of the daemon", Quantity.Bytes(status.Daemon.RssBytes));
         totals.Add("of that, records", Quantity.Bytes(status.Daemon.MetadataBytes));
-        totals.Add("daemon", $"pid {status.Daemon.Pid}, {(status.Run != 1 ? "not scanning" : status.WaitsFor.Length > 0 ? "waiting for memory pressure" : "scanning")}");
+        totals.Add("daemon", $"pid {status.Daemon.Pid}, {(status.Run != 1 ? "not scanning" : status.WaitsForSwap.Length > 0 ? "waiting for swap to be off" : status.WaitsFor.Length > 0 ? "waiting for memory pressure" : "scanning")}");
         if (status.WaitsFor.Length > 0)
             totals.Add("merging waits for", status.WaitsFor);
+        if (status.WaitsForSwap.Length > 0)
+            totals.Add("merging waits", status.WaitsForSwap);
+        foreach (string what in status.LeftOff)
+            totals.Add("on this kernel", what);
         if (status.AgeSeconds > OldAfterSeconds)
             totals.Add("these figures are", string.Create(CultureInfo.InvariantCulture, $"{status.AgeSeconds:0.0} s old: something keeps the scanner"));
         totals.Write();

@@ -4,8 +4,10 @@ using System.Runtime.InteropServices;
 using System.Text.Json.Serialization.Metadata;
 using Samepage.Api;
 using Samepage.Cli;
+using Samepage.Doctor;
 using Samepage.Linux;
 using Samepage.Linux.Fuse;
+using Samepage.Linux.Kernels;
 using Samepage.Linux.Processes;
 using Samepage.Metrics;
 using Samepage.Rules;
@@ -29,12 +31,14 @@ internal static class DaemonHost
     /// <summary>Serves until SIGTERM or SIGINT, which may come at any moment; then gives everybody back.</summary>
     /// <returns>0 when everybody was given back; 1 when the daemon could not serve; 3 when it is not permitted to.</returns>
     /// <exception cref="RuleFileException">The rules cannot be taken.</exception>
-    /// <exception cref="CommandException">The run directory cannot be used.</exception>
+    /// <exception cref="CommandException">The machine, or our privileges, do not allow it; or the run directory cannot be used.</exception>
     /// <param name="rulesPath">The file of rules; null to take in nobody but by hand.</param>
     /// <param name="ports">What it serves on besides its socket.</param>
     /// <param name="cancellation">Ends it.</param>
     public static async Task<int> RunAsync(string? rulesPath, DaemonPorts ports, CancellationToken cancellation)
     {
+        // Before anything else, and for every way in: where nothing can be merged nobody is to believe that it is.
+        Checkup.Demand();
         RunLock? held;
         RuleSet rules = rulesPath is null ? RuleSet.None : RuleFile.Read(rulesPath);
         try
@@ -77,6 +81,8 @@ internal static class DaemonHost
         using ServiceManager? manager = ServiceManager.Find();
         await using WebApplication application = Build(rules, rulesPath, ports);
         ILogger logger = application.Services.GetRequiredService<ILogger<ScannerService>>();
+        foreach (string what in KernelRestraints.Here.Words)
+            logger.LogWarning("for bugs of this kernel, {Kernel}: {What}; samepage doctor says which bugs", KernelRelease.Here, what);
         ScannerService scanner = application.Services.GetRequiredService<ScannerService>();
         // From here on a hangup must not end the daemon; one that comes before the scanner's thread runs is answered by it then.
         using PosixSignalRegistration hangup = PosixSignalRegistration.Create(PosixSignal.SIGHUP, context =>

@@ -3,6 +3,7 @@ using Samepage.Api;
 using Samepage.Engine;
 using Samepage.Engine.Control;
 using Samepage.Linux;
+using Samepage.Linux.Kernels;
 using Samepage.Linux.Processes;
 using Samepage.Rules;
 using Samepage.Web;
@@ -25,6 +26,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     /// <summary>For so long everybody who is given back at the end may stand still.</summary>
     private static readonly TimeSpan LastWait = TimeSpan.FromSeconds(10);
 
+    private static readonly string[] s_leftOff = KernelRestraints.Here.Words;
     private readonly Throttle _throttle = new();
     private readonly ThreadPump _pump = new();
     private readonly TaskCompletionSource<bool> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -259,7 +261,12 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
 
     private void Publish(Coordinator coordinator)
     {
-        StatusReport status = coordinator.Report(_control!.Run, _controlDirectory, out ControlFigures control) with { WaitsFor = _throttle.WaitsFor };
+        StatusReport status = coordinator.Report(_control!.Run, _controlDirectory, out ControlFigures control) with
+        {
+            WaitsFor = _throttle.WaitsFor,
+            WaitsForSwap = _throttle.WaitsForSwap,
+            LeftOff = s_leftOff,
+        };
         _published = new Published(status, control, Stopwatch.GetTimestamp());
         History?.Note(Now, status);
     }

@@ -1,13 +1,14 @@
 using System.Diagnostics;
 using System.Globalization;
 using Samepage.Engine.Control;
+using Samepage.Linux.Kernels;
 using Samepage.Linux.ProcFs;
 using Samepage.Metrics;
 using Samepage.Rules;
 
 namespace Samepage.Daemon;
 
-/// <summary>What keeps the scanner back: a budget of processor time, and waiting until memory is short. On the scanner's thread.</summary>
+/// <summary>What keeps the scanner back: a budget of processor time, waiting until memory is short, and swap on a kernel that cannot move pages beside it. On the scanner's thread.</summary>
 internal sealed class Throttle
 {
     /// <summary>A piece of work under a budget, pages: some tens of milliseconds where all of them are merged.</summary>
@@ -17,10 +18,14 @@ internal sealed class Throttle
     private readonly ProcessorBudget _budget = new();
     private PressureGate _gate = new();
     private long _lookedAt;
+    private bool _swapIsInTheWay;
     private MemoryPressure _pressure;
 
-    /// <summary>Scanning need not wait for pressure, or waits no more.</summary>
-    public bool IsOpen => _gate.IsOpen;
+    /// <summary>Scanning waits for nothing.</summary>
+    public bool IsOpen => _gate.IsOpen && !_swapIsInTheWay;
+
+    /// <summary>That it waits for swap to be off, for people; empty while it does not.</summary>
+    public string WaitsForSwap => _swapIsInTheWay ? "swap is on, and this kernel cannot move pages that may be swapped out meanwhile (samepage doctor: move-swap-cache)" : "";
 
     /// <summary>What it waits for, for people; empty while it does not.</summary>
     public string WaitsFor
@@ -55,12 +60,16 @@ internal sealed class Throttle
         LookNowAndThen();
     }
 
-    /// <summary>Looks at the pressure, if it is time to.</summary>
+    /// <summary>Looks at the pressure and at swap, if it is time to.</summary>
+    /// <remarks>Whoever moves pages looks at swap once more, right before: see <see cref="Live.LiveSpace.Run"/>. Here it is looked at so that nobody plans in vain.</remarks>
     public void LookNowAndThen()
     {
-        if (!_gate.HasLimits || (_lookedAt != 0 && Stopwatch.GetElapsedTime(_lookedAt) < s_interval))
+        if ((!_gate.HasLimits && KernelRestraints.Here.MayMoveWithSwap) || (_lookedAt != 0 && Stopwatch.GetElapsedTime(_lookedAt) < s_interval))
             return;
         _lookedAt = Stopwatch.GetTimestamp();
+        _swapIsInTheWay = !KernelRestraints.Here.MayMoveNow();
+        if (!_gate.HasLimits)
+            return;
         _pressure = PressureReader.Read();
         _ = _gate.Look(_pressure);
     }

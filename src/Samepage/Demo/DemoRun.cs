@@ -73,7 +73,7 @@ internal sealed class DemoRun(PrivateDaemon daemon, DataSetProgram[] programs, D
     {
         if (!Environment.IsPrivilegedProcess)
             return "The live demo needs root, because it puts an agent into the programs that it starts. Try: sudo samepage demo";
-        DoctorCheck[] failures = [.. Checkup.Machine(KernelFeatures.Probe(), new SystemFacts("/")).Where(c => c.Verdict == Checkup.Failure)];
+        DoctorCheck[] failures = Checkup.Failures();
         return failures.Length == 0
             ? null
             : string.Join(Environment.NewLine, failures.Select(f => $"  {f.Name}: {f.Found} -> {f.Remedy}").Prepend("This machine cannot merge live:"));

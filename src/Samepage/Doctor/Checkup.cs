@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 using Samepage.Api;
 using Samepage.Cli;
 using Samepage.Linux;
+using Samepage.Linux.Kernels;
 
 namespace Samepage.Doctor;
 
@@ -40,13 +41,25 @@ internal static class Checkup
         PageCounts(facts.PageCountRefusal),
         KernelKsm(facts.KernelKsmRuns),
         HugePages(facts.HugePages),
-        new("swap", Ok, facts.SwapBytes switch
-        {
-            null => "unknown: /proc/meminfo has no SwapTotal",
-            0 => "none: detaching needs the memory that was saved, so keep it free",
-            long bytes => $"{Quantity.Bytes(bytes)}; pages in swap are left alone",
-        }, ""),
+        Swap(facts.SwapBytes, KernelBugs.RestraintsOn(kernel.Kernel, kernel.PinsAreCounted)),
+        Fuse(facts.FuseRefusal),
+        .. KernelBugs.All.Select(bug => Bug(bug, kernel)),
     ];
+
+    /// <summary>What makes it impossible to serve, on this machine and with our privileges; empty when nothing does.</summary>
+    public static DoctorCheck[] Failures() => [.. Machine(KernelFeatures.Probe(), new SystemFacts("/")).Where(check => check.Verdict == Failure)];
+
+    /// <summary>Goes on only where it can be served: what stands in the way is said, each with its remedy, as the doctor says it.</summary>
+    /// <exception cref="CommandException">It cannot.</exception>
+    public static void Demand()
+    {
+        DoctorCheck[] failures = Failures();
+        if (failures.Length == 0)
+            return;
+        foreach (DoctorCheck failure in failures)
+            Output.Complain($"{failure.Name}: {failure.Found}; {failure.Remedy}");
+        throw new CommandException(ExitCode.NotPermitted, "this machine cannot merge memory as it is, or we may not; nothing was done", "see: samepage doctor");
+    }
 
     /// <summary>The checks under their worst verdict.</summary>
     public static DoctorReport Report(DoctorCheck[] checks) =>
@@ -55,7 +68,7 @@ internal static class Checkup
     private static DoctorCheck Kernel(KernelFeatures kernel) => kernel.IsNewEnough
         ? new("kernel", Ok, $"Linux {kernel.Release}; {KernelFeatures.OldestVersion} or later is needed", "")
         : new("kernel", Failure, $"Linux {kernel.Release}; needed are UFFDIO_MOVE (6.8), PIDFD_THREAD (6.9) and PROCMAP_QUERY (6.11)",
-            $"boot a kernel of {KernelFeatures.OldestVersion} or later; on Debian 12 there is one in bookworm-backports: apt-get install -t bookworm-backports linux-image-amd64");
+            $"boot a kernel of {KernelFeatures.OldestVersion} or later; Debian 12 has one among its security updates: apt-get install linux-image-6.12-amd64");
 
     private static DoctorCheck Processor(Architecture architecture) => architecture == Architecture.X64
         ? new("processor", Ok, "x86-64", "")
@@ -120,4 +133,30 @@ internal static class Checkup
         "always" => new("huge-pages", Warning, "transparent huge pages are on for every program; one in which pages are merged is split", "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled leaves them to the programs that ask for them"),
         _ => new("huge-pages", Ok, $"transparent huge pages: {mode}", ""),
     };
+
+    private static DoctorCheck Swap(long? bytes, KernelRestraints restraints) => bytes switch
+    {
+        null => new("swap", Ok, "unknown: /proc/meminfo has no SwapTotal", ""),
+        0 => new("swap", Ok, "none: detaching needs the memory that was saved, so keep it free", ""),
+        long some when !restraints.MayMoveWithSwap => new("swap", Warning, $"{Quantity.Bytes(some)}; on this kernel nothing is merged while swap is on (see move-swap-cache)", "swapoff -a, or boot a kernel without that bug"),
+        long some => new("swap", Ok, $"{Quantity.Bytes(some)}; pages in swap are left alone", ""),
+    };
+
+    private static DoctorCheck Fuse(string refusal) => refusal.Length == 0
+        ? new("fuse", Ok, "/dev/fuse can be opened: there will be control files", "")
+        : new("fuse", Warning, $"/dev/fuse cannot be opened ({refusal}): there will be no control files (samepage control); all else works", "modprobe fuse; in a container, pass /dev/fuse in");
+
+    /// <summary>A bug of the kernel: a failure where nothing helps, a warning where something is left off for it or it is to be known, ok where it is not there or not met.</summary>
+    private static DoctorCheck Bug(KernelBug bug, KernelFeatures kernel)
+    {
+        BugPresence presence = KernelBugs.Presence(bug, kernel.Kernel, kernel.PinsAreCounted);
+        if (presence == BugPresence.Absent)
+            return new(bug.Name, Ok, $"not in {kernel.Kernel}: {bug.What}", "");
+        if (bug.Answer == BugAnswer.NotMet)
+            return new(bug.Name, Ok, $"not met by us: {bug.What} ({bug.Source}); {bug.ForUs}", "");
+        string found = presence == BugPresence.Present ? "this kernel has it" : $"it cannot be told whether {kernel.Kernel} has it";
+        return new(bug.Name, bug.Answer == BugAnswer.NotServed && presence == BugPresence.Present ? Failure : Warning, $"{found}: {bug.What} ({bug.Source}); {bug.ForUs}", bug.Mended.Length == 0
+            ? "no kernel is known that is mended"
+            : bug.Answer == BugAnswer.NotServed ? $"boot a kernel of {KernelFeatures.OldestVersion} or later" : $"boot a kernel that is mended: {string.Join(", ", bug.Mended.Split(' '))} or later");
+    }
 }

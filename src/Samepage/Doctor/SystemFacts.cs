@@ -1,4 +1,5 @@
 using System.Globalization;
+using Samepage.Linux;
 
 namespace Samepage.Doctor;
 
@@ -71,6 +72,17 @@ internal sealed class SystemFacts(string root)
             {
                 return e.Message;
             }
+        }
+    }
+
+    /// <summary>Why <c>/dev/fuse</c> cannot be opened; empty when it can. A descriptor that mounts nothing does nothing.</summary>
+    public string FuseRefusal
+    {
+        get
+        {
+            bool opened = FileDescriptor.TryOpen(PathOf("dev/fuse"), writable: true, out FileDescriptor? device, out Errno errno);
+            device?.Dispose();
+            return opened ? "" : $"openat: {errno}";
         }
     }
 

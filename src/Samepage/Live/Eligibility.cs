@@ -53,7 +53,7 @@ internal static class Eligibility
             return "the samepage daemon itself";
         if (Changed(thread, status, isIdle: false) is { } changed)
             return changed;
-        if (IsThirtyTwoBit($"/proc/{thread}/exe"))
+        if (ProgramClass.IsThirtyTwoBit(thread))
             return "a 32-bit program; only 64-bit ones can be served";
         return null;
     }
@@ -79,18 +79,5 @@ internal static class Eligibility
         if (TrustDomain.IsKeptFromItsUser(pid, status))
             return AgentSession.NotDumpable;
         return !isIdle && OpenFiles.HoldUserfaultfd(pid) ? "it uses userfaultfd itself" : null;
-    }
-
-    /// <summary>Whether an executable file is of the 32-bit class, elf(5).</summary>
-    internal static bool IsThirtyTwoBit(string path)
-    {
-        if (!FileDescriptor.TryOpen(path, writable: false, out FileDescriptor? executable, out _))
-            return false;
-        using (executable)
-        using (FileStream stream = new($"/proc/self/fd/{executable!.Number}", FileMode.Open, FileAccess.Read))
-        {
-            Span<byte> identification = stackalloc byte[5];
-            return stream.ReadAtLeast(identification, 5, throwOnEndOfStream: false) == 5 && identification[4] == 1;
-        }
     }
 }

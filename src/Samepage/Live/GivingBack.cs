@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 using Samepage.Agent;
 using Samepage.Engine;
 using Samepage.Linux;
+using Samepage.Linux.Kernels;
 using Samepage.Linux.Processes;
 using Samepage.Linux.ProcFs;
 using Samepage.Linux.Userfault;
@@ -161,7 +162,8 @@ internal static class GivingBack
         for (int turn = 0; turn < TurnsMost && rounds < JoinRounds && unheld < UnheldMost && refused < RefusedMost && space.Unanswered < 3 && LiveMachine.Refresh(space); turn++)
         {
             operations.Clear();
-            if (space.Map.MappingCount + RoomForJoin > MappingLimit.Read())
+            // What cannot be joined for the time being stays in mappings of its own, which differ in nothing else; the footprint tells of them.
+            if (space.Map.MappingCount + RoomForJoin > MappingLimit.Read() || !KernelRestraints.Here.MayMoveNow())
                 return;
             foreach (Mapping mapping in space.Footprint.ToBeJoined(space.Map.Mappings))
             {

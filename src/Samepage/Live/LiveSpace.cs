@@ -4,6 +4,7 @@ using Samepage.Agent.Tracing;
 using Samepage.Engine;
 using Samepage.Linux;
 using Samepage.Linux.Frames;
+using Samepage.Linux.Kernels;
 using Samepage.Linux.Processes;
 using Samepage.Linux.ProcFs;
 using Samepage.Metrics;
@@ -207,7 +208,7 @@ internal sealed class LiveSpace : IDisposable
         TimeSpan budget = ShortHold;
         // What is to be given back is wanted, and so is that it joins what it was a part of, but not for a call that comes back half done; merging can wait.
         OperationKind? kind = operations.Length > 0 ? operations[0].Kind : null;
-        bool insist = kind == OperationKind.Unmerge, waits = !insist && kind != OperationKind.Join;
+        bool insist = kind == OperationKind.Unmerge, waits = !insist && kind != OperationKind.Join, moves = Moves(operations);
         while (done < operations.Length)
         {
             if (waits && _backoff.IsOn)
@@ -227,6 +228,15 @@ internal sealed class LiveSpace : IDisposable
                     return done;
                 Thread.Sleep(1 << attempts);
                 continue;
+            }
+
+            // Some kernels stop, or lose count, when a page that is moved is being swapped out at that moment, which no look at the page beforehand can rule out: it is swapped out when the kernel likes.
+            // Without swap it cannot be. What is left is swap that is turned on within the milliseconds of this very batch.
+            if (moves && !KernelRestraints.Here.MayMoveNow())
+            {
+                _world.Release();
+                Obstacle = "swap is on, and this kernel cannot move pages beside it";
+                return done;
             }
 
             int count = CountWithin(operations[done..], (_world.AllSlept ? LongHold : budget).TotalMicroseconds / _pace, out double estimate);
@@ -323,6 +333,18 @@ internal sealed class LiveSpace : IDisposable
         Session.Dispose();
         Pagemap.Dispose();
         PidFd.Dispose();
+    }
+
+    /// <summary>Whether pages are moved by one of them: by all but those that give back, which copy.</summary>
+    private static bool Moves(ReadOnlySpan<AgentOperation> operations)
+    {
+        foreach (ref readonly AgentOperation operation in operations)
+        {
+            if (operation.Kind != OperationKind.Unmerge)
+                return true;
+        }
+
+        return false;
     }
 
     /// <summary>How many operations fit into a hold: measured costs are some 12 µs an operation and 0.8 µs a page; unmerging copies, 2 µs a page.
