@@ -1,5 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Runtime.InteropServices;
+using Samepage.Linux.Interop;
 using Samepage.Linux.ProcFs;
 
 namespace Samepage.Linux.Processes;
@@ -38,7 +40,9 @@ public sealed class MemorySharers
             _strangers.Clear();
         foreach (int other in all ? Everybody() : Numbers(_from, last))
             Judge(pid, thread, other, program);
-        (_from, _lookedAt) = (Math.Max(LeastNumber, last - Unseen), Stopwatch.GetTimestamp());
+        // What was found free in an earlier hold is not looked at again.
+        _from = all || last < _from ? Math.Max(LeastNumber, last - Unseen) : Math.Max(_from, last - Unseen);
+        _lookedAt = Stopwatch.GetTimestamp();
         _strangers.RemoveWhere(other => other <= _from || other > last);
         return _sharers.FirstOrDefault();
     }
@@ -79,15 +83,25 @@ public sealed class MemorySharers
         return _lookedAt == 0 || Stopwatch.GetElapsedTime(_lookedAt).TotalSeconds * NumbersASecond > most || (last >= _from ? last - _from : last - _from + most) > MostNew;
     }
 
-    /// <summary>The numbers behind one to another; the row begins anew at its end.</summary>
+    /// <summary>The numbers behind one to another that somebody has; the row begins anew at its end.</summary>
     private static IEnumerable<int> Numbers(int from, int last)
     {
         int most = last >= from ? last : LargestNumber();
         for (int number = from + 1; number <= most; number++)
-            yield return number;
+        {
+            if (IsTaken(number))
+                yield return number;
+        }
+
         for (int number = LeastNumber; last < from && number <= last; number++)
-            yield return number;
+        {
+            if (IsTaken(number))
+                yield return number;
+        }
     }
+
+    /// <summary>Most numbers are nobody's any more: this asks for a fraction of what it costs to open a file.</summary>
+    private static bool IsTaken(int number) => LibC.sched_getscheduler(number) >= 0 || (Errno)Marshal.GetLastPInvokeError() != Errno.ESRCH;
 
     /// <summary>A thread of every process that there is, and all of those whose first one has ended.</summary>
     private static IEnumerable<int> Everybody()
