@@ -13,7 +13,7 @@ namespace Samepage.Agent;
 ///              | a page of zeros   4 KiB   |
 ///              | copies to compare 64 KiB  |  CompareBytes each, of what was moved and of frames
 ///   Scratch    +---------------------------+
-///              | scratch X         2 MiB   |  registered on T with MISSING: pages are moved here to be compared
+///              | scratch X         2 MiB   |  registered on T: pages are moved here to be compared
 ///   Home       +---------------------------+
 ///              | a signal frame    4 KiB   |  takes the thread home that was borrowed for the attach
 ///   Shared     +---------------------------+  from here on a file that the daemon maps as well, see AgentMemory

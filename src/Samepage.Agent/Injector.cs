@@ -47,6 +47,8 @@ internal static class Injector
         AgentMemory? memory = null;
         try
         {
+            if (new MemorySharers().Find(pid, LivingThread.Of(pid)) is not 0 and var sharer)
+                throw new AttachException($"it has its memory in common with process {sharer} (clone with CLONE_VM, vfork), whose threads are not its own");
             ulong cookie = RandomWord();
             memory = AgentMemory.Create(cookie);
             place = Plant(pid, pool, cookie, planned, entitlement.Dumpable);

@@ -33,6 +33,14 @@ public sealed class CallTableTests
     }
 
     [Theory]
+    [InlineData(232, -4, true)] // epoll_wait, EINTR
+    [InlineData(232, 0, false)]
+    [InlineData(3, -4, false)] // close: the descriptor is closed all the same
+    [InlineData(42, -4, false)] // connect: it is under way
+    [InlineData(321, -11, true)] // bpf, EAGAIN
+    public void OnlyWhatHasDoneNothingIsBegunAgain(int number, long answer, bool nothing) => Assert.Equal(nothing, CallTable.CameToNothing(number, answer));
+
+    [Theory]
     [InlineData(45, 3, 0x100)]
     [InlineData(202, 1, 11)] // FUTEX_WAIT_REQUEUE_PI
     [InlineData(47, 2, 0x100)]

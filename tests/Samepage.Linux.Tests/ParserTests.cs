@@ -140,21 +140,8 @@ public sealed class ParserTests
         Assert.Equal(("tab\tand: colon", 't', 4321, 99), (status.Name, status.State, status.ThreadGroup, status.Tracer));
         Assert.Equal(((1000u, 4000000000u, 1002u, 1003u), (5u, 6u, 7u, 8u)), (status.Uids, status.Gids));
         Assert.True(status.ShadowStack);
-        Assert.Equal((2, true, true, 3UL, 0x1ffffffffffUL), (status.Seccomp, status.HasMemory, status.PendingUnblocked, status.Capabilities, status.Permitted));
+        Assert.Equal((2, true, 3UL, 0x1ffffffffffUL), (status.Seccomp, status.HasMemory, status.Capabilities, status.Permitted));
         Assert.Equal((true, 7), (status.InnerPidNamespace, status.OwnId));
-    }
-
-    [Theory]
-    [InlineData("0", "0", "0", false)]
-    [InlineData("200", "0", "200", false)]
-    [InlineData("200", "0", "100", true)]
-    [InlineData("0", "200", "200", false)]
-    [InlineData("0", "8000000000000000", "0", true)]
-    public void APendingSignalCountsUnlessItIsBlocked(string own, string shared, string blocked, bool pending)
-    {
-        ProcessStatus status = ProcessStatus.Parse($"Name:\tx\nState:\tZ (zombie)\nSigPnd:\t{own}\nShdPnd:\t{shared}\nSigBlk:\t{blocked}\n");
-        Assert.False(status.ShadowStack);
-        Assert.Equal((pending, false, 'Z'), (status.PendingUnblocked, status.HasMemory, status.State));
     }
 
     [Fact]

@@ -145,13 +145,90 @@ public sealed class AttacksTests(SharedDaemon shared) : OnOneDaemon(shared)
     {
         LiveProgram[] two = await LiveProgram.Targets(2, "attacker");
         await using var together = new Together(two);
-        await two[0].Does("twin");
         await Daemon.TakeIn(two);
-        await Until.True(async () => (await Daemon.Status()).Of(two[0].Pid).Reason.Contains("CLONE_VM", StringComparison.Ordinal), 20,
-            async () => $"says why nothing is merged: {(await Daemon.Status()).Of(two[0].Pid)}");
-        Assert.Equal(0, (await Daemon.Status()).Of(two[0].Pid).PagesMerged);
+        await Daemon.Merged(two[0], 4000);
+        await two[0].Does("twin");
+        await SaysWhy(two[0], "CLONE_VM");
         await two[0].Does("verify");
         await two[0].Tell("quit");
         Assert.Equal(0, await two[0].Ends());
     }
+
+    /// <summary>Whoever they are to each other: a child, one that its maker has made a sibling (CLONE_PARENT), a child's child whose parent has ended.</summary>
+    [Theory]
+    [InlineData("child")]
+    [InlineData("sibling")]
+    [InlineData("orphan")]
+    public async Task AProcessThatBeginsToShareItsMemoryIsNotMergedMeanwhile(string who)
+    {
+        await using LiveProgram one = LiveProgram.Start(Repository.Target("kin"), who, "later"), other = LiveProgram.Start(Repository.Target("kin"), who, "later");
+        _ = await one.NextLine();
+        _ = await other.NextLine();
+        await Daemon.TakeIn(one, other);
+        await Daemon.Merged(one, 4000);
+        await one.Does("share");
+        await SaysWhy(one, "CLONE_VM");
+        await Worked(one, 100);
+    }
+
+    /// <summary>One that shares its memory from the beginning is not taken in: also where it is itself the child, of clone(2) or vfork(2), and others work in the memory.</summary>
+    [Theory]
+    [InlineData("child")]
+    [InlineData("sibling")]
+    [InlineData("orphan")]
+    [InlineData("parent")]
+    [InlineData("vfork")]
+    public async Task AProcessThatSharesItsMemoryIsNotTakenIn(string who)
+    {
+        await using LiveProgram one = LiveProgram.Start(Repository.Target("kin"), who), other = LiveProgram.Start(Repository.Target("kin"), who);
+        string[] pids = [(await one.NextLine())["ready ".Length..], (await other.NextLine())["ready ".Length..]];
+        Called called = await Daemon.Cli(["attach", .. pids]);
+        Assert.True(called.ExitCode != 0 && called.Errors.Contains("CLONE_VM", StringComparison.Ordinal), $"{called}");
+        await Worked(one, 50);
+    }
+
+    /// <summary>The kernel may drop such a page wherever it lies at the moment, so also where it is compared: nobody must wait for it then.</summary>
+    [Fact]
+    public async Task PagesThatTheKernelDropsWhileTheyAreComparedKeepNobody()
+    {
+        Needs.Root();
+        LiveProgram[] two = await LiveProgram.Targets(2, "lazy", "32", "reclaim");
+        await using var together = new Together(two);
+        await Daemon.MergesWithoutRest();
+        await Daemon.TakeIn(two);
+        await Daemon.Merged(two[0], 1000, 120);
+        await Task.Delay(10000);
+        foreach (LiveProgram lazy in two)
+        {
+            string said = await lazy.Ask("report", 60);
+            Assert.True(said.StartsWith("rounds ", StringComparison.Ordinal) && said.Contains(" bad 0 ", StringComparison.Ordinal), $"{said}: {lazy.Errors}\n{Daemon.Tail}");
+        }
+    }
+
+    /// <summary>The kernel's threads that work for io_uring discard memory as soon as the program is held.</summary>
+    [Fact]
+    public async Task WhatAPolledQueueDiscardsIsZero()
+    {
+        LiveProgram[] two = await LiveProgram.Targets(2, "ringed");
+        await using var together = new Together(two);
+        await Daemon.TakeIn(two);
+        await Task.Delay(15000);
+        foreach (LiveProgram ringed in two)
+        {
+            string said = await ringed.Ask("report", 60);
+            Assert.True(said.EndsWith(" bad 0", StringComparison.Ordinal), $"{said}: {ringed.Errors}");
+        }
+    }
+
+    private Task SaysWhy(LiveProgram program, string word) =>
+        Until.True(async () => (await Daemon.Status()).Of(program.Pid).Reason.Contains(word, StringComparison.Ordinal), 120, async () => $"says why nothing is merged: {(await Daemon.Status()).Of(program.Pid)}");
+
+    private static async Task Worked(LiveProgram program, long least)
+    {
+        await Until.True(async () => Number(await program.Ask("report"), 1) >= least, 120, async () => $"it works: {await program.Ask("report")}");
+        string said = await program.Ask("report");
+        Assert.True(Number(said, 3) == 0, said);
+    }
+
+    private static long Number(string said, int word) => long.Parse(said.Split(' ')[word], System.Globalization.CultureInfo.InvariantCulture);
 }

@@ -77,6 +77,29 @@ public sealed class ThreadStatesTests(SharedDaemon shared) : OnOneDaemon(shared)
         await WasRight(company);
     }
 
+    /// <summary>Signals come at any moment, also while threads are held: one that has a handler ends the call that it finds, one that is ignored ends none, and queued ones come in their order.</summary>
+    [Fact]
+    public async Task ASignalEndsTheCallThatItFindsAlsoWhileThreadsAreHeld()
+    {
+        LiveProgram[] two = await LiveProgram.Targets(2, "signals");
+        await using var together = new Together(two);
+        await Daemon.MergesWithoutRest();
+        for (int round = 0; round < 3; round++)
+        {
+            await Daemon.TakeIn(two);
+            await Daemon.Merged(two[0], 1000, 120);
+            await Task.Delay(3000);
+            await Daemon.GiveBack(two);
+        }
+
+        foreach (LiveProgram program in two)
+        {
+            string said = await program.Ask("report", 120);
+            Assert.True(said.StartsWith("sent ", StringComparison.Ordinal) && said.EndsWith(" lost 0 woken 0 order 0 bad 0", StringComparison.Ordinal), $"{said}: {program.Errors}");
+            Assert.Equal(0, await program.Ends());
+        }
+    }
+
     /// <summary>Has a program taken in and given back over and over. What cannot be done at one moment is tried at the next.</summary>
     private async Task ComeAndGo(LiveProgram program, int times)
     {

@@ -8,7 +8,8 @@
  *
  *   kinds can KIND...        prints `can`, and those of the kinds that there are here
  *
- * Commands: `verify` (every byte), `write` (all that was common becomes its own, and then common again), `now WHAT` (the memory becomes of another kind as well),
+ * Commands: `verify` (every byte), `write` (all that was common becomes its own, and then common again), `now WHAT` (the memory becomes of another kind as well, or `readonly`,
+ * `noaccess`, `executable`, `accessible`),
  * `address`, `quit`; `now writing` begins a thread that waits nearly always in a write that has come half way.
  */
 #include "target.h"
@@ -143,6 +144,14 @@ static int mark(const char *kind)
         int key = pkey_alloc(0, 0);
         return key < 0 ? -1 : pkey_mprotect(memory, bytes, PROT_READ | PROT_WRITE, key);
     }
+    if (!strcmp(kind, "readonly"))
+        return mprotect(memory, bytes, PROT_READ);
+    if (!strcmp(kind, "noaccess"))
+        return mprotect(memory, bytes, PROT_NONE);
+    if (!strcmp(kind, "executable"))
+        return mprotect(memory, bytes, PROT_READ | PROT_WRITE | PROT_EXEC);
+    if (!strcmp(kind, "accessible"))
+        return mprotect(memory, bytes, PROT_READ | PROT_WRITE);
     if (!strcmp(kind, "writing"))
         return write_for_ever();
     if (!strcmp(kind, "personality"))

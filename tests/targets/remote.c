@@ -1,11 +1,12 @@
-/* Memory that another process writes by process_vm_writev(2), and knows each word of: three of every four pages are the same in all programs of this kind.
+/* Memory that another process writes, and knows each word of: three of every four pages are the same in all programs of this kind.
  *
- *   remote
+ *   remote [vm|mem]    by process_vm_writev(2), or through /proc/PID/mem, as debuggers do; what is refused there (EIO) is tried again
  *
  * 8192 pages. The writer writes a word of a page, common or not, reads words that it wrote before, and puts common pages back to what they were, so that they
- * can be merged again. The program itself writes other words of the pages that are its own. Commands: `report` (prints `writes N bad M`), `quit`.
+ * can be merged again. The program itself writes other words of the pages that are its own. Commands: `report` (prints `writes N bad M`, with `mem` behind that `refused K`), `quit`.
  */
 #include "target.h"
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/uio.h>
@@ -16,17 +17,27 @@
 #define OURS 200 /* the word that the program writes */
 
 struct shared {
-    volatile uint64_t writes, bad, go;
+    volatile uint64_t writes, bad, go, refused;
     unsigned char *memory;
 };
+
+static int by_file = -1; /* /proc/PID/mem */
 
 static uint64_t seed_of(uint64_t page, uint64_t own)
 {
     return page % 4 == 3 ? mix(page) ^ own : 1 + page;
 }
 
-static long at(pid_t pid, unsigned char *memory, uint64_t page, uint64_t *value, int writes)
+static long at(struct shared *shared, pid_t pid, uint64_t page, uint64_t *value, int writes)
 {
+    unsigned char *memory = shared->memory;
+    off_t place = (off_t)(uintptr_t)(memory + page * PAGE + HERE * 8);
+    if (by_file >= 0) {
+        long done;
+        while ((done = writes ? pwrite(by_file, value, 8, place) : pread(by_file, value, 8, place)) < 0 && errno == EIO)
+            shared->refused++;
+        return done;
+    }
     struct iovec mine = {value, 8}, theirs = {memory + page * PAGE + HERE * 8, 8};
     return writes ? process_vm_writev(pid, &mine, 1, &theirs, 1, 0) : process_vm_readv(pid, &mine, 1, &theirs, 1, 0);
 }
@@ -35,7 +46,11 @@ static void writer(struct shared *shared, pid_t pid)
 {
     static uint64_t known[PAGES];
     uint64_t random = 88172645463325252ULL ^ (uint64_t)pid;
+    char path[32];
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    snprintf(path, sizeof path, "/proc/%d/mem", pid);
+    if (by_file == 0 && (by_file = open(path, O_RDWR)) < 0)
+        fail(path);
     while (!shared->go)
         pause_ms(1);
     for (uint64_t page = 0; page < PAGES; page++)
@@ -44,14 +59,14 @@ static void writer(struct shared *shared, pid_t pid)
         random ^= random << 13, random ^= random >> 7, random ^= random << 17;
         /* A window that wanders, so that most of the memory is quiet at any time. */
         uint64_t page = (i / 4096 * 256 + (random >> 20) % 256) % PAGES, value = 0, original = word_of(seed_of(page, (uint64_t)pid << 32), HERE);
-        if (at(pid, shared->memory, page, &value, 0) != 8 || value != known[page])
+        if (at(shared, pid, page, &value, 0) != 8 || value != known[page])
             shared->bad++;
         known[page] = i % 2 ? i : original;
-        if (at(pid, shared->memory, page, &known[page], 1) != 8)
+        if (at(shared, pid, page, &known[page], 1) != 8)
             shared->bad++;
         if (known[page] != original && page % 4 != 3) { /* common pages go back at once */
             known[page] = original;
-            if (at(pid, shared->memory, page, &known[page], 1) != 8)
+            if (at(shared, pid, page, &known[page], 1) != 8)
                 shared->bad++;
         }
         shared->writes++;
@@ -61,8 +76,9 @@ static void writer(struct shared *shared, pid_t pid)
     _exit(0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    by_file = argc > 1 && !strcmp(argv[1], "mem") ? 0 : -1;
     struct shared *shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED)
         fail("mmap");
@@ -89,7 +105,10 @@ int main(void)
         round++;
         for (uint64_t page = 3; page < PAGES; page += 4)
             ((volatile uint64_t *)(memory + page * PAGE))[OURS] = page + round;
-        say("writes %lu bad %lu", shared->writes, shared->bad + bad);
+        if (by_file < 0)
+            say("writes %lu bad %lu", shared->writes, shared->bad + bad);
+        else
+            say("writes %lu bad %lu refused %lu", shared->writes, shared->bad + bad, shared->refused);
     }
     return 0;
 }

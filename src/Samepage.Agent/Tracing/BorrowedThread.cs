@@ -9,7 +9,8 @@ namespace Samepage.Agent.Tracing;
 
 /// <summary>A thread of a program that is held for some calls of ours, and goes on as if nothing had been.</summary>
 /// <remarks>
-/// <para>Where it goes on is found out once, before anything runs in it (<see cref="Tracee.Resumption"/>): a call of ours makes the kernel forget its restartable sequence.</para>
+/// <para>Where it goes on is found out once, before anything runs in it (<see cref="Tracee.Resumption"/>): a call of ours makes the kernel forget its restartable sequence. One that was asleep in a call gets the registers
+/// that it had: the kernel begins the call again when it is let go, or ends it for a signal that has come meanwhile, as ever.</para>
 /// <para>A thread that is about to get a signal is not borrowed: it must be let go from that very stop, or the signal loses what it carries. Signals are blocked while a call
 /// of ours is made, but for those that an instruction causes: those would reset the program's handler if they were blocked, and come to us as its tracer instead. They mean that
 /// somebody has changed the code under us, and are dropped.</para>
@@ -85,9 +86,9 @@ internal sealed class BorrowedThread : IDisposable
         {
             if (!_lingers)
             {
-                // As long as nothing has run in it the kernel knows best how to go on.
+                // As long as nothing has run in it, or where it was in a call, the kernel knows best how to go on.
                 _thread.SetSignalMask(_mask);
-                _thread.SetRegisters(_hasRun ? _resumption : _saved);
+                _thread.SetRegisters(_hasRun && !WasInCall ? _resumption : _saved);
             }
         }
     }
@@ -106,8 +107,13 @@ internal sealed class BorrowedThread : IDisposable
 
     /// <summary>Writes the signal frame that brings it back to where it was: see <see cref="SignalFrame"/>.</summary>
     /// <returns>False when its state does not fit into one.</returns>
-    public bool TryFrame(Span<byte> frame, ulong address) =>
-        SignalFrame.TryWrite(frame, address, _resumption, (long)_saved.orig_rax >= 0, _mask, _thread.ExtendedState(new byte[16384]));
+    public bool TryFrame(Span<byte> frame, ulong address)
+    {
+        ulong ending = WasInCall && (long)_saved.rax == Restarts.RestartUnlessHandled ? (ProcessStatus.TryRead($"/proc/{_pid}/task/{ThreadId}/status")?.Handled ?? 0) & ~_mask : 0;
+        return SignalFrame.TryWrite(frame, address, _resumption, WasInCall, _mask, _thread.ExtendedState(new byte[16384]), ending);
+    }
+
+    private bool WasInCall => (long)_saved.orig_rax >= 0;
 
     /// <summary>It goes on at an instruction of ours, with all signals blocked, once it is given back. A signal that comes from here on finds it as it was, not in our code: its
     /// frame holds its mask.</summary>
@@ -205,7 +211,7 @@ internal sealed class BorrowedThread : IDisposable
         }
     }
 
-    /// <summary>Lets it run through the call at which its registers stand. From then on the kernel begins no interrupted call again by itself.</summary>
+    /// <summary>Lets it run through the call at which its registers stand.</summary>
     private void Run(int number)
     {
         long since = Stopwatch.GetTimestamp();

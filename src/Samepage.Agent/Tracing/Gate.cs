@@ -15,8 +15,9 @@ namespace Samepage.Agent.Tracing;
 /// <item>Then its mask: no handler can run before the gate.</item>
 /// <item>On release the mask comes back first, then the registers: in between it is as after step 2.</item>
 /// </list>
-/// <para>A thread that is about to get a signal of its own doing (SIGSEGV …) is not put there: its handler is to see the instruction that did it, not
-/// the gate's. The hold is tried again, which is soon enough.</para>
+/// <para>A thread that is about to get a signal is not put there. One of its own doing (SIGSEGV …): its handler is to see the instruction that did it, not
+/// the gate's. Any other: a call that waits with a mask of its own (sigsuspend, ppoll) loses that where a mask is set, and the signal, blocked again, would be queued behind those that
+/// came later. The hold is tried again, which is soon enough.</para>
 /// <para>A frame is used again from hold to hold: a thread that is still to take one stands in the gate's code, and no hold succeeds then. Whoever takes over begins behind the frames of the
 /// one before all the same.</para>
 /// <para>The tracing thread alone uses this.</para>
@@ -118,8 +119,8 @@ internal sealed class Gate
             return false;
         if (registers.rip >= _base && registers.rip < _base + AgentLayout.CodeBytes)
             why = $"thread {thread.ThreadId} is on its way out of an earlier hold";
-        else if (thread.HasFaulted)
-            why = $"thread {thread.ThreadId} is about to get a signal of its own doing";
+        else if (thread.HasSignal)
+            why = $"thread {thread.ThreadId} is about to get a signal";
         else if (!SignalFrame.TryWrite(_frames.AsSpan(index * AgentLayout.FrameBytes, AgentLayout.FrameBytes), FrameAt(index), thread.Resumption(registers),
             (long)registers.orig_rax >= 0, _masks[index] = thread.SignalMask(), thread.ExtendedState(_state)))
             why = $"thread {thread.ThreadId} has extended processor state (AMX tiles) that a signal frame cannot take";

@@ -10,8 +10,9 @@ namespace Samepage.Agent.Tracing;
 
 /// <summary>Begins calls again that came out of an interruption of ours with EINTR, and ends those whose time is over.</summary>
 /// <remarks>
-/// <para>epoll_wait, semop, sigtimedwait and their like come out of an interruption with EINTR, which the program would see (signal(7)). Nothing has happened in such a call, so it is
-/// begun again by hand, at once, so that our death from here on could not change that. With a signal pending the EINTR is the program's own.</para>
+/// <para>epoll_wait, semop, sigtimedwait and their like come out of an interruption with EINTR, which the program would see (signal(7)). Nothing has happened in such a call. Whether it ends with EINTR is the kernel's
+/// to say, when the thread goes on: so the answer is made the one by which calls tell the kernel to begin them again, unless a signal's handler is to run (ERESTARTNOHAND). That is done at once, so that our death
+/// from here on could not change it. So a signal that comes while the thread is held ends the call as it always does, and one that is ignored, which the kernel queues for a thread that is traced, ends none.</para>
 /// <para>Begun again, a call waits for all of its time. Nothing of the program's may be changed for it, neither a register nor a word in its memory. So the call is marked, and once it has waited
 /// for its time since it was first interrupted, it is ended with what it answers then. The mark stands in the upper half of the register with the call's number: the kernel takes the lower half for the number,
 /// and keeps all of it for who traces. A call that the program makes itself never has it. So a wait is never ended before its time; it may be late by the time that it had waited before it was
@@ -23,7 +24,10 @@ internal static class Restarts
     /// <summary>ERESTART_RESTARTBLOCK: the kernel itself goes on with what is left of the time.</summary>
     public const long RestartBlock = -516;
 
-    private const int KeptAtMost = 4096, CallLength = 2;
+    /// <summary>ERESTARTNOHAND: the kernel begins the call again, or, where a signal's handler runs first, ends it with EINTR.</summary>
+    public const long RestartUnlessHandled = -514;
+
+    private const int KeptAtMost = 4096;
     private static readonly TimeSpan s_stopBound = TimeSpan.FromMilliseconds(20);
     private static readonly ConcurrentDictionary<int, Wait> s_waits = [];
     private static int s_marks;
@@ -38,7 +42,7 @@ internal static class Restarts
         public bool IsOver => Stopwatch.GetElapsedTime(Since) >= Time;
     }
 
-    /// <summary>To be called when a thread has just stopped, without a signal.</summary>
+    /// <summary>To be called when a thread has just stopped.</summary>
     /// <param name="thread">The thread.</param>
     /// <param name="processId">Its process.</param>
     /// <param name="isFiltered">See <see cref="Tracee.IsFiltered"/>.</param>
@@ -48,9 +52,6 @@ internal static class Restarts
             return;
         bool sleeps = isFiltered && (long)registers.rax == RestartBlock;
         if (!sleeps && !CallTable.CameToNothing((int)registers.orig_rax, (long)registers.rax))
-            return;
-        ProcessStatus? status = ProcessStatus.TryRead($"/proc/{processId}/task/{thread.ThreadId}/status");
-        if (!sleeps && status is not { PendingUnblocked: false })
             return;
         int number = (int)registers.orig_rax, mark = (int)(registers.orig_rax >> 32);
         ulong[] arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
@@ -65,9 +66,9 @@ internal static class Restarts
             return;
         }
 
-        if (time is not null)
-            Keep(thread.ThreadId, wait = wait is null ? new Wait(processId, NewMark(), Stopwatch.GetTimestamp(), time.Value, status!.VoluntarySwitches) : wait with { Switches = status!.VoluntarySwitches });
-        Set(thread, registers with { rax = (uint)number | (ulong)(wait?.Mark ?? 0) << 32, rip = registers.rip - CallLength, orig_rax = ulong.MaxValue });
+        if (time is not null && ProcessStatus.TryRead($"/proc/{processId}/task/{thread.ThreadId}/status") is { VoluntarySwitches: var switches })
+            Keep(thread.ThreadId, wait = wait is null ? new Wait(processId, NewMark(), Stopwatch.GetTimestamp(), time.Value, switches) : wait with { Switches = switches });
+        Set(thread, registers with { rax = unchecked((ulong)RestartUnlessHandled), orig_rax = (uint)number | (ulong)(wait?.Mark ?? 0) << 32 });
     }
 
     /// <summary>Ends waits whose time is over and that nobody interrupts any more; to be called now and then.</summary>

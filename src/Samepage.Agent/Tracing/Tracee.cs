@@ -50,8 +50,7 @@ internal struct Tracee(int processId, int threadId)
     {
         if (Kind != StopKind.Running || Look() is not (StopKind.Held or StopKind.Suspended))
             return Kind;
-        if (_signal == 0)
-            Restarts.Begin(this, processId, IsFiltered);
+        Restarts.Begin(this, processId, IsFiltered);
         return Kind;
     }
 

@@ -45,6 +45,7 @@ public sealed class WorldStop(IWaitingThreads? waiting)
 
     /// <summary>Threads that were seen in a call that an interruption could cut short, and when. Such a call is not to be seen while its thread runs, or waits for a processor.</summary>
     private readonly Dictionary<int, long> _partial = [];
+    private readonly MemorySharers _sharers = new();
     private Tracee[] _threads = new Tracee[16];
     private Gate? _gate;
     private int _count;
@@ -83,19 +84,25 @@ public sealed class WorldStop(IWaitingThreads? waiting)
         _indexes.Clear();
         if (!TryFindQuiet(agentThreads, insist, out why))
             return HoldOutcome.Busy;
+        if (_sharers.Find(ProcessId, session.ExecutorThread) is not 0 and var sharer)
+        {
+            why = Shares(sharer);
+            return HoldOutcome.Busy;
+        }
+
         HoldBoard.Begin();
         HoldOutcome outcome;
         do
         {
             int before = _count;
-            outcome = SeizeNew(agentThreads, session.IsFiltered, ref why);
+            outcome = SeizeNew(agentThreads, session.IsFiltered, insist, ref why);
             if (outcome == HoldOutcome.Held)
                 outcome = Await(ref why);
             if (outcome == HoldOutcome.Held && _count == before)
             {
                 // Without the executor another program was put in its place, exec(2): nothing there is ours.
                 return _count == 0 || !_listed.Contains(session.ExecutorThread) ? Fail(HoldOutcome.Gone)
-                    : IsShared(out why) || !_gate.TryClose(_threads.AsSpan(0, _count), out why) ? Fail(HoldOutcome.Busy) : HoldOutcome.Held;
+                    : IsShared(session.ExecutorThread, out why) || !_gate.TryClose(_threads.AsSpan(0, _count), out why) ? Fail(HoldOutcome.Busy) : HoldOutcome.Held;
             }
         }
         while (outcome == HoldOutcome.Held);
@@ -134,24 +141,15 @@ public sealed class WorldStop(IWaitingThreads? waiting)
         HoldBoard.End();
     }
 
-    /// <summary>Whether a child of the program has its memory too, clone(2) with CLONE_VM: that one's threads are not held. All threads of the program are, so none makes one now.</summary>
-    /// <remarks>One that is nobody's child by now is not found; its maker cannot wait for it either, and no program that we know does this.</remarks>
-    private bool IsShared(out string why)
+    /// <summary>Whether somebody has come who may have the program's memory without being a thread of it: he is not held. All threads of the program are, so none makes another now.</summary>
+    private bool IsShared(int executor, out string why)
     {
-        why = "";
-        for (int i = 0; i < _count; i++)
-        {
-            foreach (int child in Threads.Children(ProcessId, _threads[i].ThreadId))
-            {
-                if (!Samepage.Linux.Processes.Kinship.ShareMemory(_threads[i].ThreadId, LivingThread.Of(child)))
-                    continue;
-                why = $"process {child} has the same memory (clone with CLONE_VM), and is not held with it";
-                return true;
-            }
-        }
-
-        return false;
+        int sharer = _sharers.FindNew(ProcessId, executor);
+        why = sharer == 0 ? "" : Shares(sharer);
+        return sharer != 0;
     }
+
+    private static string Shares(int sharer) => $"process {sharer} has the same memory (clone with CLONE_VM, vfork), and is not held with it";
 
     private HoldOutcome Fail(HoldOutcome outcome)
     {
@@ -211,7 +209,7 @@ public sealed class WorldStop(IWaitingThreads? waiting)
         return why.Length > 0;
     }
 
-    private HoldOutcome SeizeNew(ReadOnlySpan<int> agentThreads, bool filtered, ref string why)
+    private HoldOutcome SeizeNew(ReadOnlySpan<int> agentThreads, bool filtered, bool insist, ref string why)
     {
         if (!Threads.TryList(ProcessId, _listed))
             return HoldOutcome.Gone;
@@ -236,7 +234,14 @@ public sealed class WorldStop(IWaitingThreads? waiting)
             {
                 string name = Threads.Name(ProcessId, tid);
                 if (name.StartsWith("iou-sqp", StringComparison.Ordinal))
-                    continue;
+                {
+                    // What it has begun may have memory discarded by a worker that it makes (IORING_OP_MADVISE), in the middle of an exchange. What is merged already would stay for ever.
+                    if (insist)
+                        continue;
+                    why = "the kernel polls a queue of io_uring for it (IORING_SETUP_SQPOLL), by a thread that cannot be held";
+                    return HoldOutcome.Busy;
+                }
+
                 bool works = name.StartsWith("iou-wrk", StringComparison.Ordinal), ours = Threads.IsTracedByUs(ProcessId, tid);
                 why = works ? "io_uring work is under way" : ours ? $"thread {tid} is not let go yet" : $"thread {tid} cannot be held: ptrace(PTRACE_SEIZE) {errno}";
                 return works || ours ? HoldOutcome.Busy : HoldOutcome.Refused;

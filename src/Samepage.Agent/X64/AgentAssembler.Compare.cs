@@ -20,8 +20,7 @@ internal sealed partial class AgentAssembler
 
     /// <summary>movedCopy: rax = an address in scratch. Returns rsi = a copy of what lies there, rdx = its bytes: whole pages, 0 when it cannot be read.
     /// Keeps r12–r15, rbx, rbp and r9.</summary>
-    /// <remarks>What lies behind the address was moved in and has not been given back, up to MovedEnd, so that no page that is missing is ever read: it would be
-    /// waited for in vain.</remarks>
+    /// <remarks>What lies behind the address was moved in and has not been given back, up to MovedEnd. A page of it that has gone since, because the program does not need it (MADV_FREE), reads as zeros.</remarks>
     private void MovedCopy()
     {
         At(ref _movedCopy);

@@ -70,12 +70,13 @@ internal sealed partial class AgentAssembler
         c.jz(warden);
         c.js(failed);
         c.mov(Shared(AgentLayout.WardenTid), rax);
-        // X belongs to T: a page moved in is present, a page not moved in is never touched.
+        // X belongs to T, or nothing could be moved there. Not with MISSING: a page that the program has said it does not need (MADV_FREE) may be dropped there, too, before it was
+        // compared or given back. Then it reads as zeros, as it might where it came from, and the executor does not wait for itself.
         Range(Word(AgentLayout.T), LibC.UFFDIO_REGISTER, () =>
         {
             c.lea(rdx, __[r12 + (AgentLayout.ScratchOffset - AgentLayout.DataOffset)]);
             c.mov(r10d, AgentLayout.ScratchBytes);
-            c.mov(r8d, (int)LibC.UFFDIO_REGISTER_MODE_MISSING);
+            c.mov(r8d, (int)LibC.UFFDIO_REGISTER_MODE_WP);
         });
         c.test(rax, rax);
         c.jnz(failed);

@@ -71,6 +71,7 @@ internal sealed partial class AgentAssembler
         At(ref open);
         c.cmp(__qword_ptr[r14 + SignalFrame.SleeperAt], 0);
         c.jne(sleeper);
+        EndCallIfDue();
         // The frame says which alternate stack the thread has from here on: the one that it has.
         c.xor(edi, edi);
         c.lea(rsi, __[r14 + SignalFrame.AlternateStackAt]);
@@ -90,6 +91,25 @@ internal sealed partial class AgentAssembler
         foreach ((AssemblerRegister64 register, int at) in ((AssemblerRegister64, int)[])[(r10, 16), (r14, 48), (rdi, 64), (rsi, 72), (rdx, 96), (rax, 104), (r11, 128)])
             c.mov(register, __qword_ptr[rcx + SignalFrame.ContextAt + at]);
         c.jmp(r11);
+    }
+
+    /// <summary>Where a signal waits that is to end the call which the frame at r14 begins again: it ends with EINTR.</summary>
+    /// <remarks>One that comes from here on comes as if right before the call.</remarks>
+    private void EndCallIfDue()
+    {
+        const int Rax = SignalFrame.ContextAt + 104, Rip = SignalFrame.ContextAt + 128, SYS_rt_sigpending = 127, CallLength = 2;
+        Label not = c.CreateLabel();
+        c.mov(r15, __qword_ptr[r14 + SignalFrame.EndingAt]);
+        c.test(r15, r15);
+        c.jz(not);
+        c.lea(rdi, __[r14 + SignalFrame.EndingAt]);
+        c.mov(esi, 8);
+        Sys(SYS_rt_sigpending);
+        c.test(__qword_ptr[r14 + SignalFrame.EndingAt], r15);
+        c.jz(not);
+        c.mov(__qword_ptr[r14 + Rax], -4); // EINTR
+        c.add(__qword_ptr[r14 + Rip], CallLength);
+        At(ref not);
     }
 
     /// <summary>Opens the gate for all who were held so far.</summary>

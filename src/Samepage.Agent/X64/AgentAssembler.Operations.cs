@@ -12,6 +12,7 @@ namespace Samepage.Agent.X64;
 /// <list type="bullet">
 /// <item>From UFFDIO_MOVE on, the range is empty and registered with MISSING: whoever reaches for it waits until it is whole again.</item>
 /// <item>A page that a device or a registered buffer has pinned is not moved (EBUSY), and stays.</item>
+/// <item>Who holds a page without a pin for the moment of a write (/proc/PID/mem) is waited for before what was moved is looked at (AwaitWriters).</item>
 /// <item>What was moved lies where nobody else can reach it, so the comparison decides on what will be thrown away (D3).</item>
 /// <item>The mapping of the frames comes into place whole, by one mmap over the empty range, and every page-table entry is filled before it is
 /// watched: an entry that is missing later was discarded.</item>
@@ -85,6 +86,18 @@ internal sealed partial class AgentAssembler
         c.add(rbp, rax);
         c.mov(__qword_ptr[rbx + ErrorAt], rdx);
         At(ref finished);
+        AwaitWriters();
+    }
+
+    /// <summary>Waits until nobody writes any more to a page that was moved out, by way of a reference that he took while it was in its place.</summary>
+    /// <remarks>/proc/PID/mem and ptrace(2) look a page up, and write to it through the kernel's own mapping: such a page is not pinned, and the move does not see it. They hold the lock of
+    /// the address space from before the one until behind the other, as readers; to hold it as a writer once, for nothing, is to wait for all who hold it. Who comes later finds the page missing.</remarks>
+    private void AwaitWriters()
+    {
+        c.mov(rdi, r12);
+        c.mov(esi, AgentLayout.WordsBytes);
+        c.mov(edx, LibC.PROT_READ | LibC.PROT_WRITE); // which it has
+        Sys(SYS_mprotect);
     }
 
     /// <summary>Puts bytes [from, rbp) of the range back out of scratch.</summary>
@@ -132,7 +145,7 @@ internal sealed partial class AgentAssembler
 
     /// <remarks>Steps:
     /// 1. Register the run on T with MISSING and WP.
-    /// 2. Move it to X: rbp bytes of it. Nobody can change them any more.
+    /// 2. Move it to X: rbp bytes of it, and wait for whoever has begun to write to them. Nobody can change them any more.
     /// 3. Compare X with the frames, page by page: r9 bytes are equal.
     /// 4. Move what is not equal back.
     /// 5. Map the frames privately in place of the equal part, which is empty; fill every page-table entry; register it on M.

@@ -39,6 +39,7 @@ internal sealed partial class AgentAssembler
         c.mov(rbp, rax);
         c.cmp(rbp, r14);
         c.jne(back);
+        AwaitWriters();
         c.mov(rax, r15);
         c.sub(rax, r13);
         c.mov(Word(AgentLayout.StretchDelta), rax);

@@ -11,7 +11,7 @@ internal sealed partial class AgentAssembler
     /// 1. Write-protect it on M: whoever writes waits.
     /// 2. Copy its pages to D. A page that the program discarded is missing; the warden answers that fault with zeros. Where a device may be writing into
     ///    pages that are private already, whose pins nothing shows, see whether D is still the same a while later.
-    /// 3. Make V, fresh memory of the same protection and advice, register it on M with MISSING, and mremap it over the range:
+    /// 3. Make V, fresh memory of the same advice, and of the same protection or one that becomes the same when it is filled, register it on M with MISSING, and mremap it over the range:
     ///    the registration goes along, so whoever touches the range waits. From here to step 5 the range is announced to the warden as unfilled.
     /// 4. Fill in the pages that are not all zero, and make guard pages again of those that the program has made such.
     /// 5. Unregister, which lets the memory join its neighbours as one area again; lock it if it was locked; wake everybody; drop D.
@@ -23,6 +23,7 @@ internal sealed partial class AgentAssembler
         Label refused = c.CreateLabel(), fail = c.CreateLabel(), next = c.CreateLabel(), copied = c.CreateLabel(), zero = c.CreateLabel();
         Label fill = c.CreateLabel(), skip = c.CreateLabel(), filled = c.CreateLabel(), retry = c.CreateLabel(), readable = c.CreateLabel(), fits = c.CreateLabel();
         Label protect = c.CreateLabel(), unprotect = c.CreateLabel(), dropV = c.CreateLabel(), done = c.CreateLabel();
+        Label asItWas = c.CreateLabel(), executable = c.CreateLabel(), writable = c.CreateLabel(), asWanted = c.CreateLabel();
         At(ref _unmerge);
         Enter();
         c.mov(Word(AgentLayout.LowNeighbour), 0);
@@ -91,12 +92,15 @@ internal sealed partial class AgentAssembler
         c.mov(rdi, r9);
         c.mov(rsi, r14);
         Sys(SYS_munlock);
-        c.mov(rdi, r9);
-        c.mov(rsi, r14);
-        c.mov(rdx, r15);
-        Sys(SYS_mprotect);
-        c.test(rax, rax);
-        c.jnz(dropV);
+        // Memory that could be written once is charged for, whatever its protection is by now, and V would not be if it lost that before it has pages. So it can be written until it is filled. Not where it
+        // could be executed, for that might be refused then.
+        c.test(r15d, LibC.PROT_EXEC);
+        c.jnz(executable);
+        ProtectV(LibC.PROT_READ | LibC.PROT_WRITE, dropV);
+        c.jmp(writable);
+        At(ref executable);
+        ProtectV(null, dropV);
+        At(ref writable);
         Advise(r9, r14);
         OnRange(AgentLayout.M, LibC.UFFDIO_REGISTER, r9, r14, (int)LibC.UFFDIO_REGISTER_MODE_MISSING);
         c.test(rax, rax);
@@ -111,7 +115,14 @@ internal sealed partial class AgentAssembler
         c.jne(dropV);
         c.mov(rcx, __qword_ptr[r12 + AgentLayout.QueryStruct + 40]);
         c.and(ecx, 7);
-        c.cmp(ecx, r15d);
+        c.mov(edx, r15d);
+        c.test(r15d, LibC.PROT_READ);
+        c.jnz(asItWas);
+        c.mov(edx, LibC.PROT_READ); // made so above
+        At(ref asItWas);
+        c.cmp(ecx, edx);
+        c.mov(eax, -Enoent);
+        c.movsxd(rax, eax);
         c.jne(dropV);
         QueriedIdentity();
         c.cmp(rax, Word(AgentLayout.Identity));
@@ -166,6 +177,15 @@ internal sealed partial class AgentAssembler
         c.jmp(fill);
 
         At(ref filled);
+        c.test(r15d, LibC.PROT_EXEC);
+        c.jnz(asWanted);
+        c.cmp(r15d, LibC.PROT_READ | LibC.PROT_WRITE);
+        c.je(asWanted);
+        c.mov(rdi, r13);
+        c.mov(rsi, r14);
+        c.mov(rdx, r15);
+        Sys(SYS_mprotect);
+        At(ref asWanted);
         GuardAgain();
         UnregisterWithNeighbours();
         LockAgain();
@@ -207,6 +227,22 @@ internal sealed partial class AgentAssembler
         c.pop(rax);
         At(ref refused);
         c.jmp(fits);
+    }
+
+    /// <summary>Protects V, at r9.</summary>
+    /// <param name="protection">How; null as r15 says.</param>
+    /// <param name="refused">Where it is refused: rax = an errno, negative.</param>
+    private void ProtectV(int? protection, Label refused)
+    {
+        c.mov(rdi, r9);
+        c.mov(rsi, r14);
+        if (protection is { } bits)
+            c.mov(edx, bits);
+        else
+            c.mov(rdx, r15);
+        Sys(SYS_mprotect);
+        c.test(rax, rax);
+        c.jnz(refused);
     }
 
     /// <summary>Where the record says so: waits, and fails with EBUSY if [r13, r13 + r14) is no longer what was copied to rbp.</summary>

@@ -9,7 +9,7 @@ namespace Samepage.Agent.X64;
 /// again by hand (<see cref="Tracing.Restarts"/>). What cannot be put right stands here: calls that come back half done, that cannot be repeated, or that cannot be interrupted at all.</remarks>
 internal static class CallTable
 {
-    private const int SYS_epoll_wait = 232, SYS_epoll_pwait = 281, SYS_epoll_pwait2 = 441, SYS_rt_sigtimedwait = 128, SYS_semtimedop = 220, SYS_bpf = 321;
+    private const int SYS_epoll_wait = 232, SYS_epoll_pwait = 281, SYS_epoll_pwait2 = 441, SYS_rt_sigtimedwait = 128, SYS_semtimedop = 220, SYS_bpf = 321, SYS_close = 3, SYS_connect = 42;
     private const ulong MsgWaitAll = 0x100, CloneVfork = 0x4000, FutexCommand = 0x7f, FutexWaitRequeuePi = 11;
 
     /// <summary>True for calls that, interrupted while they wait, may answer with a part of what was asked for, or cannot be begun again.</summary>
@@ -33,8 +33,9 @@ internal static class CallTable
     public static bool IsUninterruptible(int number, ReadOnlySpan<ulong> arguments) => number == 58 || (number == 56 && (arguments[0] & CloneVfork) != 0); // vfork, clone
 
     /// <summary>True for what a call answers that did nothing, because its thread was to stop, and that can be begun again by hand.</summary>
-    /// <remarks>bpf(2) gives up loading a program with EAGAIN.</remarks>
-    public static bool CameToNothing(int number, long answer) => answer == -(long)Errno.EINTR || (number == SYS_bpf && answer == -(long)Errno.EAGAIN);
+    /// <remarks>bpf(2) gives up loading a program with EAGAIN. close and connect have done their part when they answer EINTR.</remarks>
+    public static bool CameToNothing(int number, long answer) =>
+        (answer == -(long)Errno.EINTR && number is not (SYS_close or SYS_connect)) || (number == SYS_bpf && answer == -(long)Errno.EAGAIN);
 
     /// <summary>How long a call waits at most that answers EINTR when it is interrupted, and whose time begins anew when it is begun again.</summary>
     /// <param name="number">The call.</param>

@@ -8,12 +8,13 @@ namespace Samepage.Agent.X64;
 /// <summary>A thread's whole state as rt_sigreturn(2) takes it back: asm/sigcontext.h, asm/ucontext.h.</summary>
 /// <remarks><code>
 ///     0  return address       not used by the kernel; by the gate: not 0 for a thread that goes on by restart_syscall(2)
-///     8  struct ucontext      flags, link, alternate stack (24), struct sigcontext (48), signal mask (304)
+///     8  struct ucontext      flags, link (not used by the kernel; by the gate: the signals that end the call in which the thread was), alternate stack (24),
+///                             struct sigcontext (48), signal mask (304)
 ///   512  extended state       as XSAVE lays it out, with its size and its two magic words: the kernel's struct _fpx_sw_bytes at 464
 /// </code>Extended features that a process must ask for (AMX tiles) are left out; a thread that has state in them cannot be framed.</remarks>
 internal static class SignalFrame
 {
-    public const int SleeperAt = 0, AlternateStackAt = 24, ContextAt = 48, MaskAt = 304;
+    public const int SleeperAt = 0, EndingAt = 16, AlternateStackAt = 24, ContextAt = 48, MaskAt = 304;
     private const int StateAt = 512;
     private const ulong RestartSyscall = 219;
     private const int SoftwareAt = 464, HeaderAt = 512, StateLeast = 576;
@@ -31,8 +32,9 @@ internal static class SignalFrame
     /// <param name="mask">The signals that it blocks.</param>
     /// <param name="restarted">Its registers were made such that an interrupted call begins again.</param>
     /// <param name="state">Its extended state, as PTRACE_GETREGSET gives it.</param>
+    /// <param name="ending">Signals that end the call that was made to begin again, with EINTR: such as it does not block, and has handlers for.</param>
     /// <returns>False when its state does not fit into a frame.</returns>
-    public static bool TryWrite(Span<byte> frame, ulong address, in LibC.user_regs_struct registers, bool restarted, ulong mask, ReadOnlySpan<byte> state)
+    public static bool TryWrite(Span<byte> frame, ulong address, in LibC.user_regs_struct registers, bool restarted, ulong mask, ReadOnlySpan<byte> state, ulong ending = 0)
     {
         if (state.Length < StateBytes || StateBytes < StateLeast || StateAt + StateBytes + 4 > AgentLayout.FrameBytes)
             return false;
@@ -42,6 +44,7 @@ internal static class SignalFrame
         frame[..StateAt].Clear();
         Put(frame, SleeperAt, restarted && registers.rax == RestartSyscall ? 1ul : 0ul);
         Put(frame, 8, AllContextFlags);
+        Put(frame, EndingAt, ending);
         ReadOnlySpan<ulong> general =
         [
             registers.r8, registers.r9, registers.r10, registers.r11, registers.r12, registers.r13, registers.r14, registers.r15, registers.rdi, registers.rsi,

@@ -11,7 +11,6 @@ namespace Samepage.Linux.ProcFs;
 /// <param name="Gids">The same of the group.</param>
 /// <param name="Seccomp">0 none, 1 strict, 2 filter.</param>
 /// <param name="HasMemory">It has an address space of its own: not a kernel thread, not a zombie.</param>
-/// <param name="PendingUnblocked">A signal is pending that it does not block.</param>
 /// <param name="Capabilities">The effective capabilities.</param>
 /// <param name="PinnedKib">Memory pinned for long, VmPin.</param>
 /// <param name="ShadowStack">Its return addresses are kept twice, the second time where the processor alone writes (CET).</param>
@@ -21,11 +20,14 @@ namespace Samepage.Linux.ProcFs;
 /// <param name="VoluntarySwitches">How often a thread has gone to sleep.</param>
 public sealed record ProcessStatus(
     string Name, char State, int ThreadGroup, int Tracer, (uint Real, uint Effective, uint Saved, uint FileSystem) Uids,
-    (uint Real, uint Effective, uint Saved, uint FileSystem) Gids, int Seccomp, bool HasMemory, bool PendingUnblocked, ulong Capabilities, long PinnedKib, bool ShadowStack, int OwnId,
+    (uint Real, uint Effective, uint Saved, uint FileSystem) Gids, int Seccomp, bool HasMemory, ulong Capabilities, long PinnedKib, bool ShadowStack, int OwnId,
     ulong Permitted, bool InnerPidNamespace, long VoluntarySwitches)
 {
     /// <summary>SIGKILL is pending: it does nothing more once it leaves the kernel.</summary>
     public bool IsKilled { get; init; }
+
+    /// <summary>The signals for which it has handlers.</summary>
+    public ulong Handled { get; init; }
 
     /// <summary>Reads a status file.</summary>
     /// <param name="path">Such as <c>/proc/1/status</c>.</param>
@@ -52,7 +54,7 @@ public sealed record ProcessStatus(
         (uint, uint, uint, uint) uids = default, gids = default;
         bool memory = false, shadowStack = false, inner = false;
         long pinned = 0, switches = 0;
-        ulong pending = 0, sharedPending = 0, blocked = 0, capabilities = 0, permitted = 0;
+        ulong pending = 0, sharedPending = 0, handled = 0, capabilities = 0, permitted = 0;
         foreach (ReadOnlySpan<char> line in text.AsSpan().EnumerateLines())
         {
             int colon = line.IndexOf(':');
@@ -76,7 +78,7 @@ public sealed record ProcessStatus(
                 case "VmPin": pinned = Number(value[..value.IndexOf(' ')]); break;
                 case "SigPnd": pending = Hex(value); break;
                 case "ShdPnd": sharedPending = Hex(value); break;
-                case "SigBlk": blocked = Hex(value); break;
+                case "SigCgt": handled = Hex(value); break;
                 case "CapPrm": permitted = Hex(value); break;
                 case "CapEff": capabilities = Hex(value); break;
                 case "voluntary_ctxt_switches": switches = long.Parse(value, CultureInfo.InvariantCulture); break;
@@ -85,9 +87,10 @@ public sealed record ProcessStatus(
             }
         }
 
-        return new ProcessStatus(name, state, group, tracer, uids, gids, seccomp, memory, ((pending | sharedPending) & ~blocked) != 0, capabilities, pinned, shadowStack, own,
+        return new ProcessStatus(name, state, group, tracer, uids, gids, seccomp, memory, capabilities, pinned, shadowStack, own,
             permitted, inner, switches)
         {
+            Handled = handled,
             IsKilled = ((pending | sharedPending) & SigKill) != 0,
         };
     }

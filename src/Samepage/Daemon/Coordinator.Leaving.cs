@@ -63,7 +63,7 @@ internal sealed partial class Coordinator
     private async Task<string> LookBack(LiveSpace space)
     {
         (string different, bool matters) = await space.Do(Lane.Hold, () =>
-            LiveMachine.Refresh(space) ? (space.Footprint.Difference(space.Map.Mappings, out bool matters), matters) : ("", false));
+            LiveMachine.RefreshAtLast(space) ? (space.Footprint.Difference(space.Map.Mappings, out bool matters), matters) : ("", false));
         if (different.Length > 0)
             logger.Log(matters ? LogLevel.Warning : LogLevel.Information, "given back, process {Pid} is not quite as it was: {Different}", space.Pid, different);
         return matters ? different : "";

@@ -22,7 +22,9 @@ internal readonly record struct Segment(ulong Start, ulong End, AreaKind Kind, O
 
 /// <summary>What a target's mappings are, and which of them may be merged.</summary>
 /// <remarks>One thread at a time reads and changes it, whoever works on the process. Any other looks at it by <see cref="Observe"/>.</remarks>
-internal sealed class AddressSpaceMap(int pid, FramePool pool)
+/// <param name="executor">The agent's thread by which it is looked at as long as there is an agent: where that is gone, so is the program that was taken in.</param>
+/// <param name="pool">Where its frames lie.</param>
+internal sealed class AddressSpaceMap(int executor, FramePool pool)
 {
     private readonly object _changing = new();
     private List<Mapping> _mappings = [], _mappingsBefore = [];
@@ -67,12 +69,13 @@ internal sealed class AddressSpaceMap(int pid, FramePool pool)
     /// <summary>Reads the mappings with their flags.</summary>
     /// <param name="agentStart">The agent's own mapping, left out.</param>
     /// <param name="agentEnd">Its end.</param>
+    /// <param name="thread">A thread by which to look when the agent has left.</param>
     /// <returns>False when the process is gone.</returns>
-    public bool TryRefresh(ulong agentStart, ulong agentEnd)
+    public bool TryRefresh(ulong agentStart, ulong agentEnd, int? thread = null)
     {
         // The lists of before serve again; what is read may be waited for, so nobody else is kept meanwhile.
         (List<Mapping> mappings, List<Segment> segments) = (_mappingsBefore, _segmentsBefore);
-        if (!Mapping.TryReadAll($"/proc/{pid}/smaps", mappings))
+        if (!Mapping.TryReadAll($"/proc/{thread ?? executor}/smaps", mappings))
             return false;
         ReadAt = Stopwatch.GetTimestamp();
         MappingCount = mappings.Count;
