@@ -17,6 +17,7 @@ internal sealed partial class Coordinator
     private static readonly TimeSpan s_leaveInterval = TimeSpan.FromSeconds(1);
 
     private readonly Dictionary<string, DomainId> _domains = [];
+    private readonly KeptNamespaces _namespaces = new();
     private int _nextDomain;
     private DomainRules _domainRules = DomainRules.ByUser;
 
@@ -104,6 +105,7 @@ internal sealed partial class Coordinator
                 continue;
             _machine.Forget(domain);
             _domains.Remove(name);
+            _namespaces.Forget(name);
         }
     }
 }
