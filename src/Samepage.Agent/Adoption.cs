@@ -100,7 +100,7 @@ public static class Adoption
             return AdoptionOutcome.NotYet;
         }
 
-        if (!PidFd.TryOpenThread(executor, out FileDescriptor? thread, out Errno refused))
+        if (!PidFd.TryOpenThread(place.Pid, executor, out FileDescriptor? thread, out Errno refused))
         {
             why = $"the agent's thread {executor} cannot be opened: pidfd_open {refused}";
             return AdoptionOutcome.NotYet;
@@ -136,7 +136,7 @@ public static class Adoption
     /// is told that it is gone. The executor has a table of its own by now: its sockets are the two that lead to that daemon.</remarks>
     private static void CutOff(int pid, int executor)
     {
-        if (!PidFd.TryOpenThread(executor, out FileDescriptor? thread, out _))
+        if (!PidFd.TryOpenThread(pid, executor, out FileDescriptor? thread, out _))
             return;
         using (thread)
         {
@@ -179,7 +179,7 @@ public static class Adoption
         if (executor == 0)
             return Uproot(place, ref why);
         why = $"the agent was not set up to the end, and leaves (state {state})";
-        if (!PidFd.TryOpenThread(executor, out FileDescriptor? thread, out _))
+        if (!PidFd.TryOpenThread(place.Pid, executor, out FileDescriptor? thread, out _))
             return AdoptionOutcome.NotYet;
         using (thread)
         using (FileDescriptor executorSocket = PidFd.Take(thread!, (int)data.Word(AgentLayout.ExecutorFar)))

@@ -220,7 +220,7 @@ public sealed class AgentSession : IDisposable
     public void TakeInherited(List<InheritedDescriptor> inherited, ReadOnlySpan<uint> tickets)
     {
         Span<long> children = stackalloc long[AgentLayout.MaxChildren];
-        if (!_memory.ReadChildren(children) || !PidFd.TryOpenThread(ExecutorThread, out FileDescriptor? thread, out _))
+        if (!_memory.ReadChildren(children) || !PidFd.TryOpenThread(Pid, ExecutorThread, out FileDescriptor? thread, out _))
             return;
         using (thread)
         {

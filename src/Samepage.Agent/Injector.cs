@@ -197,7 +197,7 @@ internal static class Injector
         AgentData data = new(pid, place.BaseAddress);
         AwaitState(data, AgentLayout.StateSocket);
         int executor = data.Thread(AgentLayout.ExecutorTid);
-        if (!PidFd.TryOpenThread(executor, out FileDescriptor? thread, out Errno errno))
+        if (!PidFd.TryOpenThread(pid, executor, out FileDescriptor? thread, out Errno errno))
             throw new SyscallException("pidfd_open", $"thread {executor}", errno);
         using (thread)
         {

@@ -6,7 +6,7 @@ namespace Samepage.Linux;
 public static unsafe class FileBlocks
 {
     private const int AT_FDCWD = -100;
-    private const uint STATX_INO_BLOCKS = 0x100 | 0x400, STATX_SIZE = 0x200, STATX_UID = 0x8;
+    private const uint STATX_INO_BLOCKS = 0x100 | 0x400, STATX_SIZE = 0x200, STATX_UID = 0x8, STATX_GID = 0x10;
     private const int BlockBytes = 512; // The unit of stx_blocks, whatever the file system's own block is.
 
     /// <param name="path">The file; links are followed, those of <c>/proc/PID/fd</c> too.</param>
@@ -22,13 +22,13 @@ public static unsafe class FileBlocks
         return found;
     }
 
-    /// <summary>The user that a file belongs to.</summary>
+    /// <summary>The user and group that a file belongs to.</summary>
     /// <returns>False when there is no such file any more, or it may not be looked at.</returns>
-    public static bool TryReadOwner(string path, out uint user)
+    public static bool TryReadOwner(string path, out uint user, out uint group)
     {
         statx_buffer buffer = default;
-        bool found = statx(AT_FDCWD, path, 0, STATX_UID, &buffer) == 0;
-        user = buffer.stx_uid;
+        bool found = statx(AT_FDCWD, path, 0, STATX_UID | STATX_GID, &buffer) == 0;
+        (user, group) = (buffer.stx_uid, buffer.stx_gid);
         return found;
     }
 

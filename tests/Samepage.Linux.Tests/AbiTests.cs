@@ -27,6 +27,7 @@ public sealed class AbiTests
         #include <sys/mman.h>
         #include <sys/ptrace.h>
         #include <sys/resource.h>
+        #include <sys/ioctl.h>
         #include <sys/socket.h>
         #include <sys/stat.h>
         #include <sys/statvfs.h>
@@ -37,6 +38,7 @@ public sealed class AbiTests
         #include <sys/vfs.h>
         #include <sys/wait.h>
         #include <linux/audit.h>
+        #include <linux/capability.h>
         #include <linux/elf.h>
         #include <linux/fs.h>
         #include <linux/fuse.h>

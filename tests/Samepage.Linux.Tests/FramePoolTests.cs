@@ -2,6 +2,7 @@ using Samepage.Doctor;
 using Samepage.Linux;
 using Samepage.Linux.Frames;
 using Samepage.Linux.Interop;
+using Samepage.Linux.Processes;
 using Samepage.Linux.ProcFs;
 
 namespace Samepage.LinuxTests;
@@ -41,6 +42,79 @@ public sealed unsafe class FramePoolTests
         Assert.Equal(limited, pool.Refusal.Contains("CAP_SYS_RESOURCE", StringComparison.Ordinal));
         Assert.True(pool.TryWrite(first, Filled(9, Page)));
         Assert.Equal("", pool.Refusal);
+    }
+
+    /// <summary>A run that one entry maps loses all of its pages at the first write.</summary>
+    [Fact]
+    public void FramesWrittenWhereSomebodyHasMadeAHugePageAreSmallPages()
+    {
+        const int Frames = 512, Huge = Frames * Page;
+        using FramePool pool = Create();
+        void* room = LibC.mmap(null, 2 * Huge, LibC.PROT_NONE, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS, -1, 0);
+        byte* place = (byte*)(((nuint)room + Huge - 1) / Huge * Huge);
+        Assert.Equal((nint)place, (nint)LibC.mmap(place, Huge, LibC.PROT_READ, LibC.MAP_SHARED | LibC.MAP_FIXED, pool.Readable.Number, 0));
+        _ = Volatile.Read(ref *place);
+        Assert.True(PidFd.TryOpen(Environment.ProcessId, out FileDescriptor? self, out _));
+        using FileDescriptor own = self!;
+        Assert.SkipUnless(PidFd.TryCollapse(own, (ulong)place, Huge), "this kernel makes no huge page of a file");
+
+        byte[] content = Filled(7, Huge);
+        Assert.True(pool.TryWrite(0, content), pool.Refusal);
+        Assert.Equal((nint)place, (nint)LibC.mmap(place, Huge, LibC.PROT_READ | LibC.PROT_WRITE, LibC.MAP_PRIVATE | LibC.MAP_FIXED, pool.Readable.Number, 0));
+        for (int i = 0; i < Frames; i++)
+            Assert.Equal(7, Volatile.Read(ref place[i * Page]));
+        Volatile.Write(ref *place, 8);
+        using Pagemap pagemap = Pagemap.TryOpen(Environment.ProcessId)!;
+        ulong[] words = new ulong[Frames];
+        Assert.Equal(Frames, pagemap.ReadWords((ulong)place, words));
+        Assert.All(words, word => Assert.NotEqual(0ul, word & Pagemap.Present));
+        Assert.Equal(0, LibC.munmap(room, 2 * Huge));
+    }
+
+    /// <summary>Whoever maps frames has the writing end of the pipe that guards them: a page of his own in it must not have a living guard thrown out for a dead one.</summary>
+    [Theory]
+    [InlineData(1, Page)]
+    [InlineData(3, Page)]
+    [InlineData(1, 100)]
+    public void WhatOthersWriteIntoThePipeOfTheGuardsTakesNoGuardAway(int pieces, int bytes)
+    {
+        const uint Extent = 512, Living = 20;
+        const int Rounds = 12, Huge = (int)Extent * Page;
+        using FramePool pool = Create();
+        for (uint i = 0; i < Living; i++)
+            Assert.True(pool.TryWrite(i * Extent, Filled((byte)(i + 1), Page)), pool.Refusal);
+        // He makes room, over and over.
+        void Widen() => Assert.Equal(256 * Page, LibC.fcntl(pool.Guard.Number, LibC.F_SETPIPE_SZ, 256 * Page));
+        Widen();
+        byte[] junk = Filled(0, bytes);
+        fixed (byte* start = junk)
+        {
+            for (int i = 0; i < pieces; i++)
+                Assert.Equal(bytes, LibC.write(pool.Guard.Number, start, (nuint)bytes));
+        }
+
+        // Frames that come and go leave dead guards, which are thrown out now and then.
+        for (int round = 0; round < Rounds; round++)
+        {
+            for (uint i = Living; i < 2 * Living && pool.TryWrite(i * Extent, Filled(99, Page)); i++)
+            {
+                pool.Punch(i * Extent, 1);
+                Widen();
+            }
+        }
+
+        void* room = LibC.mmap(null, 2 * Huge, LibC.PROT_NONE, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS, -1, 0);
+        byte* place = (byte*)(((nuint)room + Huge - 1) / Huge * Huge);
+        Assert.True(PidFd.TryOpen(Environment.ProcessId, out FileDescriptor? self, out _));
+        using FileDescriptor own = self!;
+        for (uint i = 0; i < Living; i++)
+        {
+            Assert.Equal((nint)place, (nint)LibC.mmap(place, Huge, LibC.PROT_READ, LibC.MAP_SHARED | LibC.MAP_FIXED, pool.Readable.Number, i * Huge));
+            _ = Volatile.Read(ref *place);
+            Assert.False(PidFd.TryCollapse(own, (ulong)place, Huge), $"nothing keeps frame {i * Extent} in its place");
+        }
+
+        Assert.Equal(0, LibC.munmap(room, 2 * Huge));
     }
 
     [Fact]

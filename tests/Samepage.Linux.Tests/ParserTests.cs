@@ -144,6 +144,18 @@ public sealed class ParserTests
         Assert.Equal((true, 7), (status.InnerPidNamespace, status.OwnId));
     }
 
+    /// <summary>The name is the program's to choose; the kernel spells out line feeds in it, and nothing else at which a text can be parted.</summary>
+    [Theory]
+    [InlineData("a\rTgid:x")]
+    [InlineData("a\fVmPin:")]
+    [InlineData("a\u0085Uid:0")]
+    [InlineData("a\u2028CapPrm:f")]
+    public void ANameSaysNothingButTheName(string name)
+    {
+        ProcessStatus status = ProcessStatus.Parse($"Name:\t{name}\nState:\tS (sleeping)\nTgid:\t7\nUid:\t1\t2\t3\t4\n");
+        Assert.Equal((name, 'S', 7, (1u, 2u, 3u, 4u), 0L, 0UL), (status.Name, status.State, status.ThreadGroup, status.Uids, status.PinnedKib, status.Permitted));
+    }
+
     [Fact]
     public void TheOwnStatusIsRead()
     {

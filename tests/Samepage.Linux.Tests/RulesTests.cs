@@ -75,7 +75,7 @@ public sealed class RulesTests
     {
         DomainRules rules = new(true, [new DomainGroup("a", new Rule(7, null, null, "redis*")), new DomainGroup("b", new Rule(null, "/system.slice/*", null, null))]);
         Facts redis = new(7, "redis-server", "/system.slice/r", "/r"), other = new(8, "redis-server", "/system.slice/r", "/r"), shell = new(7, "bash", "/user.slice", "/b");
-        TrustDomain seven = new(7, 7, "", "", 0, "", ""), eight = seven with { User = 8, Group = 8 };
+        TrustDomain seven = new(7, 7, "", "", 0, "", "", ""), eight = seven with { User = 8, Group = 8 };
         Assert.Equal("group:a", rules.NameOf(seven, redis));
         Assert.Equal("group:b", rules.NameOf(eight, other));
         Assert.Equal("uid:7 cgroup:/user.slice", rules.NameOf(seven, shell));
@@ -89,6 +89,9 @@ public sealed class RulesTests
         // So are capabilities and labels, and root's whole set is one like any other. Groups and containers are joined.
         Assert.Equal("group:a caps:1ff label:web_t", rules.NameOf(seven with { User = 0, Permitted = 0x1ff, Label = "web_t" }, redis));
         Assert.Equal("group:a", rules.NameOf(seven with { Group = 9, PidNamespace = "43", Container = "docker-0123456789ab" }, redis));
+        // Who may have confined itself is alone, unless root says otherwise.
+        Assert.Equal("uid:7 nonewprivs alone:5-99", DomainRules.ByUser.NameOf(seven with { Alone = "5-99" }, redis));
+        Assert.Equal("group:a", rules.NameOf(seven with { Alone = "5-99" }, redis));
         Assert.Equal("uid:7 gid:9 pidns:43 container:docker-0123456789ab", DomainRules.ByUser.NameOf(seven with { Group = 9, PidNamespace = "43", Container = "docker-0123456789ab" }, redis));
     }
 

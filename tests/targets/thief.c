@@ -13,6 +13,10 @@
  *   `drop HEX`      keeps these capabilities only, from now on
  *   `group N`       changes its group, in all ids
  *   `secret`        is not dumpable any more
+ *   `ahead N`       has huge pages made of the first N times 2 MiB of the pool, where no frame is yet; prints `made N`
+ *   `junk N`        makes room in the pipe that guards frames, and writes N pages into it
+ *   `sandbox`       confines itself by Landlock: it may not look into programs outside of that any more
+ *   `look PID`      looks into a program by process_vm_readv(2); prints `looks`, or the errno's name
  *   `child N`       forks a child that becomes user N, grows what it has of frames, and looks for pages in it; prints as `find`, with the content of the `find` before
  *   `code`          makes its memory executable, and back
  *   `verify`, `address`, `quit`
@@ -24,6 +28,7 @@
 #include <limits.h>
 #include <linux/capability.h>
 #include <linux/fs.h>
+#include <linux/landlock.h>
 #include <linux/mount.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -221,6 +226,33 @@ static void read_guard(int fd, const char *path)
     TRY("open-own-link", open(link, O_RDONLY | O_NONBLOCK));
 }
 
+static int made, wanted_made;
+
+/* A page of the pool that nobody wrote can be touched, and then be made a huge one, with all that comes to lie beside it. */
+static void make_ahead(int fd, const char *path)
+{
+    const size_t huge = 512 * PAGE;
+    (void)path;
+    unsigned char *room = mmap(NULL, 2 * huge, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    unsigned char *place = (unsigned char *)(((unsigned long)room + huge - 1) & ~(huge - 1));
+    for (int i = 0; i < wanted_made; i++) {
+        if (mmap(place, huge, PROT_READ, MAP_SHARED | MAP_FIXED, fd, (off_t)i * (off_t)huge) == MAP_FAILED)
+            fail("mmap");
+        (void)*(volatile unsigned char *)place;
+        made += madvise(place, huge, 25 /* MADV_COLLAPSE */) == 0;
+    }
+    munmap(room, 2 * huge);
+}
+
+static void write_junk(int fd, const char *path)
+{
+    static char junk[PAGE];
+    (void)path;
+    fcntl(fd, F_SETPIPE_SZ, 256 * PAGE);
+    for (int i = 0; i < wanted_made; i++)
+        made += write(fd, junk, PAGE) == (ssize_t)PAGE;
+}
+
 static uint64_t seen, found;
 
 static void look(const unsigned char *page)
@@ -285,6 +317,25 @@ static uint64_t verify(void)
     return bad;
 }
 
+/* Any ruleset will do. */
+static int sandbox(void)
+{
+    struct landlock_ruleset_attr attributes = {.handled_access_fs = LANDLOCK_ACCESS_FS_MAKE_BLOCK};
+    int rules = (int)syscall(SYS_landlock_create_ruleset, &attributes, sizeof attributes, 0);
+    if (rules < 0)
+        return -1;
+    int result = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || syscall(SYS_landlock_restrict_self, rules, 0);
+    close(rules);
+    return result;
+}
+
+static void look_into(pid_t pid)
+{
+    static char page[PAGE];
+    struct iovec local = {page, 1}, remote = {memory, 1}; /* of another of our kind it may lie elsewhere: then EFAULT */
+    say("%s", process_vm_readv(pid, &local, 1, &remote, 1, 0) >= 0 || errno == EFAULT ? "looks" : strerrorname_np(errno));
+}
+
 static void report(int reached)
 {
     if (reached)
@@ -303,6 +354,8 @@ static int obey(const char *line)
         gid_t group = (gid_t)atoi(line + 6);
         return setresgid(group, group, group) || prctl(PR_SET_DUMPABLE, 1);
     }
+    if (!strcmp(line, "sandbox"))
+        return sandbox();
     if (!strcmp(line, "secret"))
         return prctl(PR_SET_DUMPABLE, 0);
     if (!strcmp(line, "code"))
@@ -352,6 +405,16 @@ int main(int argc, char **argv)
             seen = found = 0;
             with_descriptors("samepage-frames", look_through);
             say("frames %lu found %lu", seen, found);
+        } else if (!strncmp(line, "look ", 5)) {
+            look_into((pid_t)atoi(line + 5));
+        } else if (sscanf(line, "ahead %d", &wanted_made) == 1) {
+            made = 0;
+            with_descriptors("samepage-frames", make_ahead);
+            say("made %d", made);
+        } else if (sscanf(line, "junk %d", &wanted_made) == 1) {
+            made = 0;
+            with_descriptors("pipe:[", write_junk);
+            say("made %d", made);
         } else if (!strncmp(line, "child ", 6)) {
             pid_t child = fork();
             if (child == 0)

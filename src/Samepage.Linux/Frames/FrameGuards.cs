@@ -15,6 +15,9 @@ namespace Samepage.Linux.Frames;
 /// anybody could open a reading end whom the inode's mode and owner let. So the pipe is of mode 0 and of an owner that nobody is: root without capabilities is refused
 /// like everybody else. What passes is CAP_DAC_OVERRIDE or CAP_DAC_READ_SEARCH in the first user namespace, see SECURITY.md. With the writing end the pipe can be
 /// filled: then nothing more is merged.</para>
+/// <para>And something else can be written into it. The pipe does not say whose a page is, and dead ones are told by their places in it: one foreign page, and the next living guard would be
+/// thrown out for a dead one. So before any is read, the bytes in the pipe must be as many as ours are. Nobody but us takes anything out, so then all are ours; what is written later lies behind them, and
+/// is seen when ours have gone through the other pipe and back. From then on nothing is taken out any more, and nothing new is guarded.</para>
 /// <code>
 ///   pipe      [page of extent 0][page of extent 3][page that was punched out]…   first in, first out
 ///   _order    the same, as (extent, ticket)
@@ -23,7 +26,9 @@ namespace Samepage.Linux.Frames;
 /// </remarks>
 internal sealed unsafe class FrameGuards : IDisposable
 {
-    private const int Page = 4096, ExtentFrames = 512, SlotsFirst = 16, DeadWorthIt = 64;
+    public const int ExtentFrames = 512;
+
+    private const int Page = 4096, SlotsFirst = 16, DeadWorthIt = 64;
 
     /// <summary>The last user id but the invalid one: no program is given it, and no user namespace but the first has it.</summary>
     private const uint NobodyAtAll = 4294967294;
@@ -51,6 +56,9 @@ internal sealed unsafe class FrameGuards : IDisposable
 
     /// <summary>Pages that the pipe holds, those that were punched out among them.</summary>
     internal int PagesHeld => _order.Count;
+
+    /// <summary>Whether one of an extent's frames is held.</summary>
+    public bool Has(uint extent) => _guards.ContainsKey(extent);
 
     /// <summary>Guards the extents of frames that were just written.</summary>
     /// <returns>False when there is no room for it: nobody may map these frames. <see cref="Refusal"/> says why.</returns>
@@ -147,7 +155,9 @@ internal sealed unsafe class FrameGuards : IDisposable
         try
         {
             (otherOut, otherIn) = NewPipe(_slots);
-            ThrowDeadOut(otherOut, otherIn);
+            if (HasOursOnly())
+                ThrowDeadOut(otherOut, otherIn);
+            _isDisturbed = !HasOursOnly();
             otherOut.Dispose();
             otherIn.Dispose();
         }
@@ -158,6 +168,13 @@ internal sealed unsafe class FrameGuards : IDisposable
             _isDisturbed = true;
             _left.AddRange([otherOut, otherIn!]);
         }
+    }
+
+    /// <summary>Whether nobody has written into the pipe but us.</summary>
+    private bool HasOursOnly()
+    {
+        int bytes;
+        return LibC.ioctl(_out.Number, LibC.FIONREAD, &bytes) == 0 && bytes == _order.Count * Page;
     }
 
     private void ThrowDeadOut(FileDescriptor otherOut, FileDescriptor otherIn)

@@ -19,7 +19,11 @@ namespace Samepage.Linux.Frames;
 /// (it then reads as zeros), and nothing else may cause one. So the file lies on a tmpfs mount of its own with <c>noswap</c>, which makes its
 /// pages unevictable, and <c>huge=never</c>. The mount is attached nowhere and goes with its last file. The file has no name (any more): gdb takes
 /// mappings of files that have one for what can be read from disk, and leaves them out of the core dumps that it makes.</para>
-/// <para>A program that asks for huge pages takes entries from everybody as well: <see cref="FrameGuards"/> stand in the way.</para>
+/// <para>A program that asks for huge pages takes entries from everybody as well: <see cref="FrameGuards"/> stand in the way, once a frame is there to be guarded. Before that a program can
+/// touch what nobody has written, and make a huge page of it. Were frames written into that, a run of them could be mapped by one entry for all 512 pages, and the kernel takes such an entry of a file away
+/// whole where it must part it: at the first write, at a fork, when memory is given back. All 512 would read as zeros. So each 2 MiB are emptied before their first frame is written, and written frames are
+/// looked at once they are guarded: what lies in a large page of any size by then is given up (<see cref="TryWrite"/>). Behind that look nobody can make one, for a guard is in the way.
+/// The same look meets a kernel that is told to make large pages of every tmpfs (<c>force</c> in <c>/sys/kernel/mm/transparent_hugepage/shmem_enabled</c>): nothing is merged then.</para>
 /// <para>The daemon keeps no mapping of the file: frames are written with pwrite(2), so that the number of mappings of a frame, and with it
 /// every process's Pss, counts the targets alone.</para>
 /// <para>One thread at a time.</para>
@@ -32,7 +36,10 @@ public sealed unsafe class FramePool : IDisposable
     private const long MaxBytes = 1L << 42;
     private readonly FileDescriptor? _writable;
     private readonly FrameGuards? _guards;
-    private readonly FileDescriptor _kpagecount;
+    private readonly FileDescriptor _kpagecount, _kpageflags;
+
+    // KPF_COMPOUND_HEAD, KPF_COMPOUND_TAIL, KPF_THP; Documentation/admin-guide/mm/pagemap.rst.
+    private const ulong InLargePage = (1UL << 15) | (1UL << 16) | (1UL << 22);
     private const uint StatxBasic = 0x7ff;
     private const ushort OwnerReads = 0x8100; // S_IFREG | 0400
 
@@ -42,6 +49,7 @@ public sealed unsafe class FramePool : IDisposable
         _guards = guard is null ? new FrameGuards(readable) : null;
         Guard = guard ?? _guards!.Held;
         _kpagecount = FileDescriptor.Open("/proc/kpagecount");
+        _kpageflags = FileDescriptor.Open("/proc/kpageflags");
         (Device, Inode) = Identify(readable);
     }
 
@@ -141,7 +149,7 @@ public sealed unsafe class FramePool : IDisposable
     public string Refusal { get; private set; } = "";
 
     /// <summary>Writes neighbouring frames.</summary>
-    /// <returns>False when there is no memory, or no guard for them: they hold nothing then, and nobody may map them. <see cref="Refusal"/> says why.</returns>
+    /// <returns>False when there is no memory, no guard for them, or they came to lie in a large page: they hold nothing then, and nobody may map them. <see cref="Refusal"/> says why.</returns>
     public bool TryWrite(uint firstFrame, ReadOnlySpan<byte> content)
     {
         if (_writable is null)
@@ -150,18 +158,28 @@ public sealed unsafe class FramePool : IDisposable
             return false;
         }
 
+        int count = content.Length / PageSize;
+        for (uint extent = firstFrame / FrameGuards.ExtentFrames; extent <= (firstFrame + (uint)count - 1) / FrameGuards.ExtentFrames; extent++)
+        {
+            // No frame of ours is in it; what is has been touched by somebody else.
+            if (!_guards!.Has(extent))
+                PunchOut(extent * FrameGuards.ExtentFrames, (extent + 1) * FrameGuards.ExtentFrames);
+        }
+
         fixed (byte* bytes = content)
         {
             if (LibC.pwrite(_writable.Number, bytes, (nuint)content.Length, (long)firstFrame * PageSize) != content.Length)
                 Refusal = $"there is no memory for more frames (pwrite: {(Errno)Marshal.GetLastPInvokeError()})";
-            else if (!_guards!.TryGuard(firstFrame, content.Length / PageSize))
+            else if (!_guards!.TryGuard(firstFrame, count))
                 Refusal = _guards.Refusal;
+            else if (!AreSmall(firstFrame, count))
+                Refusal = "frames came to lie in a large page: a program of this domain has asked for one (MADV_COLLAPSE), or /sys/kernel/mm/transparent_hugepage/shmem_enabled says force";
             else
                 Refusal = "";
         }
 
         if (Refusal.Length > 0)
-            Punch(firstFrame, content.Length / PageSize);
+            Punch(firstFrame, count);
         return Refusal.Length == 0;
     }
 
@@ -204,16 +222,43 @@ public sealed unsafe class FramePool : IDisposable
     /// <param name="unmapped">Receives one for each; false also where it cannot be told.</param>
     public void FindUnmapped(uint first, Span<bool> unmapped)
     {
-        unmapped.Clear();
-        nuint length = (nuint)unmapped.Length * PageSize;
+        ulong[] rented = ArrayPool<ulong>.Shared.Rent(unmapped.Length);
+        Span<ulong> counts = rented.AsSpan(0, unmapped.Length);
+        Look(first, _kpagecount, counts);
+        for (int i = 0; i < counts.Length; i++)
+            unmapped[i] = counts[i] == 1;
+        ArrayPool<ulong>.Shared.Return(rented);
+    }
+
+    /// <summary>Whether each of some frames that were just written is a page by itself. What cannot be told is not.</summary>
+    private bool AreSmall(uint first, int count)
+    {
+        ulong[] rented = ArrayPool<ulong>.Shared.Rent(count);
+        Span<ulong> flags = rented.AsSpan(0, count);
+        Look(first, _kpageflags, flags);
+        bool small = true;
+        foreach (ulong word in flags)
+            small &= word != 0 && (word & InLargePage) == 0; // a page that was written has flags
+        ArrayPool<ulong>.Shared.Return(rented);
+        return small;
+    }
+
+    /// <summary>Maps frames for a moment, and reads what the kernel says of each page frame by number.</summary>
+    /// <param name="first">The first frame.</param>
+    /// <param name="file">A file of one word for each page frame of the machine.</param>
+    /// <param name="words">Receives one for each; 0 where it cannot be told.</param>
+    private void Look(uint first, FileDescriptor file, Span<ulong> words)
+    {
+        words.Clear();
+        nuint length = (nuint)words.Length * PageSize;
         byte* mapped = (byte*)LibC.mmap(null, length, LibC.PROT_READ, LibC.MAP_SHARED, Readable.Number, (long)first * PageSize);
         if ((nint)mapped == -1)
             return;
+        ulong[] rented = ArrayPool<ulong>.Shared.Rent(words.Length);
         try
         {
-            ulong[] words = ArrayPool<ulong>.Shared.Rent(unmapped.Length * 2);
-            Span<ulong> entries = words.AsSpan(0, unmapped.Length), counts = words.AsSpan(unmapped.Length, unmapped.Length);
-            for (int i = 0; i < unmapped.Length; i++)
+            Span<ulong> entries = rented.AsSpan(0, words.Length);
+            for (int i = 0; i < words.Length; i++)
                 _ = Volatile.Read(ref mapped[i * PageSize]);
             using (FileDescriptor pagemap = FileDescriptor.Open("/proc/self/pagemap"))
             {
@@ -221,21 +266,19 @@ public sealed unsafe class FramePool : IDisposable
                     entries.Clear();
             }
 
-            for (int i = 0, count; i < unmapped.Length; i += count)
+            for (int i = 0, count; i < words.Length; i += count)
             {
-                ulong number = entries[i] & Pagemap.FrameMask;
-                for (count = 1; i + count < unmapped.Length && (entries[i + count] & Pagemap.FrameMask) == number + (ulong)count;)
+                // An entry that is on its way elsewhere has no number.
+                ulong number = (entries[i] & Pagemap.Present) != 0 ? entries[i] & Pagemap.FrameMask : 0;
+                for (count = 1; i + count < words.Length && (entries[i + count] & Pagemap.Present) != 0 && (entries[i + count] & Pagemap.FrameMask) == number + (ulong)count;)
                     count++;
-                if (number == 0 || !TryReadWords(_kpagecount, number, counts.Slice(i, count)))
-                    continue;
-                for (int k = i; k < i + count; k++)
-                    unmapped[k] = counts[k] == 1;
+                if (number == 0 || !TryReadWords(file, number, words.Slice(i, count)))
+                    words.Slice(i, count).Clear();
             }
-
-            ArrayPool<ulong>.Shared.Return(words);
         }
         finally
         {
+            ArrayPool<ulong>.Shared.Return(rented);
             _ = LibC.munmap(mapped, length);
         }
     }
@@ -248,6 +291,7 @@ public sealed unsafe class FramePool : IDisposable
         _writable?.Dispose();
         Readable.Dispose();
         _kpagecount.Dispose();
+        _kpageflags.Dispose();
     }
 
     private static bool TryReadWords(FileDescriptor file, ulong first, Span<ulong> words)

@@ -35,7 +35,7 @@ public static class FuseMount
     public static bool IsOurs(string path)
     {
         string? top = null;
-        foreach (string line in File.ReadLines("/proc/self/mountinfo"))
+        foreach (string line in Lines())
         {
             // "36 35 98:0 /root /where options … - type source options", proc_pid_mountinfo(5)
             string[] fields = line.Split(' ');
@@ -46,6 +46,9 @@ public static class FuseMount
 
         return top == FileSystem;
     }
+
+    /// <summary>The lines of <c>/proc/self/mountinfo</c>. They end with a line feed and with nothing else: a mount's name may hold a carriage return, and any user may be able to mount (fusermount).</summary>
+    public static string[] Lines() => File.ReadAllText("/proc/self/mountinfo").Split('\n', StringSplitOptions.RemoveEmptyEntries);
 
     private static string Unescaped(string field) =>
         field.Replace("\\040", " ", StringComparison.Ordinal).Replace("\\011", "\t", StringComparison.Ordinal).Replace("\\012", "\n", StringComparison.Ordinal).Replace("\\134", "\\", StringComparison.Ordinal);

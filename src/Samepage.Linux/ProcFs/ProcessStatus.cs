@@ -29,6 +29,9 @@ public sealed record ProcessStatus(
     /// <summary>The signals for which it has handlers.</summary>
     public ulong Handled { get; init; }
 
+    /// <summary>It gains nothing by exec any more, PR_SET_NO_NEW_PRIVS.</summary>
+    public bool NoNewPrivileges { get; init; }
+
     /// <summary>Reads a status file.</summary>
     /// <param name="path">Such as <c>/proc/1/status</c>.</param>
     /// <returns>Null when the process is gone.</returns>
@@ -52,11 +55,13 @@ public sealed record ProcessStatus(
         char state = '?';
         int group = 0, tracer = 0, seccomp = 0, own = 0;
         (uint, uint, uint, uint) uids = default, gids = default;
-        bool memory = false, shadowStack = false, inner = false;
+        bool memory = false, shadowStack = false, inner = false, noNewPrivileges = false;
         long pinned = 0, switches = 0;
         ulong pending = 0, sharedPending = 0, handled = 0, capabilities = 0, permitted = 0;
-        foreach (ReadOnlySpan<char> line in text.AsSpan().EnumerateLines())
+        // A line ends with a line feed and with nothing else. The name is the program's to choose: the kernel spells out its line feeds, and no other character at which a text can be parted.
+        foreach (Range part in text.AsSpan().Split('\n'))
         {
+            ReadOnlySpan<char> line = text.AsSpan(part);
             int colon = line.IndexOf(':');
             if (colon < 0)
                 continue;
@@ -73,6 +78,7 @@ public sealed record ProcessStatus(
                 case "TracerPid": tracer = Number(value); break;
                 case "Uid": uids = Four(value); break;
                 case "Gid": gids = Four(value); break;
+                case "NoNewPrivs": noNewPrivileges = Number(value) != 0; break;
                 case "Seccomp": seccomp = Number(value); break;
                 case "VmSize": memory = true; break;
                 case "VmPin": pinned = Number(value[..value.IndexOf(' ')]); break;
@@ -92,6 +98,7 @@ public sealed record ProcessStatus(
         {
             Handled = handled,
             IsKilled = ((pending | sharedPending) & SigKill) != 0,
+            NoNewPrivileges = noNewPrivileges,
         };
     }
 

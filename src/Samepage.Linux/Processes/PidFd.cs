@@ -10,10 +10,20 @@ public static class PidFd
     /// <returns>False when there is no such process.</returns>
     public static bool TryOpen(int pid, out FileDescriptor? pidfd, out Errno errno) => TryOpen(pid, 0, out pidfd, out errno);
 
-    /// <summary>Opens one thread (Linux 6.9).</summary>
-    /// <returns>False when there is no such thread.</returns>
-    public static bool TryOpenThread(int tid, out FileDescriptor? pidfd, out Errno errno) =>
-        TryOpen(tid, LibC.PIDFD_THREAD, out pidfd, out errno);
+    /// <summary>Opens one thread of a process (Linux 6.9).</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="tid">The thread. Its number may be another's at any moment, whatever was seen of it before: so it is looked once more when it is open. If it is this process's then, it was when it was opened.</param>
+    /// <param name="pidfd">The thread.</param>
+    /// <param name="errno">Why not.</param>
+    /// <returns>False when it has no such thread.</returns>
+    public static bool TryOpenThread(int pid, int tid, out FileDescriptor? pidfd, out Errno errno)
+    {
+        if (!TryOpen(tid, LibC.PIDFD_THREAD, out pidfd, out errno) || Directory.Exists($"/proc/{pid}/task/{tid}"))
+            return pidfd is not null;
+        pidfd!.Dispose();
+        (pidfd, errno) = (null, Errno.ESRCH);
+        return false;
+    }
 
     /// <summary>Claims a process among all that ask for this, whatever namespaces they are in: flock(2) on its pidfd, of which there is one inode (Linux 6.9). It is given up with the last copy of
     /// this very descriptor, and with our death.</summary>

@@ -129,7 +129,7 @@ internal static class ControlMounts
     {
         if (!Directory.Exists(figures))
             return; // the daemon has ended
-        HashSet<string> covered = [.. File.ReadLines("/proc/self/mountinfo").Select(line => line.Split(' ')[4])];
+        HashSet<string> covered = [.. FuseMount.Lines().Select(line => line.Split(' ')[4])];
         foreach (string process in Directory.EnumerateDirectories(figures))
         {
             foreach (string file in ControlTree.ProcessFiles)

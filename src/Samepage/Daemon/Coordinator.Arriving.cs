@@ -162,6 +162,8 @@ internal sealed partial class Coordinator
                 "raise the limit (LimitNOFILE= of its service), or give others back");
         }
 
+        if (!_namespaces.TryKeep(name, pid, trust))
+            throw new AttachException("its namespaces cannot be opened, or are others by now");
         DomainId domain = DomainOf(name);
         FramePool pool = _machine.PoolOf(domain);
         _arriving[domain] = _arriving.GetValueOrDefault(domain) + 1;

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Samepage.Agent;
 using Samepage.Engine;
 using Samepage.Linux;
 using Samepage.Linux.ProcFs;
@@ -17,6 +18,7 @@ internal sealed partial class Coordinator
     private static readonly TimeSpan s_leaveInterval = TimeSpan.FromSeconds(1);
 
     private readonly Dictionary<string, DomainId> _domains = [];
+    private readonly KeptNamespaces _namespaces = new();
     private int _nextDomain;
     private DomainRules _domainRules = DomainRules.ByUser;
 
@@ -61,8 +63,8 @@ internal sealed partial class Coordinator
     private bool MayStay(Participant participant, LiveSpace space, ProcessStatus status, out string? reason, out string? moves)
     {
         TrustDomain trust = TrustDomain.Of(space.OwnThread, status, space.IsIdle ? participant.Trust : null);
-        reason = Eligibility.Changed(space.OwnThread, status, space.IsIdle) ??
-            (participant.Trust?.Credentials != trust.Credentials ? "its user changed, or its group, capabilities, user namespace or label" : space.LocksWhatItMaps ? "it locks all memory that it maps from now on (mlockall with MCL_FUTURE)" : null);
+        reason = Eligibility.Changed(space.OwnThread, status, space.IsIdle) ?? (trust.IsKeptFromItsKind(space.OwnThread) ? AgentSession.NotDumpable : null) ??
+            (participant.Trust?.Credentials != trust.Credentials ? "its user changed, or its group, capabilities, user namespace or label, or it gave up to gain privileges (PR_SET_NO_NEW_PRIVS)" : space.LocksWhatItMaps ? "it locks all memory that it maps from now on (mlockall with MCL_FUTURE)" : null);
         moves = reason is null && _domainRules.NameOf(trust, new ProcessFacts(participant.Pid, status)) is var domain && domain != participant.Domain ? domain ?? "another domain" : null;
         space.MustLeave = reason is not null || moves is not null;
         return !space.MustLeave;
@@ -104,6 +106,7 @@ internal sealed partial class Coordinator
                 continue;
             _machine.Forget(domain);
             _domains.Remove(name);
+            _namespaces.Forget(name);
         }
     }
 }

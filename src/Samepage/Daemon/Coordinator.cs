@@ -179,6 +179,7 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
     {
         _machine.Dispose();
         _engine?.Dispose();
+        _namespaces.Dispose();
     }
 
     private string State(Participant participant) =>

@@ -128,21 +128,35 @@ internal static class Offspring
     }
 
     /// <summary>Tells a child's descriptor by what it does: a page protected through it shows as protected in the child's page table, and nowhere else.</summary>
-    /// <remarks>The page is a mapping of a frame, so nobody writes it in place; who tries meanwhile waits until the protection is off again.</remarks>
+    /// <remarks>The page is a mapping of a frame, so nobody writes it in place; who tries meanwhile waits until the protection is off again. A program can have a page of its own protected by other means, and would
+    /// be given another's child's descriptor by it: so the page is seen to follow, on and off, as nobody could guess.</remarks>
     private static bool IsOf(int pid, FileDescriptor m, ulong address, Action<FileDescriptor> orphan)
     {
         using Pagemap? pagemap = Pagemap.TryOpen(pid);
-        if (pagemap is null || !Protect(m, address, true, orphan))
+        // It is off to begin with, but in a child that was forked in the middle of an unmerge.
+        if (pagemap is null || !Protect(m, address, false, orphan))
             return false;
         try
         {
-            Span<ulong> word = stackalloc ulong[1];
-            return pagemap.ReadWords(address, word) == 1 && (word[0] & Pagemap.WriteProtected) != 0;
+            foreach (byte one in (byte[])[.. Guid.NewGuid().ToByteArray(), .. Guid.NewGuid().ToByteArray()])
+            {
+                bool on = one % 2 != 0;
+                if (!Protect(m, address, on, orphan) || IsProtected(pagemap, address) != on)
+                    return false;
+            }
+
+            return true;
         }
         finally
         {
             _ = Protect(m, address, false, orphan);
         }
+    }
+
+    private static bool? IsProtected(Pagemap pagemap, ulong address)
+    {
+        Span<ulong> word = stackalloc ulong[1];
+        return pagemap.ReadWords(address, word) == 1 ? (word[0] & Pagemap.WriteProtected) != 0 : null;
     }
 
     /// <remarks>A child that forks waits until that is read over its descriptor, and until then nothing can be protected over it. Its parent's warden reads it, if there still is

@@ -1,5 +1,6 @@
 using System.Globalization;
 using Samepage.Linux;
+using Samepage.Linux.Processes;
 using Samepage.Linux.ProcFs;
 
 namespace Samepage.Live;
@@ -16,6 +17,9 @@ namespace Samepage.Live;
 /// the permitted.</item>
 /// <item>The security module has nothing against it. That is its policy's to say, so only those of one label are put together. Yama narrows the rule further, for
 /// debuggers' sake, and is not followed: it would divide parents from children.</item>
+/// <item>A is not confined by Landlock, landlock(7), to a domain that B is outside of. The kernel shows nobody who is confined. But to confine itself a program must first have given up to gain anything by exec
+/// (PR_SET_NO_NEW_PRIVS), or have CAP_SYS_ADMIN; and that it shows. So who has given it up is a domain by itself, process by process, and whoever gives it up later is given back first.
+/// A named group joins such programs: that is root's word.</item>
 /// </list>
 /// <para>CAP_SYS_PTRACE overrules 1 to 3 for whoever has it; it is not needed to put more together, so it counts like any other.</para>
 /// <para>The rule says nothing of pid namespaces, for who cannot name a process cannot trace it. Two containers of root's with the same capabilities are told by their pid
@@ -30,7 +34,8 @@ namespace Samepage.Live;
 /// <param name="Permitted">The permitted capabilities.</param>
 /// <param name="Label">The security module's; empty where there is none.</param>
 /// <param name="Container">By the control group; empty for none.</param>
-internal sealed record TrustDomain(uint User, uint Group, string UserNamespace, string PidNamespace, ulong Permitted, string Label, string Container)
+/// <param name="Alone">Which process it is, where it may be confined in a way that nothing shows; empty otherwise.</param>
+internal sealed record TrustDomain(uint User, uint Group, string UserNamespace, string PidNamespace, ulong Permitted, string Label, string Container, string Alone)
 {
     /// <summary>A namespace that could not be read.</summary>
     private const string Hidden = "?";
@@ -43,19 +48,20 @@ internal sealed record TrustDomain(uint User, uint Group, string UserNamespace, 
     private static readonly ulong s_rootsPermitted = ProcessStatus.TryRead("/proc/1/status") is { } first ? first.Permitted : ulong.MaxValue;
 
     /// <summary>Whether all of it could be read: otherwise it must not share with anybody.</summary>
-    public bool IsKnown => UserNamespace != Hidden && PidNamespace != Hidden && Label != Hidden;
+    public bool IsKnown => UserNamespace != Hidden && PidNamespace != Hidden && Label != Hidden && Alone != Hidden;
 
     /// <summary>What makes a process leave when it changes: what its agent's threads have, and can keep. Readable, and equal where all is equal.</summary>
-    public string Credentials => Ids + Part("userns", UserNamespace) + Part("pidns", PidNamespace) + Capabilities(User == 0 ? s_rootsPermitted : 0) + Part("label", Label);
+    public string Credentials => Ids + Part("userns", UserNamespace) + Part("pidns", PidNamespace) + Capabilities(User == 0 ? s_rootsPermitted : 0) + Part("label", Label) + (Alone.Length > 0 ? " nonewprivs" : "");
 
     /// <summary>The domain by its name where no rule says otherwise.</summary>
-    public string Name => Credentials + Part("container", Container);
+    public string Name => Credentials + Part("container", Container) + Part("alone", Alone);
 
     /// <summary>What divides a named group too, with a space before it: no rule joins two user namespaces, sets of capabilities or labels. Empty for an ordinary program.</summary>
     public string Undivided => Part("userns", UserNamespace) + Capabilities(0) + Part("label", Label);
 
-    /// <summary>Whether others of its domain may look into it only if it is dumpable. The process itself is asked for that when it is taken in: the owner of its files shows it
-    /// of other users than root only. In an inner user namespace CAP_SYS_PTRACE does not help with memory that is of the outer one, as it is until the next exec.</summary>
+    /// <summary>Whether others of its domain may look into it only if it is dumpable. The process itself is asked for that when it is taken in. Afterwards the owner of its files shows it, of others than
+    /// root, and of root the kernel is asked (<see cref="PeerSight"/>); of the root of an inner user namespace nothing does. In such a namespace CAP_SYS_PTRACE does not help with memory that is of the outer
+    /// one, as it is until the next exec.</summary>
     public bool MustBeDumpable => (Permitted & CapSysPtrace) == 0 || UserNamespace.Length > 0;
 
     private string Ids => User == Group ? $"uid:{User}" : $"uid:{User} gid:{Group}";
@@ -68,17 +74,24 @@ internal sealed record TrustDomain(uint User, uint Group, string UserNamespace, 
     {
         string user = Namespace($"{pid}", "user");
         return new TrustDomain(status.Uids.Effective, status.Gids.Effective, user == s_userNamespace ? "" : user, status.InnerPidNamespace ? Namespace($"{pid}", "pid") : "",
-            status.Permitted, LabelOf(pid), known?.Container ?? ContainerOf(pid, status));
+            status.Permitted, LabelOf(pid), known?.Container ?? ContainerOf(pid, status), Landlock.IsThere && status.NoNewPrivileges ? Identity(status.ThreadGroup) : "");
     }
 
-    /// <summary>Whether other programs of its user may not look into a process. The kernel shows that by the owner of its files in /proc, proc(5).</summary>
-    /// <remarks>Root's show nothing.</remarks>
+    /// <summary>Whether other programs of its user may not look into a process. The kernel shows that by the owner and group of its files in /proc, proc(5).</summary>
+    /// <remarks>Root's show nothing where their group is root's too: <see cref="IsKeptFromItsKind"/>.</remarks>
     public static bool IsKeptFromItsUser(int pid, ProcessStatus status) =>
-        FileBlocks.TryReadOwner($"/proc/{pid}/maps", out uint owner) && owner != status.Uids.Effective;
+        FileBlocks.TryReadOwner($"/proc/{pid}/maps", out uint owner, out uint group) && (owner != status.Uids.Effective || group != status.Gids.Effective);
+
+    /// <summary>Whether others of root's with the same capabilities may not look into a process. May be asked at any time, and waits for nobody.</summary>
+    /// <param name="pid">The process, or a thread of it that lives.</param>
+    public bool IsKeptFromItsKind(int pid) => User == 0 && Group == 0 && UserNamespace.Length == 0 && MustBeDumpable && !PeerSight.MayLook(pid, Permitted);
 
     private static string Part(string word, string value) => value.Length == 0 ? "" : $" {word}:{value}";
 
     private string Capabilities(ulong expected) => Permitted == expected ? "" : Part("caps", Permitted.ToString("x", CultureInfo.InvariantCulture));
+
+    /// <summary>A process as nobody else is ever named, of this boot.</summary>
+    private static string Identity(int pid) => ProcessStat.TryRead(pid, out ProcessStat stat) ? $"{pid}-{stat.StartTime}" : Hidden;
 
     private static string ContainerOf(int pid, ProcessStatus status)
     {

@@ -50,7 +50,7 @@ internal static class WebEndpoint
         headers.CacheControl = "no-store";
         headers["Referrer-Policy"] = "no-referrer";
         headers["Cross-Origin-Opener-Policy"] = headers["Cross-Origin-Resource-Policy"] = "same-origin";
-        if (request.Host.Host is not ("127.0.0.1" or "localhost") || request.Host.Port != port)
+        if (request.Host.Host is not ("127.0.0.1" or "localhost") || (request.Host.Port ?? 80) != port)
             return Refuse(context, StatusCodes.Status421MisdirectedRequest, "this is not the host that was asked for");
         if (!HttpMethods.IsGet(request.Method))
         {
