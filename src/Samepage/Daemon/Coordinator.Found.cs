@@ -54,21 +54,29 @@ internal sealed partial class Coordinator
         }
     }
 
-    /// <summary>A5: memory of which the advice was taken back is given back; with none left the process is left alone (B6).</summary>
+    /// <summary>A5: memory of which the advice was taken back is given back, beside the scanner; with none left the process is left alone (B6).</summary>
     private void HonourAdvice(Participant participant, LiveSpace space)
     {
-        foreach (Segment segment in space.Map.Segments.ToArray())
-        {
-            if (segment.Kind != AreaKind.Merged || (segment.Advice & OperationFlags.Mergeable) != 0)
-                continue;
-            PageRun range = new(new PageNumber(segment.Start / 4096), (long)((segment.End - segment.Start) / 4096));
-            _ = Engine.BreakRange(space.Id, range); // what could not be broken now is tried at the next look
-            space.MustList = true;
-        }
-
-        if (space.Map.Segments.Count == 0)
+        if (participant.IsAtWork)
+            return;
+        if (space.Map.Segments.Exists(IsUnadvised))
+            Observed(GiveUnadvisedBack(participant, space));
+        else if (space.Map.Segments.Count == 0)
             Observed(Detach(participant.Pid));
     }
+
+    /// <summary>There may be any number of short runs, in a program that gets next to no processor time: nobody waits for that. What cannot be given back now is tried at the next look.</summary>
+    private static async Task GiveUnadvisedBack(Participant participant, LiveSpace space)
+    {
+        using (participant.Work())
+        {
+            participant.InVisit = false;
+            _ = await space.Do(Lane.Hold, () => GivingBack.UnmergeSome(space, IsUnadvised));
+            space.LoseSight();
+        }
+    }
+
+    private static bool IsUnadvised(Segment segment) => segment.Kind == AreaKind.Merged && (segment.Advice & OperationFlags.Mergeable) == 0;
 
     /// <summary>The same for a process that is not visited now. Its mappings are read for that, so only where anything is merged.</summary>
     private void HonourAdviceNow(Participant participant, LiveSpace space)

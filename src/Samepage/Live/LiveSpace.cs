@@ -37,6 +37,7 @@ internal enum Parting
 internal sealed class LiveSpace : IDisposable
 {
     private static readonly TimeSpan ShortHold = TimeSpan.FromMilliseconds(2), LongHold = TimeSpan.FromMilliseconds(8);
+    private static readonly TimeSpan MostPlan = TimeSpan.FromSeconds(4), LeastPlan = TimeSpan.FromMilliseconds(500);
     private const int VisitsBetweenScans = 60;
     private const string Silence = "the agent in the process does not answer";
     private readonly WorldStop _world;
@@ -156,6 +157,18 @@ internal sealed class LiveSpace : IDisposable
     /// <summary>Waits for work, for as long as this program is waited for. The scanner's thread.</summary>
     /// <returns>False when it is late.</returns>
     public bool Await(Attendants.Job job) => _patience.Await(job);
+
+    /// <summary>How long a plan that comes forward is waited for.</summary>
+    public TimeSpan PlanBound { get; private set; } = MostPlan;
+
+    /// <summary>Notes how long a plan has taken. Under the lock of <see cref="Hands"/>.</summary>
+    public void NotePlan(TimeSpan took, bool isLate)
+    {
+        if (isLate)
+            PlanBound = PlanBound / 2 > LeastPlan ? PlanBound / 2 : LeastPlan;
+        else if (took < PlanBound / 4)
+            PlanBound = PlanBound * 2 < MostPlan ? PlanBound * 2 : MostPlan;
+    }
 
     /// <summary>What the engine knows of it is no longer all that there is to know: the next visit lists everything.</summary>
     public void LoseSight()
