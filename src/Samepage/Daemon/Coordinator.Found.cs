@@ -36,6 +36,14 @@ internal sealed partial class Coordinator
     /// <summary>Looks at a process that may keep whoever does. On the scanner's thread again when it has let go.</summary>
     public Task<T> LookAt<T>(int pid, Func<T> look) => _machine.Attendants.Begin(Lanes.Of(pid, Lane.Look), look);
 
+    /// <summary>Looks at a process that may keep whoever does, for so long at most. Any thread.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="look">Looks; where it is late, what it fills is its own.</param>
+    /// <param name="bound">How long to wait.</param>
+    /// <param name="begun">It was begun: nobody else was looking.</param>
+    /// <returns>False when it is late, or was not begun.</returns>
+    public bool TryLookAt(int pid, Action look, TimeSpan bound, out bool begun) => _machine.Attendants.TryDo(Lanes.Of(pid, Lane.Look), look, bound, out begun);
+
     /// <summary>Has work done that is about no process in particular, and that nobody waits for.</summary>
     /// <param name="number">Tells it from others that may be under way.</param>
     /// <param name="work">The work.</param>
