@@ -61,7 +61,7 @@ internal sealed partial class Coordinator
     private bool MayStay(Participant participant, LiveSpace space, ProcessStatus status, out string? reason, out string? moves)
     {
         TrustDomain trust = TrustDomain.Of(space.OwnThread, status, space.IsIdle ? participant.Trust : null);
-        reason = Eligibility.Changed(space.OwnThread, status, space.IsIdle) ??
+        reason = Eligibility.Changed(space.OwnThread, status) ?? (space.UsesUserfaultfd() ? Eligibility.UsesUserfaultfd : null) ??
             (participant.Trust?.Credentials != trust.Credentials ? "its user changed, or its group, capabilities, user namespace or label" : space.LocksWhatItMaps ? "it locks all memory that it maps from now on (mlockall with MCL_FUTURE)" : null);
         moves = reason is null && _domainRules.NameOf(trust, new ProcessFacts(participant.Pid, status)) is var domain && domain != participant.Domain ? domain ?? "another domain" : null;
         space.MustLeave = reason is not null || moves is not null;

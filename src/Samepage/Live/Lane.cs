@@ -14,6 +14,9 @@ internal enum Lane
 
     /// <summary>Looking at a program that is not taken in, or not for its own sake.</summary>
     Look,
+
+    /// <summary>Looking at all descriptors that it has open, of which there may be a million.</summary>
+    Files,
 }
 
 /// <summary>Which number an attendant's work has.</summary>
