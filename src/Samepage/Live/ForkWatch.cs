@@ -91,9 +91,20 @@ internal sealed class ForkWatch : IDisposable
         {
             if (_at is null || Stopwatch.GetElapsedTime(_since) < StandsStill)
                 return;
-            if (_spaces.Remove(_at))
-                _kept.Add(_at);
-            (_at, _thread) = (null, Begin());
+            LiveSpace keeper = _at;
+            try
+            {
+                (_at, _thread) = (null, Begin());
+            }
+            catch (Exception refused) when (refused is OutOfMemoryException or ThreadStartException)
+            {
+                // There are as many threads as there may be: it is tried again, or the process lets go.
+                _at = keeper;
+                return;
+            }
+
+            if (_spaces.Remove(keeper))
+                _kept.Add(keeper);
         }
 
         _changed.Set();
