@@ -192,6 +192,8 @@ public sealed class AgentSession : IDisposable
         }
         catch (SyscallException)
         {
+            // It ended, most likely: nobody has kept anything for too long.
+            isAnswered = true;
             return false;
         }
         finally

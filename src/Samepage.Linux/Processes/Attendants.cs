@@ -30,7 +30,8 @@ public sealed class Attendants(Func<bool>? lookAfter, Action<Thread> start) : ID
     private readonly Queue<Program> _unserved = [];
     private bool _disposed;
 
-    /// <inheritdoc cref="Attendants(Func{bool}?, Action{Thread})"/>
+    /// <summary>With threads as the runtime starts them.</summary>
+    /// <param name="lookAfter">See there.</param>
     public Attendants(Func<bool>? lookAfter = null)
         : this(lookAfter, static thread => thread.Start())
     {
