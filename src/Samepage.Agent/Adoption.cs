@@ -39,7 +39,14 @@ public static class Adoption
     public static AdoptionOutcome TryAdopt(AgentPlace place, ulong poolDevice, ulong poolInode, out AgentSession? session, out FramePool? pool, out string why)
     {
         (session, pool, why) = (null, null, "");
-        if (!ProcessStat.TryRead(place.Pid, out ProcessStat stat) || stat.StartTime != place.StartTime)
+        if (!ProcessStat.TryRead(place.Pid, out ProcessStat stat))
+        {
+            // What cannot be read may be there all the same, where no descriptor is left to read it with.
+            why = $"/proc/{place.Pid}/stat cannot be read";
+            return Directory.Exists($"/proc/{place.Pid}") ? AdoptionOutcome.NotYet : AdoptionOutcome.NothingLeft;
+        }
+
+        if (stat.StartTime != place.StartTime)
             return AdoptionOutcome.NothingLeft;
         AgentMemory? memory = null;
         try

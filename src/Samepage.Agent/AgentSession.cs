@@ -142,6 +142,8 @@ public sealed class AgentSession : IDisposable
     /// <inheritdoc cref="Begin"/>
     internal void Resume()
     {
+        if (_memory.Word(AgentLayout.Hurried) != 0)
+            _urgency.LowerLeft();
         AwaitReady(_executorSocket, Pid);
         WardenThread = Threads.FindByOwnId(Pid, (int)_memory.Word(AgentLayout.WardenTid));
     }
@@ -156,14 +158,15 @@ public sealed class AgentSession : IDisposable
         if (!IsAnswered() || !_memory.WriteOperations(operations) || !_memory.WriteWord(AgentLayout.Batch, AgentLayout.BatchAsked))
             return false;
         using var threads = AgentThreads.KeepAwake(Pid, ExecutorThread, WardenThread, suspended);
-        bool hurried = _urgency.IsPossible && _memory.WriteWord(AgentLayout.Hurried, 1);
-        if (hurried)
-            _urgency.Raise();
+        bool isAnswered = false;
         try
         {
+            Hurry(operations);
             Volatile.Write(ref _unanswered, true);
             Ring(_executorSocket, AgentLayout.DoorbellRun | ((ulong)operations.Length << 32));
-            for (int waited = 0; !AwaitAnswer(); waited++)
+            isAnswered = TryReadAnswer(_executorSocket, Pid, out _, (int)Urgency.Most.TotalMilliseconds);
+            EndHurry(isAnswered);
+            for (int waited = 0; !isAnswered && !AwaitAnswer(); waited++)
             {
                 threads.KeepGoing();
                 if (waited == AnswersBeforeLetGo)
@@ -174,10 +177,13 @@ public sealed class AgentSession : IDisposable
                     return false;
                 }
 
-                if (ProcessStatus.TryRead($"/proc/{Pid}/task/{ExecutorThread}/status") is not { State: not 'Z' and not 'X' } status)
+                // Gone is who is not there. A status that cannot be read (no descriptor is left) says nothing, and nobody may be let go for it.
+                string executor = $"/proc/{Pid}/task/{ExecutorThread}";
+                ProcessStatus? status = ProcessStatus.TryRead($"{executor}/status");
+                if (status is { State: 'Z' or 'X' } || (status is null && !Directory.Exists(executor)))
                     return false;
                 // Stopped in the middle of the batch: nobody may be let go before it has ended, so it is set going.
-                if (status.State == 'T')
+                if (status is { State: 'T' })
                     threads.Thaw();
             }
 
@@ -186,16 +192,34 @@ public sealed class AgentSession : IDisposable
         }
         catch (SyscallException)
         {
+            // It ended, most likely: nobody has kept anything for too long.
+            isAnswered = true;
             return false;
         }
         finally
         {
-            if (hurried)
-            {
-                _urgency.Lower();
-                _ = _memory.WriteWord(AgentLayout.Hurried, 0);
-            }
+            EndHurry(isAnswered);
         }
+    }
+
+    /// <summary>The executor comes first, for a moment. The word is for one that becomes an orphan meanwhile.</summary>
+    private void Hurry(ReadOnlySpan<AgentOperation> operations)
+    {
+        foreach (ref readonly AgentOperation operation in operations)
+        {
+            if ((operation.Flags & OperationFlags.Settle) != 0)
+                return; // it only waits
+        }
+
+        if (_urgency.TryRaise())
+            _ = _memory.WriteWord(AgentLayout.Hurried, 1);
+    }
+
+    private void EndHurry(bool isAnswered)
+    {
+        _urgency.Lower(isAnswered);
+        if (_memory.Word(AgentLayout.Hurried) != 0)
+            _ = _memory.WriteWord(AgentLayout.Hurried, 0);
     }
 
     /// <summary>Whether the last batch was answered, by now. Nothing more is asked of an agent that owes an answer; one that gives it late, because its program was frozen, say, serves again.</summary>

@@ -69,6 +69,36 @@ public sealed class AttendantsTests : IDisposable
     }
 
     [Fact]
+    public async Task WorkForWhichNoThreadCanBeStartedIsLateOrWaitsForOneThatBecomesFree()
+    {
+        int most = 1, started = 0;
+        using Attendants attendants = new(null, thread =>
+        {
+            if (Interlocked.Increment(ref started) > Volatile.Read(ref most))
+                throw new OutOfMemoryException();
+            thread.Start();
+        });
+        using ManualResetEventSlim first = new();
+        Task kept = attendants.Begin(1, () => first.Wait(TestContext.Current.CancellationToken));
+        Assert.Null(attendants.TryBegin(2, () => { }));
+        Assert.False(attendants.IsBusy(2));
+        int[] done = new int[2];
+        Task queued = attendants.Begin(3, () => done[0]++), behind = attendants.Begin(3, () => done[1] += done[0]);
+        Assert.False(queued.IsCompleted);
+        first.Set();
+        await Task.WhenAll(kept, queued, behind).WaitAsync(Long, TestContext.Current.CancellationToken);
+        Assert.Equal([1, 1], done);
+
+        using ManualResetEventSlim second = new();
+        Task keeps = attendants.Begin(1, () => second.Wait(TestContext.Current.CancellationToken)), waits = attendants.Begin(2, () => { });
+        Volatile.Write(ref most, int.MaxValue);
+        Assert.True(attendants.TryDo(4, () => { }, Long, out _));
+        await waits.WaitAsync(Long, TestContext.Current.CancellationToken);
+        second.Set();
+        await keeps.WaitAsync(Long, TestContext.Current.CancellationToken);
+    }
+
+    [Fact]
     public async Task ManyCallersAtOnceAreServedInOrderForEachProgram()
     {
         List<int>[] order = [.. Enumerable.Range(0, 5).Select(_ => new List<int>())];

@@ -5,6 +5,37 @@ namespace Samepage.SystemTests;
 /// <summary>Programs that do what few programs do. Each of these attacks gave wrong bytes, hung a thread or killed the program once.</summary>
 public sealed class AttacksTests(SharedDaemon shared) : OnOneDaemon(shared)
 {
+    /// <summary>A thread of the agent's comes before all others for a moment, while its program stands still. Its program is root's without capabilities, which may have no such priority.</summary>
+    [Fact]
+    public async Task WhatTheAgentsThreadIsMadeToForkHasNoPriority()
+    {
+        string setpriv = Needs.Program("setpriv", "util-linux");
+        await using DaemonUnderTest daemon = await DaemonUnderTest.Start();
+        LiveProgram[] two = [.. Enumerable.Range(0, 2).Select(_ => LiveProgram.Start(setpriv, "--bounding-set=-all", "--inh-caps=-all", Repository.Target("grabber")))];
+        await using var together = new Together(two);
+        foreach (LiveProgram program in two)
+            await program.Ready();
+        await daemon.MergesWithoutRest();
+        Task<string>[] caught = [.. two.Select(program => program.NextLine(180))];
+        await daemon.TakeIn(two);
+        for (int round = 0; round < 20 && !caught.Any(one => one.IsCompletedSuccessfully); round++)
+        {
+            await Task.WhenAny(Task.WhenAny(caught), Task.Delay(2000, TestContext.Current.CancellationToken));
+            await daemon.Control("run", "2");
+            await daemon.Control("run", "1");
+        }
+
+        Assert.SkipUnless(caught.Any(one => one.IsCompletedSuccessfully), "the agent's thread was never seen with a real-time priority: that wants CAP_SYS_NICE, and no RT_GROUP_SCHED in the way");
+        for (int i = 0; i < two.Length; i++)
+        {
+            _ = caught[i].ContinueWith(static late => late.Exception, TaskScheduler.Default);
+            if (!caught[i].IsCompletedSuccessfully)
+                continue;
+            Assert.Equal("caught 0", await caught[i]);
+            await two[i].Does("verify");
+        }
+    }
+
     /// <summary>The kernel makes a huge page only where address and place in the pool agree modulo 2 MiB: one of these offsets agrees for most of the memory.</summary>
     [Fact]
     public async Task HugePagesAskedForInPlaceOfFramesTakeNothingFromAnybody()

@@ -103,6 +103,52 @@ public sealed class ForkTests(SharedDaemon shared) : OnOneDaemon(shared)
         }
     }
 
+    /// <summary>More than its warden can watch: the daemon does, and no child costs it a thread.</summary>
+    [Fact]
+    public async Task AProgramWithManyChildrenTakesNoThreadOfTheDaemonForEach()
+    {
+        const int Children = 700, ThreadsMost = 200;
+        LiveProgram[] two = await Merged();
+        await using var together = new Together(two);
+        await two[0].Does($"many {Children}");
+        // All are looked at once a second, for nobody says when one has ended.
+        for (int look = 0; look < 20; look++)
+        {
+            int threads = ProcessView.Of(Daemon.Pid).Threads;
+            Assert.True(threads < ThreadsMost, $"{threads} threads of the daemon for {Children} children");
+            await Task.Delay(200, TestContext.Current.CancellationToken);
+        }
+
+        await two[0].Does("verify");
+        await two[1].Does("write");
+        two[0].Kill();
+    }
+
+    /// <summary>They would take more descriptors than the daemon may have: it keeps some for itself, goes on, and forgets nobody with an agent in him.</summary>
+    [Fact]
+    public async Task AProgramWithMoreChildrenThanThereAreDescriptorsKeepsNobodyElse()
+    {
+        string prlimit = Needs.Program("prlimit", "util-linux");
+        await using DaemonUnderTest daemon = await DaemonUnderTest.Start(launcher: [prlimit, "--nofile=700:700"]);
+        LiveProgram[] honest = await LiveProgram.Targets(2, "common", "4"), two = await LiveProgram.Targets(2, "forker");
+        await using var together = new Together([.. honest, .. two]);
+        await daemon.TakeInAndWait([.. honest, .. two]);
+        await daemon.Merged(two[0], 3000);
+        await two[0].Tell("many 900");
+        for (int look = 0; look < 25; look++)
+        {
+            Assert.False(daemon.HasExited, daemon.Tail);
+            await Task.Delay(200, TestContext.Current.CancellationToken);
+        }
+
+        Assert.All((await daemon.Status()).Processes.Where(process => honest.Any(program => program.Pid == process.Pid)), process => Assert.Equal("merging", process.State));
+        await daemon.GiveBack(honest);
+        foreach (LiveProgram program in honest)
+            await program.Does("verify");
+        two[0].Kill();
+        await two[1].Does("verify");
+    }
+
     private async Task<LiveProgram[]> Merged()
     {
         LiveProgram[] two = await LiveProgram.Targets(2, "forker");

@@ -1,3 +1,5 @@
+using System.Net;
+using System.Net.Sockets;
 using Samepage.SystemTests.Harness;
 
 namespace Samepage.SystemTests;
@@ -36,6 +38,25 @@ public sealed class OwnEndTests
         {
             Directory.Delete(folder, recursive: true);
         }
+    }
+
+    /// <summary>Anybody on this machine can connect to the port of the metrics.</summary>
+    [Fact]
+    public async Task AClientThatDoesNotSayWhatItWantsKeepsNoDaemonFromEnding()
+    {
+        Needs.Root();
+        int port = Outside.FreePort();
+        await using LiveProgram program = await LiveProgram.Target("common", "4");
+        await using DaemonUnderTest daemon = await DaemonUnderTest.Start(arguments: ["--metrics-port", $"{port}"]);
+        await daemon.TakeIn(program);
+        using var silent = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        await silent.ConnectAsync(new IPEndPoint(IPAddress.Loopback, port), TestContext.Current.CancellationToken);
+        _ = await silent.SendAsync("GET /metrics HTTP/1.1\r\nHost: "u8.ToArray(), TestContext.Current.CancellationToken);
+        // Another's answer shows that the server has seen the first.
+        _ = await Outside.Get($"http://127.0.0.1:{port}/metrics");
+        Assert.Equal(0, await daemon.Terminate(120));
+        Assert.Equal(1, ProcessView.Of(program.Pid).Threads);
+        await program.Does("verify");
     }
 
     /// <summary>Records of agents that can be neither written nor removed: nobody is taken in, and says why; who is in is given back; the daemon lives.</summary>

@@ -6,10 +6,13 @@
  *   `write`    new content into every page, read back
  *   `discard`  MADV_DONTNEED on all: every byte must read as zero then
  *   `exec`     child only: becomes /bin/true
+ *   `many N`   makes N children that do nothing, and end with the program
  *   `vfork`    sleeps four seconds in vfork, where no signal and no tracer can stop it; then verifies
  * A child whose parent is gone verifies, discards and writes by itself, and says `orphan ok` or `orphan bad`.
  */
 #include "target.h"
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #define PAGES 4096UL
@@ -90,6 +93,20 @@ int main(void)
             to_child = fdopen(commands[1], "w");
             from_child = fdopen(answers[0], "r");
             say("%d", child);
+        } else if (!strncmp(line, "many ", 5)) {
+            pid_t parent = getpid();
+            for (int left = atoi(line + 5); left > 0; left--) {
+                pid_t one = fork();
+                if (one < 0)
+                    fail("fork");
+                if (one)
+                    continue;
+                prctl(PR_SET_PDEATHSIG, SIGKILL);
+                while (getppid() == parent)
+                    pause();
+                _exit(0);
+            }
+            say("ok");
         } else if (!strncmp(line, "child ", 6) && to_child && from_child) {
             fprintf(to_child, "%s\n", line + 6);
             fflush(to_child);

@@ -160,7 +160,7 @@ internal sealed partial class AgentAssembler
         c.mov(Shared(AgentLayout.Hurried), 0);
         c.mov(Word(AgentLayout.ExecutorStruct), 0);
         c.xor(edi, edi);
-        c.xor(esi, esi); // SCHED_OTHER
+        c.mov(esi, LibC.SCHED_OTHER | LibC.SCHED_RESET_ON_FORK); // without CAP_SYS_NICE the flag cannot be taken back
         c.lea(rdx, __[r12 + AgentLayout.ExecutorStruct]);
         Sys(SYS_sched_setscheduler);
         At(ref unhurried);

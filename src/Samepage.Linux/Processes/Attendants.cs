@@ -15,7 +15,8 @@ namespace Samepage.Linux.Processes;
 /// <para>Any thread may call this.</para>
 /// </remarks>
 /// <param name="lookAfter">Called by each thread behind a piece of work, and now and then while it has nothing to do, for as long as it returns true: it has something in hand still. Null for never.</param>
-public sealed class Attendants(Func<bool>? lookAfter = null) : IDisposable
+/// <param name="start">Starts a thread; throws <see cref="OutOfMemoryException"/> where there are as many as there may be.</param>
+public sealed class Attendants(Func<bool>? lookAfter, Action<Thread> start) : IDisposable
 {
     /// <summary>How long a thread without work stays.</summary>
     private static readonly TimeSpan Stay = TimeSpan.FromSeconds(20), LookAfterPause = TimeSpan.FromMilliseconds(20), Spin = TimeSpan.FromMicroseconds(20);
@@ -24,7 +25,17 @@ public sealed class Attendants(Func<bool>? lookAfter = null) : IDisposable
     private readonly object _changed = new();
     private readonly Dictionary<int, Program> _programs = [];
     private readonly Stack<Attendant> _idle = [];
+
+    /// <summary>Programs with work for which no thread could be started.</summary>
+    private readonly Queue<Program> _unserved = [];
     private bool _disposed;
+
+    /// <summary>With threads as the runtime starts them.</summary>
+    /// <param name="lookAfter">See there.</param>
+    public Attendants(Func<bool>? lookAfter = null)
+        : this(lookAfter, static thread => thread.Start())
+    {
+    }
 
     /// <summary>Work for a program is under way, or waits to be begun.</summary>
     public bool IsBusy(int pid)
@@ -78,11 +89,58 @@ public sealed class Attendants(Func<bool>? lookAfter = null) : IDisposable
 
     private Job? TryBegin(int pid, Action work, bool onlyIfFree)
     {
+        ServeUnserved();
         Job? job = Put(pid, work, onlyIfFree, out Attendant? made);
-        // The start of a thread waits for that thread to run: nobody else is to wait for it besides.
-        if (made is not null)
-            new Thread(() => Run(made), StackBytes) { Name = "attendant", IsBackground = true }.Start();
-        return job;
+        if (made is null || TryStart(made))
+            return job;
+        lock (_changed)
+        {
+            Program program = made.Program!;
+            (made.Program, program.Attendant) = (null, null);
+            // Its caller goes on as if it were late. Whoever has put work behind it meanwhile waits for a thread.
+            if (onlyIfFree)
+                _ = program.Work.Dequeue();
+            if (program.Work.Count > 0)
+                _unserved.Enqueue(program);
+            else
+                _programs.Remove(program.Pid);
+            return onlyIfFree ? null : job;
+        }
+    }
+
+    /// <summary>Starts a thread. That waits for the thread to run: nobody else is to wait for it besides.</summary>
+    /// <returns>False when there are as many as there may be (RLIMIT_NPROC, pids.max, TasksMax= of our service): many programs may keep one each.</returns>
+    private bool TryStart(Attendant made)
+    {
+        try
+        {
+            start(new Thread(() => Run(made), StackBytes) { Name = "attendant", IsBackground = true });
+            return true;
+        }
+        catch (Exception refused) when (refused is OutOfMemoryException or ThreadStartException)
+        {
+            return false;
+        }
+    }
+
+    /// <summary>Tries again for the first of those for whom there was no thread. One that becomes free takes another.</summary>
+    private void ServeUnserved()
+    {
+        Attendant? made;
+        lock (_changed)
+        {
+            if (!_unserved.TryDequeue(out Program? program))
+                return;
+            made = Employ(program);
+        }
+
+        if (made is null || TryStart(made))
+            return;
+        lock (_changed)
+        {
+            made.Program!.Attendant = null;
+            _unserved.Enqueue(made.Program);
+        }
     }
 
     private Job? Put(int pid, Action work, bool onlyIfFree, out Attendant? made)
@@ -144,8 +202,8 @@ public sealed class Attendants(Func<bool>? lookAfter = null) : IDisposable
                 job = null;
                 if (attendant.Program is { } program && program.Work.TryPeek(out job))
                     return true;
-                if (!inHand)
-                    LetGo(attendant);
+                if (!inHand && TryLetGo(attendant))
+                    continue;
                 if (_disposed && !inHand)
                     return false;
             }
@@ -172,14 +230,22 @@ public sealed class Attendants(Func<bool>? lookAfter = null) : IDisposable
     }
 
     /// <summary>A thread whose program has no more work for it is free for others.</summary>
-    private void LetGo(Attendant attendant)
+    /// <returns>It has taken up another, for whom there was no thread.</returns>
+    private bool TryLetGo(Attendant attendant)
     {
         if (attendant.Program is not { } program)
-            return;
+            return false;
         _programs.Remove(program.Pid);
         (attendant.Program, program.Attendant) = (null, null);
+        if (_unserved.TryDequeue(out Program? next))
+        {
+            (attendant.Program, next.Attendant) = (next, attendant);
+            return true;
+        }
+
         if (!_disposed)
             _idle.Push(attendant);
+        return false;
     }
 
     private void RemoveIdle(Attendant attendant)

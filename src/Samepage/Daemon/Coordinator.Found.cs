@@ -36,6 +36,14 @@ internal sealed partial class Coordinator
     /// <summary>Looks at a process that may keep whoever does. On the scanner's thread again when it has let go.</summary>
     public Task<T> LookAt<T>(int pid, Func<T> look) => _machine.Attendants.Begin(Lanes.Of(pid, Lane.Look), look);
 
+    /// <summary>Looks at a process that may keep whoever does, for so long at most. Any thread.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="look">Looks; where it is late, what it fills is its own.</param>
+    /// <param name="bound">How long to wait.</param>
+    /// <param name="begun">It was begun: nobody else was looking.</param>
+    /// <returns>False when it is late, or was not begun.</returns>
+    public bool TryLookAt(int pid, Action look, TimeSpan bound, out bool begun) => _machine.Attendants.TryDo(Lanes.Of(pid, Lane.Look), look, bound, out begun);
+
     /// <summary>Has work done that is about no process in particular, and that nobody waits for.</summary>
     /// <param name="number">Tells it from others that may be under way.</param>
     /// <param name="work">The work.</param>
@@ -54,21 +62,29 @@ internal sealed partial class Coordinator
         }
     }
 
-    /// <summary>A5: memory of which the advice was taken back is given back; with none left the process is left alone (B6).</summary>
+    /// <summary>A5: memory of which the advice was taken back is given back, beside the scanner; with none left the process is left alone (B6).</summary>
     private void HonourAdvice(Participant participant, LiveSpace space)
     {
-        foreach (Segment segment in space.Map.Segments.ToArray())
-        {
-            if (segment.Kind != AreaKind.Merged || (segment.Advice & OperationFlags.Mergeable) != 0)
-                continue;
-            PageRun range = new(new PageNumber(segment.Start / 4096), (long)((segment.End - segment.Start) / 4096));
-            _ = Engine.BreakRange(space.Id, range); // what could not be broken now is tried at the next look
-            space.MustList = true;
-        }
-
-        if (space.Map.Segments.Count == 0)
+        if (participant.IsAtWork)
+            return;
+        if (space.Map.Segments.Exists(IsUnadvised))
+            Observed(GiveUnadvisedBack(participant, space));
+        else if (space.Map.Segments.Count == 0)
             Observed(Detach(participant.Pid));
     }
+
+    /// <summary>There may be any number of short runs, in a program that gets next to no processor time: nobody waits for that. What cannot be given back now is tried at the next look.</summary>
+    private static async Task GiveUnadvisedBack(Participant participant, LiveSpace space)
+    {
+        using (participant.Work())
+        {
+            participant.InVisit = false;
+            _ = await space.Do(Lane.Hold, () => GivingBack.UnmergeSome(space, IsUnadvised));
+            space.LoseSight();
+        }
+    }
+
+    private static bool IsUnadvised(Segment segment) => segment.Kind == AreaKind.Merged && (segment.Advice & OperationFlags.Mergeable) == 0;
 
     /// <summary>The same for a process that is not visited now. Its mappings are read for that, so only where anything is merged.</summary>
     private void HonourAdviceNow(Participant participant, LiveSpace space)

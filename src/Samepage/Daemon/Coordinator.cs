@@ -111,11 +111,15 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
     /// <returns>False when it was left, is to be, or is about to end: nothing may be merged in it.</returns>
     private bool LookAfter(Participant participant, LiveSpace space)
     {
-        if (ProcessStatus.TryReadLiving(participant.Pid, space.Session.ExecutorThread, space.Session.WardenThread) is not { } status || PidFd.HasEnded(space.PidFd))
+        if (PidFd.HasEnded(space.PidFd))
         {
             Observed(Leave(participant, "it ended", keep: false));
             return false;
         }
+
+        // That its status cannot be read does not say that it has ended: there may be no descriptor left to read it with, or no memory. It is not forgotten with its agent in it.
+        if (ProcessStatus.TryReadLiving(participant.Pid, space.Session.ExecutorThread, space.Session.WardenThread) is not { } status)
+            return false;
 
         if (space.OwnThread != participant.Pid || status.State is 'Z' or 'X')
             space.Session.LookWhetherAlone();

@@ -26,7 +26,7 @@ internal static class DaemonHost
     private const int MaxPids = 4096;
     private static readonly string Folder = RunDirectory.Current, SocketPath = RunDirectory.SocketPath(Folder);
     private static readonly TimeSpan RecoveryBound = TimeSpan.FromSeconds(5), LockBound = TimeSpan.FromSeconds(60), LockPatience = TimeSpan.FromSeconds(2),
-        StillBound = TimeSpan.FromSeconds(10), LookAgain = TimeSpan.FromMilliseconds(100);
+        StillBound = TimeSpan.FromSeconds(10), RequestsBound = TimeSpan.FromSeconds(2), LookAgain = TimeSpan.FromMilliseconds(100);
 
     /// <summary>Serves until SIGTERM or SIGINT, which may come at any moment; then gives everybody back.</summary>
     /// <returns>0 when everybody was given back; 1 when the daemon could not serve; 3 when it is not permitted to.</returns>
@@ -265,7 +265,7 @@ internal static class DaemonHost
         builder.Services.AddRoutingCore();
         builder.Services.AddSingleton<IHostLifetime, SignalsAreOurs>();
         Log(builder.Logging);
-        builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = TimeSpan.FromMinutes(5));
+        builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = RequestsBound);
         builder.Services.AddSingleton<Guardian>();
         builder.Services.AddSingleton<FuseSession>();
         builder.Services.AddSingleton<IWaitingThreads>(services => services.GetRequiredService<FuseSession>());

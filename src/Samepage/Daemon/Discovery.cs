@@ -20,16 +20,15 @@ internal enum Origin
 
 /// <summary>Finds the processes that are to be taken in by themselves (A1): such as ask for it, and such as rules are about.</summary>
 /// <remarks>Looks at every process of the machine about once a second: two to four small files each. A process may keep whoever looks at it, so that is done beside the scanner, by a round of one thread
-/// that is left behind where it does not come forward; the process that it stands at is passed over until it lets go. All calls on the scanner's thread.</remarks>
+/// that has each process looked at by an attendant, waits for that only so long, and passes over whoever is late, then and until he lets go. All calls on the scanner's thread.</remarks>
 /// <param name="coordinator">Takes them in.</param>
 /// <param name="rules">To begin with.</param>
 internal sealed class Discovery(Coordinator coordinator, RuleSet rules)
 {
-    private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1), StandsStill = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1);
 
     /// <summary>Since when a process is seen to be wanted: by its pid and start, so that a number used again is another.</summary>
     private Dictionary<(int Pid, ulong Start), long> _seen = [];
-    private readonly Dictionary<int, Round> _keepers = [];
     private long _lookedAt = Stopwatch.GetTimestamp() - Interval.Ticks * (Stopwatch.Frequency / TimeSpan.TicksPerSecond);
     private Round? _round;
     private int _rounds;
@@ -60,17 +59,6 @@ internal sealed class Discovery(Coordinator coordinator, RuleSet rules)
             _round = null;
             Take(ended);
         }
-        else if (_round is { } round && round.StandsStillFor > StandsStill)
-        {
-            _keepers[round.At] = round;
-            _round = null;
-        }
-
-        foreach ((int pid, Round keeper) in _keepers.ToArray())
-        {
-            if (keeper.HasEnded || keeper.At != pid)
-                _keepers.Remove(pid);
-        }
 
         if (_round is null && !Rules.IsIdle && Stopwatch.GetElapsedTime(_lookedAt) >= Interval)
             Begin();
@@ -87,10 +75,10 @@ internal sealed class Discovery(Coordinator coordinator, RuleSet rules)
         _lookedAt = Stopwatch.GetTimestamp();
         coordinator.ForgetEndedSkipped();
         RuleSet inForce = Rules;
-        HashSet<int> passed = [.. _keepers.Keys, .. coordinator.Pids().Where(coordinator.Knows), Environment.ProcessId];
-        Round round = new();
+        HashSet<int> passed = [.. coordinator.Pids().Where(coordinator.Knows), Environment.ProcessId];
+        Round round = new(coordinator);
         _round = round;
-        coordinator.Beside(++_rounds, () => round.Walk(pid => passed.Contains(pid) ? null : WantedAs(pid, new ProcessFacts(pid), inForce)));
+        coordinator.Beside(++_rounds, () => round.Walk(passed, pid => WantedAs(pid, new ProcessFacts(pid), inForce)));
     }
 
     private void Take(Round round)
@@ -114,36 +102,57 @@ internal sealed class Discovery(Coordinator coordinator, RuleSet rules)
     private static Origin? WantedAs(int pid, ProcessFacts facts, RuleSet rules) =>
         !facts.IsProgram || rules.Excludes(facts) ? null : rules.Includes(facts) ? Origin.Rule : rules.TakesAdvised && MergeAdvice.IsGiven(pid) ? Origin.Advice : null;
 
-    /// <summary>One look at every process. One thread walks; the scanner's looks at how it comes forward.</summary>
-    private sealed class Round
+    /// <summary>One look at every process. One thread walks; the scanner's looks whether it has ended.</summary>
+    private sealed class Round(Coordinator coordinator)
     {
-        private long _movedAt = Stopwatch.GetTimestamp();
-        private volatile int _at;
+        /// <summary>For the first that is late; half as long for each behind it. Together they keep the others for no longer than twice that, and the least for each.</summary>
+        private static readonly TimeSpan Patience = TimeSpan.FromMilliseconds(500), LeastPatience = TimeSpan.FromMilliseconds(10);
         private volatile bool _ended;
 
         /// <summary>What was found; to be read when it has ended.</summary>
         public List<(int Pid, ulong Start, Origin Origin)> Found { get; } = [];
 
-        /// <summary>The process that it is at.</summary>
-        public int At => _at;
-
         public bool HasEnded => _ended;
 
-        public TimeSpan StandsStillFor => Stopwatch.GetElapsedTime(Volatile.Read(ref _movedAt));
-
-        public void Walk(Func<int, Origin?> wantedAs)
+        public void Walk(HashSet<int> passed, Func<int, Origin?> wantedAs)
         {
+            TimeSpan bound = Patience;
             foreach (string folder in Directory.EnumerateDirectories("/proc"))
             {
-                if (!int.TryParse(Path.GetFileName(folder.AsSpan()), NumberStyles.None, CultureInfo.InvariantCulture, out int pid))
+                if (!int.TryParse(Path.GetFileName(folder.AsSpan()), NumberStyles.None, CultureInfo.InvariantCulture, out int pid) || passed.Contains(pid))
                     continue;
-                _at = pid;
-                Volatile.Write(ref _movedAt, Stopwatch.GetTimestamp());
-                if (wantedAs(pid) is { } origin && ProcessStat.TryRead(pid, out ProcessStat stat))
-                    Found.Add((pid, stat.StartTime, origin));
+                Look look = new(pid);
+                if (coordinator.TryLookAt(pid, () => look.At(wantedAs), bound, out bool begun))
+                {
+                    if (look.Origin is { } origin)
+                        Found.Add((pid, look.Start, origin));
+                }
+                else if (begun)
+                {
+                    bound = bound / 2 > LeastPatience ? bound / 2 : LeastPatience;
+                }
             }
 
             _ended = true;
+        }
+    }
+
+    /// <summary>What was seen of one process; whoever is late has it to himself.</summary>
+    private sealed class Look(int pid)
+    {
+        public Origin? Origin { get; private set; }
+
+        public ulong Start { get; private set; }
+
+        public void At(Func<int, Origin?> wantedAs)
+        {
+            Origin = wantedAs(pid);
+            if (Origin is null)
+                return;
+            if (ProcessStat.TryRead(pid, out ProcessStat stat))
+                Start = stat.StartTime;
+            else
+                Origin = null;
         }
     }
 }

@@ -22,7 +22,7 @@ internal sealed class Recovery
     private const int AtATime = 32;
 
     private static readonly TimeSpan Between = TimeSpan.FromMilliseconds(250), Pause = TimeSpan.FromMilliseconds(20), Patience = TimeSpan.FromSeconds(2), Still = TimeSpan.FromSeconds(2),
-        Grace = TimeSpan.FromSeconds(60);
+        Grace = TimeSpan.FromSeconds(60), PauseMost = TimeSpan.FromSeconds(1);
 
     private readonly AgentRecords _records;
     private readonly ILogger _logger;
@@ -87,7 +87,8 @@ internal sealed class Recovery
         int pid = one.Record.Place.Pid;
         using Coordinator coordinator = new(_logger, _records) { HasAgentOfItsOwn = child => child != pid && IsLeft(child) };
         string told = "";
-        for (bool isAdopted = false; !_ended || isAdopted; Thread.Sleep(Pause))
+        TimeSpan pause = Pause;
+        for (bool isAdopted = false; !_ended || isAdopted; Thread.Sleep(pause))
         {
             one.LookAt = () => coordinator.ProgressOf(pid);
             one.Obstacle = Give(one.Record, coordinator, ref isAdopted);
@@ -98,6 +99,8 @@ internal sealed class Recovery
             }
 
             WorldStop.LookAfterLingering();
+            // What has not helped for seconds will hardly help at once; there may be many of these, and this may go on for as long as they live.
+            pause = WorldStop.HasLingering || Stopwatch.GetElapsedTime(_begun) < Grace / 10 ? Pause : pause * 2 < PauseMost ? pause * 2 : PauseMost;
             if (Stopwatch.GetElapsedTime(_begun) > Patience && told != one.Obstacle)
                 _logger.LogInformation("process {Pid} is not given back yet: {Why}", pid, told = one.Obstacle);
         }

@@ -23,8 +23,8 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     /// <summary>How often everybody is looked after at least while a pass lasts, or none is made; longer than the pause between two, in which nobody need be.</summary>
     private static readonly TimeSpan KeepInterval = TimeSpan.FromSeconds(1.1);
 
-    /// <summary>For so long everybody who is given back at the end may stand still.</summary>
-    private static readonly TimeSpan LastWait = TimeSpan.FromSeconds(10);
+    /// <summary>For so long everybody who is given back at the end may stand still; and, after so long in all, for so long none of them may come to his end: one that gets next to no processor time comes forward for ever.</summary>
+    private static readonly TimeSpan LastWait = TimeSpan.FromSeconds(10), LastWaitInAll = TimeSpan.FromSeconds(30);
 
     private static readonly string[] s_leftOff = KernelRestraints.Here.Words;
     private readonly Throttle _throttle = new();
@@ -187,8 +187,14 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     private bool GiveAllBack(Coordinator coordinator)
     {
         (int Pid, Task<ProcessOutcome> Back)[] all = [.. coordinator.Pids().Select(pid => (pid, coordinator.Detach(pid)))];
-        long since = Stopwatch.GetTimestamp();
-        _ = _pump.ServeUntil(Task.WhenAll(all.Select(one => one.Back)), () => Stopwatch.GetElapsedTime(Math.Max(since, coordinator.ProgressAt)) > LastWait);
+        long since = Stopwatch.GetTimestamp(), endedAt = since;
+        int ended = 0;
+        _ = _pump.ServeUntil(Task.WhenAll(all.Select(one => one.Back)), () =>
+        {
+            if (all.Count(one => one.Back.IsCompleted) is var now && now != ended)
+                (ended, endedAt) = (now, Stopwatch.GetTimestamp());
+            return Stopwatch.GetElapsedTime(Math.Max(since, coordinator.ProgressAt)) > LastWait || (Stopwatch.GetElapsedTime(since) > LastWaitInAll && Stopwatch.GetElapsedTime(endedAt) > LastWait);
+        });
         foreach ((int pid, Task<ProcessOutcome> back) in all)
         {
             if (!back.IsCompletedSuccessfully)

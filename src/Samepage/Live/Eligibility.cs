@@ -7,6 +7,9 @@ namespace Samepage.Live;
 /// <summary>Whether a process may be taken in at all. What cannot be done safely is not done, and the reason is shown.</summary>
 internal static class Eligibility
 {
+    /// <summary>What a program with a userfaultfd of its own is told.</summary>
+    public const string UsesUserfaultfd = "it uses userfaultfd itself";
+
     private const ulong CapSysPtrace = 1UL << 19;
 
     /// <summary>Looks at a process without touching it.</summary>
@@ -51,7 +54,7 @@ internal static class Eligibility
         hasMemory = true;
         if (pid == Environment.ProcessId)
             return "the samepage daemon itself";
-        if (Changed(thread, status, isIdle: false) is { } changed)
+        if ((Changed(thread, status) ?? (OpenFiles.HoldUserfaultfd(thread) ? UsesUserfaultfd : null)) is { } changed)
             return changed;
         if (ProgramClass.IsThirtyTwoBit(thread))
             return "a 32-bit program; only 64-bit ones can be served";
@@ -61,9 +64,8 @@ internal static class Eligibility
     /// <summary>What makes us leave a process that was taken in: these may come at any time.</summary>
     /// <param name="pid">The process, or a thread of its own that lives.</param>
     /// <param name="status">Its status.</param>
-    /// <param name="isIdle">It has done nothing, and opened nothing, since it was last looked at: what it has open is known.</param>
     /// <returns>The reason to leave; null to stay.</returns>
-    public static string? Changed(int pid, ProcessStatus status, bool isIdle)
+    public static string? Changed(int pid, ProcessStatus status)
     {
         if (status.Uids.Real != status.Uids.Effective || status.Uids.Saved != status.Uids.Effective || status.Uids.FileSystem != status.Uids.Effective)
             return "mixed credentials: real, effective and saved user differ";
@@ -76,8 +78,6 @@ internal static class Eligibility
         // What the kernel shows as the tracer is the thread that traces: one of ours holds now and then a thread that it could not let go of yet.
         if (status.Tracer != 0 && !Directory.Exists($"/proc/self/task/{status.Tracer}"))
             return $"traced by process {status.Tracer}";
-        if (TrustDomain.IsKeptFromItsUser(pid, status))
-            return AgentSession.NotDumpable;
-        return !isIdle && OpenFiles.HoldUserfaultfd(pid) ? "it uses userfaultfd itself" : null;
+        return TrustDomain.IsKeptFromItsUser(pid, status) ? AgentSession.NotDumpable : null;
     }
 }

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using Samepage.Agent;
 using Samepage.Linux;
 using Samepage.Linux.Processes;
+using Samepage.Linux.ProcFs;
 
 namespace Samepage.Live;
 
@@ -11,7 +12,7 @@ namespace Samepage.Live;
 /// that is killed within some ten microseconds of its fork's return is not caught. The thread sleeps until something happens, and costs nothing.</remarks>
 internal sealed class ForkWatch : IDisposable
 {
-    private const int LookForDeadMilliseconds = 1000, Forever = -1;
+    private const int LookForDeadMilliseconds = 1000, LookForKeeperMilliseconds = 100, Forever = -1;
     private static readonly TimeSpan StandsStill = TimeSpan.FromSeconds(1);
     private readonly List<LiveSpace> _spaces = [];
 
@@ -90,9 +91,20 @@ internal sealed class ForkWatch : IDisposable
         {
             if (_at is null || Stopwatch.GetElapsedTime(_since) < StandsStill)
                 return;
-            if (_spaces.Remove(_at))
-                _kept.Add(_at);
-            (_at, _thread) = (null, Begin());
+            LiveSpace keeper = _at;
+            try
+            {
+                (_at, _thread) = (null, Begin());
+            }
+            catch (Exception refused) when (refused is OutOfMemoryException or ThreadStartException)
+            {
+                // There are as many threads as there may be: it is tried again, or the process lets go.
+                _at = keeper;
+                return;
+            }
+
+            if (_spaces.Remove(keeper))
+                _kept.Add(keeper);
         }
 
         _changed.Set();
@@ -119,7 +131,8 @@ internal sealed class ForkWatch : IDisposable
         }
 
         Offspring.TakeNew(space);
-        if (space.Session.TakeCallForHelp())
+        // Without descriptors for them its forks wait until others have ended; its warden asks again.
+        if (OpenFiles.LeftForPrograms() > 0 && space.Session.TakeCallForHelp())
             Offspring.TakeUnread(space, _orphans);
         lock (_spaces)
         {
@@ -159,7 +172,7 @@ internal sealed class ForkWatch : IDisposable
             forked.Clear();
             gone.Clear();
             List<FileDescriptor> watched = _orphans.Watched();
-            AgentSession.AwaitForks([.. spaces.Select(space => space.Session)], watched, _changed, _orphans.IsEmpty ? Forever : LookForDeadMilliseconds, came, forked, gone);
+            AgentSession.AwaitForks([.. spaces.Select(space => space.Session)], watched, _changed, _orphans.AreWaiting ? LookForKeeperMilliseconds : _orphans.IsEmpty ? Forever : LookForDeadMilliseconds, came, forked, gone);
             lock (_spaces)
                 _spaces.RemoveAll(space => gone.Contains(space.Session));
             foreach (LiveSpace space in spaces)

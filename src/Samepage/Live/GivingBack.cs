@@ -71,6 +71,39 @@ internal static class GivingBack
         return false;
     }
 
+    /// <summary>Gives a process its own copy of what is merged in some of its mappings back; what is there besides stays as it is, merged and tracked.</summary>
+    /// <param name="space">The process.</param>
+    /// <param name="which">Says of a mapping of frames whether it is one of these.</param>
+    /// <returns>False when not all could be done.</returns>
+    public static bool UnmergeSome(LiveSpace space, Predicate<Segment> which)
+    {
+        for (int turn = 0, refused = 0; turn < TurnsMost && refused < RefusedMost && space.Unanswered < 3; turn++)
+        {
+            if (PidFd.HasEnded(space.PidFd) || !LiveMachine.Refresh(space))
+                return true;
+            List<AgentOperation> operations = UnmergeOperations(space.Map.Segments, which);
+            if (operations.Count == 0)
+                return true;
+            if (!TryMindPins(space, operations))
+                return false;
+            int tried = space.Run(CollectionsMarshal.AsSpan(operations)), given = 0;
+            foreach (AgentOperation operation in CollectionsMarshal.AsSpan(operations)[..tried])
+            {
+                if (operation.Done == 0)
+                    continue;
+                space.Footprint.NoteGiven(operation.Address, operation.Address + operation.Done);
+                given++;
+            }
+
+            if (given > 0)
+                continue;
+            refused++;
+            Thread.Sleep(25);
+        }
+
+        return false;
+    }
+
     /// <summary>What is given back is memory that the process, or the machine, must have. Where it has not, somebody would be killed for it (by the kernel, that is, but for our doing), and
     /// what is merged can as well stay so.</summary>
     private static bool HasRoom(LiveSpace space)
@@ -118,7 +151,7 @@ internal static class GivingBack
     /// <summary>The operations that give all mappings of frames back, in an order in which areas join again.</summary>
     /// <remarks>Memory joins only one neighbour whose pages it shares a reverse map with. Where plain memory lies behind a stretch of merged
     /// mappings, the stretch is worked through from its end, so that all of it joins that memory; otherwise from its beginning.</remarks>
-    private static List<AgentOperation> UnmergeOperations(List<Segment> segments)
+    private static List<AgentOperation> UnmergeOperations(List<Segment> segments, Predicate<Segment>? which = null)
     {
         List<AgentOperation> operations = [];
         for (int first = 0; first < segments.Count;)
@@ -128,7 +161,8 @@ internal static class GivingBack
             while (end < segments.Count && segments[end].Kind == AreaKind.Merged && (end == first || segments[end].Start == segments[end - 1].End))
             {
                 Segment segment = segments[end++];
-                for (ulong at = segment.Start; !segment.IsFixed && at < segment.End; at += AgentSession.MaxRunBytes)
+                bool isWanted = !segment.IsFixed && which?.Invoke(segment) != false;
+                for (ulong at = segment.Start; isWanted && at < segment.End; at += AgentSession.MaxRunBytes)
                 {
                     ulong length = Math.Min(AgentSession.MaxRunBytes, segment.End - at);
                     operations.Add(new AgentOperation { Kind = OperationKind.Unmerge, Flags = segment.Advice, Address = at, Length = length });

@@ -5,11 +5,12 @@ namespace Samepage.Live;
 
 /// <summary>Works on several processes at a time, one attendant to each, and waits for none of them too long.</summary>
 /// <remarks>What is done to one process is all done by one thread, because ptrace(2) belongs to the thread that seized. As many work at a time as there are processors to spare. A piece that makes no
-/// progress for a second, or takes longer than some seconds in all, is late: its attendant goes on with it alone.</remarks>
+/// progress for a second, or takes longer than some seconds in all, is late: its attendant goes on with it alone. A program that is late once is waited for half as long the next time, down to half
+/// a second, until it is quick again.</remarks>
 internal sealed class Hands
 {
     private const int Most = 3;
-    private static readonly TimeSpan LongestInAll = TimeSpan.FromSeconds(4), LongestStill = TimeSpan.FromSeconds(1), LookAgain = TimeSpan.FromMilliseconds(100);
+    private static readonly TimeSpan LongestStill = TimeSpan.FromSeconds(1), LookAgain = TimeSpan.FromMilliseconds(100);
     private readonly object _changed = new();
     private List<Piece> _pieces = [];
     private int _next, _busy;
@@ -48,6 +49,7 @@ internal sealed class Hands
                     if (begun.Job is null || begun.HasEnded || begun.IsLate || !begun.TakesTooLong)
                         continue;
                     begun.IsLate = true;
+                    begun.Space.NotePlan(Stopwatch.GetElapsedTime(begun.Since), isLate: true);
                     _busy--;
                     BeginMore(_pieces);
                 }
@@ -56,7 +58,7 @@ internal sealed class Hands
 
         // What it throws is thrown here; and behind this other work can be begun for that process.
         if (!piece.IsLate)
-            _ = piece.Job!.Wait(LongestInAll);
+            _ = piece.Job!.Wait(LongestStill);
     }
 
     /// <summary>Begins what waits, as far as there are processors; to be called with the lock held.</summary>
@@ -94,6 +96,7 @@ internal sealed class Hands
             if (piece.IsLate)
                 return;
             piece.HasEnded = true;
+            piece.Space.NotePlan(Stopwatch.GetElapsedTime(piece.Since), isLate: false);
             _busy--;
             BeginMore(pieces);
             Monitor.PulseAll(_changed);
@@ -114,6 +117,6 @@ internal sealed class Hands
 
         public bool IsLate { get; set; }
 
-        public bool TakesTooLong => Stopwatch.GetElapsedTime(Since) > LongestInAll || Stopwatch.GetElapsedTime(Math.Max(Since, space.ProgressAt)) > LongestStill;
+        public bool TakesTooLong => Stopwatch.GetElapsedTime(Since) > space.PlanBound || Stopwatch.GetElapsedTime(Math.Max(Since, space.ProgressAt)) > LongestStill;
     }
 }

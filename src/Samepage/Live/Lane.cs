@@ -14,6 +14,9 @@ internal enum Lane
 
     /// <summary>Looking at a program that is not taken in, or not for its own sake.</summary>
     Look,
+
+    /// <summary>Looking at all descriptors that it has open, of which there may be a million.</summary>
+    Files,
 }
 
 /// <summary>Which number an attendant's work has.</summary>
@@ -22,8 +25,8 @@ internal static class Lanes
     /// <summary>The number of a lane of a process. Process ids are below 2^22, proc(5).</summary>
     public static int Of(int pid, Lane lane) => (pid << 3) | (int)lane;
 
-    /// <summary>Work that is about no process in particular has negative numbers: the watch of a child over a descriptor.</summary>
-    public static int OfDescriptor(int number) => -3 - 3 * number;
+    /// <summary>Work that is about no process in particular has negative numbers: who answers for children without a warden.</summary>
+    public static int OfOrphans(int number) => -3 - 3 * (number & 0xFFFFFF);
 
     /// <summary>A look at all processes.</summary>
     public static int OfRound(int number) => -1 - 3 * (number & 0xFFFFFF);

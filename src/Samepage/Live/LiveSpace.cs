@@ -38,13 +38,18 @@ internal enum Parting
 internal sealed class LiveSpace : IDisposable
 {
     private static readonly TimeSpan ShortHold = TimeSpan.FromMilliseconds(2), LongHold = TimeSpan.FromMilliseconds(8);
-    private const int VisitsBetweenScans = 60;
+    private static readonly TimeSpan MostPlan = TimeSpan.FromSeconds(4), LeastPlan = TimeSpan.FromMilliseconds(500), FilesBound = TimeSpan.FromMilliseconds(2);
+    private const int VisitsBetweenScans = 60, FilesShare = 20;
     private const string Silence = "the agent in the process does not answer";
     private readonly WorldStop _world;
     private readonly Attendants _attendants;
     private readonly Patience _patience = new();
     private long _progressAt = Stopwatch.GetTimestamp();
     private readonly HoldBackoff _backoff = new();
+    private Attendants.Job? _files;
+    private bool _usesUserfaultfd;
+    private long _filesLookedAt;
+    private TimeSpan _filesTook;
     private Look _look;
     private int _visitsSinceScan, _visitsSinceListing;
 
@@ -158,6 +163,18 @@ internal sealed class LiveSpace : IDisposable
     /// <returns>False when it is late.</returns>
     public bool Await(Attendants.Job job) => _patience.Await(job);
 
+    /// <summary>How long a plan that comes forward is waited for.</summary>
+    public TimeSpan PlanBound { get; private set; } = MostPlan;
+
+    /// <summary>Notes how long a plan has taken. Under the lock of <see cref="Hands"/>.</summary>
+    public void NotePlan(TimeSpan took, bool isLate)
+    {
+        if (isLate)
+            PlanBound = PlanBound / 2 > LeastPlan ? PlanBound / 2 : LeastPlan;
+        else if (took < PlanBound / 4)
+            PlanBound = PlanBound * 2 < MostPlan ? PlanBound * 2 : MostPlan;
+    }
+
     /// <summary>What the engine knows of it is no longer all that there is to know: the next visit lists everything.</summary>
     public void LoseSight()
     {
@@ -178,6 +195,26 @@ internal sealed class LiveSpace : IDisposable
         if (MustList)
             _visitsSinceListing = 0;
         _look = look;
+    }
+
+    /// <summary>Whether it uses userfaultfd itself, as far as is known: at each visit in which something has happened its descriptors are looked at, beside the scanner, and what that finds later is said later.</summary>
+    /// <remarks>A program may have any number of descriptors, half a million by the usual limit, and a look at each takes a microsecond or two. No more than a twentieth of a processor is spent on it.</remarks>
+    public bool UsesUserfaultfd()
+    {
+        if (_files is { HasEnded: true })
+            _files = null;
+        if (_files is null && !IsIdle && Stopwatch.GetElapsedTime(_filesLookedAt) > _filesTook * FilesShare)
+        {
+            _files = TryBegin(Lane.Files, () =>
+            {
+                long since = Stopwatch.GetTimestamp();
+                Volatile.Write(ref _usesUserfaultfd, Samepage.Linux.ProcFs.OpenFiles.HoldUserfaultfd(OwnThread));
+                (_filesLookedAt, _filesTook) = (Stopwatch.GetTimestamp(), Stopwatch.GetElapsedTime(since));
+            });
+            _ = _files?.Wait(FilesBound);
+        }
+
+        return Volatile.Read(ref _usesUserfaultfd);
     }
 
     /// <summary>The next visit takes it that something has happened.</summary>

@@ -39,12 +39,12 @@ internal static class Offspring
         }
     }
 
-    /// <summary>Takes copies of the descriptors that are new. Any thread.</summary>
+    /// <summary>Takes copies of the descriptors that are new, as long as there are descriptors for it: a program may have any number of children. Any thread.</summary>
     public static void TakeNew(LiveSpace space)
     {
         lock (space.Inherited)
         {
-            if (space.IsClosed)
+            if (space.IsClosed || OpenFiles.LeftForPrograms() <= 0)
                 return;
             List<InheritedDescriptor> fresh = [];
             space.Session.TakeInherited(fresh, space.Tickets);

@@ -1,3 +1,5 @@
+using System.Diagnostics;
+using System.Diagnostics.CodeAnalysis;
 using Samepage.Linux;
 using Samepage.Linux.Processes;
 using Samepage.Linux.Userfault;
@@ -6,13 +8,23 @@ namespace Samepage.Live;
 
 /// <summary>Children without a warden: their parent has ended with the one that they had, or it could take no more. The daemon answers their faults itself,
 /// as soon as they come, until they end.</summary>
-/// <remarks>To answer may have to wait for the lock of a child's address space, so each child has an attendant of its own while anything has come over its descriptor.</remarks>
+/// <remarks>To answer may have to wait for the lock of a child's address space. So one attendant answers for all, one after the other; a child that keeps it keeps that attendant, and another goes on with
+/// the rest. There are as many threads at it as there are children that keep one, and one more, however many children a program forks.</remarks>
 /// <param name="attendants">Answer.</param>
 /// <param name="changed">Set when there is another, or one may be waited on again.</param>
 internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDisposable
 {
+    private static readonly TimeSpan StandsStill = TimeSpan.FromMilliseconds(100), TellsAfter = TimeSpan.FromMilliseconds(5);
     private readonly List<FileDescriptor> _watched = [];
+
+    /// <summary>Those that are answered, or are to be.</summary>
     private readonly HashSet<FileDescriptor> _answered = [];
+    private readonly Queue<FileDescriptor> _due = [];
+    private int _workers;
+
+    /// <summary>Who is at it: its number, 0 for nobody, and since when it is at the one that it answers.</summary>
+    private int _worker;
+    private long _since;
 
     /// <summary>Takes a descriptor. Any thread.</summary>
     public void Add(FileDescriptor m)
@@ -31,6 +43,16 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDis
         }
     }
 
+    /// <summary>Some wait for another to be answered: whether that one keeps them is to be looked at soon.</summary>
+    public bool AreWaiting
+    {
+        get
+        {
+            lock (_watched)
+                return _due.Count > 0;
+        }
+    }
+
     /// <summary>The descriptors that may be waited on: those over which nobody is answering, for who does may close one.</summary>
     public List<FileDescriptor> Watched()
     {
@@ -38,16 +60,25 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDis
             return [.. _watched.Where(m => !_answered.Contains(m))];
     }
 
-    /// <summary>Has answered what waits, and what is dead let go of. One thread.</summary>
+    /// <summary>Has answered what waits, and what is dead let go of. One thread; to be called now and then also with nothing, while <see cref="AreWaiting"/>.</summary>
     /// <param name="waited">Those that were waited on.</param>
     public void Serve(List<FileDescriptor> waited)
     {
-        foreach (FileDescriptor m in waited)
+        int begun;
+        lock (_watched)
         {
-            lock (_watched)
-                _answered.Add(m);
-            _ = attendants.Begin(Lanes.OfDescriptor(m.Number), () => Answer(m));
+            foreach (FileDescriptor m in waited)
+            {
+                if (_answered.Add(m))
+                    _due.Enqueue(m);
+            }
+
+            if (_due.Count == 0 || (_worker != 0 && Stopwatch.GetElapsedTime(_since) < StandsStill))
+                return;
+            (_worker, _since) = (begun = ++_workers, Stopwatch.GetTimestamp());
         }
+
+        _ = attendants.Begin(Lanes.OfOrphans(begun), () => Work(begun));
     }
 
     /// <inheritdoc/>
@@ -55,6 +86,41 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDis
     {
         foreach (FileDescriptor descriptor in Watched())
             descriptor.Dispose();
+    }
+
+    private void Work(int worker)
+    {
+        long told = Stopwatch.GetTimestamp();
+        while (TryNext(worker, out FileDescriptor? m))
+        {
+            Answer(m);
+            // Those that were answered can be waited on again; but not each is worth a round of whoever waits.
+            if (Stopwatch.GetElapsedTime(told) < TellsAfter)
+                continue;
+            told = Stopwatch.GetTimestamp();
+            changed.Set();
+        }
+
+        changed.Set();
+    }
+
+    /// <returns>False when nothing is left, or another has taken its place.</returns>
+    private bool TryNext(int worker, [NotNullWhen(true)] out FileDescriptor? m)
+    {
+        lock (_watched)
+        {
+            m = null;
+            if (_worker != worker)
+                return false;
+            if (_due.TryDequeue(out m))
+            {
+                _since = Stopwatch.GetTimestamp();
+                return true;
+            }
+
+            _worker = 0;
+            return false;
+        }
     }
 
     private void Answer(FileDescriptor m)
@@ -71,6 +137,5 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDis
 
         if (dead)
             m.Dispose();
-        changed.Set();
     }
 }
