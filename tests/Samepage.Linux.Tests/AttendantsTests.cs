@@ -75,7 +75,7 @@ public sealed class AttendantsTests : IDisposable
         using Attendants attendants = new(null, thread =>
         {
             if (Interlocked.Increment(ref started) > Volatile.Read(ref most))
-                throw new OutOfMemoryException();
+                throw new InsufficientMemoryException();
             thread.Start();
         });
         using ManualResetEventSlim first = new();
