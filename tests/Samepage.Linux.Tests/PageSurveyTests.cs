@@ -22,7 +22,7 @@ public sealed unsafe partial class PageSurveyTests : IDisposable
         Mapping mapping = Find((ulong)_memory);
         List<PageRegion> scanned = Survey(pagemap, mapping, byWords: false), words = Survey(pagemap, mapping, byWords: true);
         Assert.Equal(scanned, words);
-        Assert.Equal(ZeroPages, scanned.Count(region => (region.Categories & Pagemap.ZeroPage) != 0));
+        Assert.Equal(ZeroPagesHere, scanned.Count(region => (region.Categories & Pagemap.ZeroPage) != 0));
         Assert.True(scanned.Count > 20, $"{scanned.Count} regions");
     }
 
@@ -49,7 +49,7 @@ public sealed unsafe partial class PageSurveyTests : IDisposable
         using Pagemap pagemap = Pagemap.TryOpen(Environment.ProcessId)!;
         Mapping mapping = Find((ulong)_memory);
         long pages = Survey(pagemap, mapping, byWords: true).Sum(region => (long)(region.End - region.Start) / Page);
-        Assert.Equal((long)mapping.HeldBytes / Page + ZeroPages, pages);
+        Assert.Equal((long)mapping.HeldBytes / Page + ZeroPagesHere, pages);
     }
 
     [Fact]
@@ -80,6 +80,20 @@ public sealed unsafe partial class PageSurveyTests : IDisposable
             Assert.Equal(0, _memory[(nuint)(100 + 2 * i) * Page]);
         for (int i = 0; i < 20; i++)
             _memory[Bytes - (nuint)(i + 1) * 2 * Page] = 9;
+    }
+
+    /// <summary>Some kernels for virtual machines give whoever reads a page that was never written a page of his own, in place of the zero page.</summary>
+    private int ZeroPagesHere
+    {
+        get
+        {
+            const ulong OnlyHere = 1UL << 56;
+            using Pagemap pagemap = Pagemap.TryOpen(Environment.ProcessId)!;
+            Span<ulong> word = stackalloc ulong[1];
+            Assert.Equal(1, pagemap.ReadWords((ulong)_memory + (100 * Page), word));
+            Assert.NotEqual(0UL, word[0] & Pagemap.Present);
+            return (word[0] & OnlyHere) == 0 ? ZeroPages : 0;
+        }
     }
 
     private static Mapping Find(ulong address)
