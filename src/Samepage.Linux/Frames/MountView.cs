@@ -48,7 +48,7 @@ internal static unsafe class MountView
     {
         if (LibC.syscall(SyscallNumbers.move_mount, mount.Number, "", LibC.AT_FDCWD, "/proc", MoveMountFromEmptyPath) != 0)
             throw Failed("move_mount", "a mount, to /proc of a namespace of its own");
-        nint clone = LibC.syscall(SyscallNumbers.open_tree, mount.Number, "", (nint)(LibC.OPEN_TREE_CLONE | LibC.OPEN_TREE_CLOEXEC | LibC.AT_EMPTY_PATH), null, 0);
+        nint clone = LibC.syscall(SyscallNumbers.open_tree, mount.Number, "", (nint)(LibC.OPEN_TREE_CLONE | LibC.OPEN_TREE_CLOEXEC | LibC.AT_EMPTY_PATH), (void*)null, 0);
         return clone >= 0 ? new FileDescriptor((int)clone) : throw Failed("open_tree", "a mount");
     }
 
