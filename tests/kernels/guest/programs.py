@@ -178,10 +178,16 @@ class Daemon(Talker):
         return out
 
     def attach(self, *some):
-        self.does("attach", *(program.pid for program in some))
+        """On a crowded machine a program may keep who takes it in for longer than an answer is waited for: then it is taken in later."""
+        errors = self.cli("attach", *(program.pid for program in some))[2]
+        for program in some:
+            self.until(program, lambda process: process["state"] in ("settling", "merging"), "taken in: " + errors)
 
     def settle(self, *some):
-        self.does("attach", "--wait", "--timeout", int(bound()), *(program.pid for program in some), seconds=2 * bound())
+        """Until nothing more can be merged in them now; each counts from the first moment on at which it was so."""
+        self.attach(*some)
+        for program in some:
+            self.until(program, lambda process: process["settled"], "settled")
 
     def detach(self, *some):
         self.does("detach", *(program.pid for program in some))
@@ -202,15 +208,19 @@ class Daemon(Talker):
                 return process
         raise Failed("the status knows nothing of %s %d" % (program.name, program.pid))
 
-    def merged(self, program, pages):
-        """Waits until so many pages are."""
+    def until(self, program, is_so, what):
+        """Waits for what the status says of a program."""
         end = time.monotonic() + bound()
         while True:
             process = self.of(program)
-            if process["pages_merged"] >= pages:
-                return process["pages_merged"]
-            need(time.monotonic() < end, "%s has %d pages merged, of %d; %s %s" % (program.name, process["pages_merged"], pages, process["state"], process["reason"]))
+            if is_so(process):
+                return process
+            need(time.monotonic() < end, lambda: "%s %d is not %s: %s, %d pages merged; %s; %s" % (
+                program.name, program.pid, what, process["state"], process["pages_merged"], process["reason"], standing(program.pid)))
             time.sleep(0.5)
+
+    def merged(self, program, pages):
+        return self.until(program, lambda process: process["pages_merged"] >= pages, "merged in %d pages" % pages)["pages_merged"]
 
     def control(self, file, value=None):
         path = "%s/control/ksm/%s" % (self.folder, file)
