@@ -9,7 +9,7 @@ namespace Samepage.Linux.Frames;
 /// <remarks>
 /// <para>Only the daemon can write the file. A frame is written before anybody maps it and never again until it was punched out, so a mapping of it can only ever show
 /// what was compared.</para>
-/// <para>Targets get a descriptor that was opened through a read-only clone of the mount, open_tree(2) and mount_setattr(2). A mode would not do: root, even without
+/// <para>Targets get a descriptor that was opened through a read-only clone of the mount (<see cref="MountView"/>). A mode would not do: root, even without
 /// capabilities, owns the inode, changes its mode, and opens it anew. What is opened by a descriptor's link in /proc, or by a mapping's, is opened on the descriptor's own
 /// mount, and on this one whatever would write fails with EROFS for everybody. The mount is in nobody's namespace, so nobody can make it writable or clone it, and a
 /// shared mapping of it can never be made writable (VM_MAYWRITE). Programs may still make merged memory executable, so the mount is not noexec.</para>
@@ -83,11 +83,7 @@ public sealed unsafe class FramePool : IDisposable
         // A mapping of frames that its program makes longer, mremap(2), must not end in SIGBUS.
         if (LibC.ftruncate(writable.Number, MaxBytes) != 0)
             throw Failed("ftruncate", "the frame pool");
-        using FileDescriptor view = Own("open_tree", "tmpfs",
-            (int)LibC.syscall(SyscallNumbers.open_tree, mount.Number, "", (nint)(LibC.OPEN_TREE_CLONE | LibC.OPEN_TREE_CLOEXEC | LibC.AT_EMPTY_PATH), null, 0));
-        LibC.mount_attr readOnly = new() { attr_set = LibC.MOUNT_ATTR_RDONLY | LibC.MOUNT_ATTR_NOSUID | LibC.MOUNT_ATTR_NODEV };
-        if (LibC.syscall(SyscallNumbers.mount_setattr, view.Number, "", (nint)LibC.AT_EMPTY_PATH, &readOnly, sizeof(LibC.mount_attr)) != 0)
-            throw Failed("mount_setattr", "MOUNT_ATTR_RDONLY on the frame pool's mount");
+        using FileDescriptor view = MountView.ReadOnly(mount);
         FileDescriptor readable = Own("openat", Name, LibC.openat(view.Number, Name, LibC.O_RDONLY | LibC.O_CLOEXEC, 0));
         if (LibC.unlinkat(mount.Number, Name, 0) != 0)
             throw Failed("unlinkat", Name);

@@ -6,7 +6,7 @@ namespace Samepage.Linux.Interop;
 internal static unsafe partial class LibC
 {
     public const ulong MS_NOSUID = 2, MS_NODEV = 4, MS_NOEXEC = 8, MS_NOATIME = 1024, MS_BIND = 4096, MS_REC = 16384, MS_SLAVE = 1 << 19;
-    public const int MNT_DETACH = 2, UMOUNT_NOFOLLOW = 8;
+    public const int AT_FDCWD = -100, MNT_DETACH = 2, UMOUNT_NOFOLLOW = 8;
     public const int CLONE_NEWNS = 0x20000;
 
     public const uint OPEN_TREE_CLONE = 1, OPEN_TREE_CLOEXEC = 0x80000, AT_EMPTY_PATH = 0x1000;
@@ -16,6 +16,9 @@ internal static unsafe partial class LibC
 
     [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial nint syscall(nint number, nint fd, string path, nint flags, void* structure, nint size);
+
+    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial nint syscall(nint number, nint from, string fromPath, nint to, string toPath, nint flags);
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial int fstatfs(int fd, statfs* buf);
