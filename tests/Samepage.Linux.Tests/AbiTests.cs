@@ -144,7 +144,7 @@ public sealed class AbiTests
         int count = 0;
         foreach (FieldInfo constant in typeof(LibC).GetFields(Everything).Where(field => field.IsLiteral))
         {
-            source.AppendLine(Equal(constant.Name, Convert.ToUInt64(constant.GetRawConstantValue(), CultureInfo.InvariantCulture)));
+            source.AppendLine(Equal(constant.Name, constant.GetRawConstantValue() is int signed ? unchecked((ulong)signed) : Convert.ToUInt64(constant.GetRawConstantValue(), CultureInfo.InvariantCulture)));
             count++;
         }
 

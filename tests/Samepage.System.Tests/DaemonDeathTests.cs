@@ -27,7 +27,7 @@ public sealed class DaemonDeathTests
         for (int i = 0; i < two.Length; i++)
         {
             await two[i].Does("verify");
-            await before[i].GoneAfterDeath(10);
+            await before[i].GoneAfterDeath(180);
             await two[i].Does("verify");
         }
 

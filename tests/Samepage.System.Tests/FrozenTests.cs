@@ -33,7 +33,7 @@ public sealed class FrozenTests
             await Task.Delay(milliseconds, TestContext.Current.CancellationToken);
             await StormTests.Report(two[1]);
             group.Freeze(false);
-            await StormTests.Report(two[0]);
+            await StormTests.IsRight(two[0], Bound);
         }
 
         Assert.SkipWhen(caught == 0, "it was never frozen in the middle of a batch");
@@ -41,7 +41,7 @@ public sealed class FrozenTests
         foreach (LiveProgram storm in two)
         {
             await StormTests.GivenBackInTheEnd(daemon, storm);
-            await StormTests.Report(storm);
+            await StormTests.IsRight(storm, Bound);
         }
     }
 

@@ -61,7 +61,7 @@ public sealed class HardshipTests
         group.Limit(null);
         await Until.True(async () => (await daemon.Cli("recover", "--timeout", "20")).ExitCode == 0, 40, "what was left is given back");
         foreach (Trace trace in before)
-            await trace.GoneAfterDeath(10);
+            await trace.GoneAfterDeath(180);
         await two[0].Does("again");
         await two[1].Does("verify");
     }
@@ -88,7 +88,7 @@ public sealed class HardshipTests
         if (!daemon.HasExited)
             await daemon.Kill9();
         foreach (Trace trace in before)
-            await trace.GoneAfterDeath(30);
+            await trace.GoneAfterDeath(180);
         foreach (LiveProgram program in two)
             await program.Does("verify");
     }
@@ -121,7 +121,7 @@ public sealed class HardshipTests
         Assert.True(ProcessView.Of(inside.Pid).PssShmemBytes > 0, "it is merged as before");
         Assert.Equal(0, group.Killed);
         group.Limit(null);
-        await before.GoneAfterDeath(30);
+        await before.GoneAfterDeath(180);
         await inside.Does("verify");
     }
 

@@ -49,7 +49,7 @@ public sealed class KeepersTests
         else
             _ = await doomed.Terminate(120);
         foreach (Trace other in before)
-            await other.GoneAfterDeath(60);
+            await other.GoneAfterDeath(180);
 
         await using DaemonUnderTest next = await DaemonUnderTest.Start(folder);
         await next.Serves(others, 1000);

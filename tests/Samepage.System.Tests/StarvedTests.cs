@@ -41,7 +41,7 @@ public sealed class StarvedTests : IDisposable
             // With time again it is told whether anything is wrong.
             group.Limit(null);
             foreach (LiveProgram siege in sieges)
-                await IsRight(siege);
+                await StormTests.IsRight(siege, Bound);
         }
 
         await using DaemonUnderTest last = await DaemonUnderTest.Start(run, keep: true);
@@ -50,19 +50,11 @@ public sealed class StarvedTests : IDisposable
         Assert.True(await last.Terminate(Bound) == 0, last.Tail);
         foreach (LiveProgram siege in sieges)
         {
-            await IsRight(siege);
+            await StormTests.IsRight(siege, Bound);
             Assert.DoesNotContain(ProcessView.Of(siege.Pid).MappedNames, name => name.Contains("samepage", StringComparison.Ordinal));
         }
 
         TestContext.Current.SendDiagnosticMessage("starved at {0} % of a processor: {1} daemons killed", percent, rounds);
         DaemonUnderTest.Remove(run);
-    }
-
-    /// <summary>How long its threads had to wait says nothing here.</summary>
-    private static async Task IsRight(LiveProgram siege)
-    {
-        await siege.Tell("report");
-        string line = await siege.NextLine(Bound);
-        Assert.True(line.Contains(" bad 0 ", StringComparison.Ordinal) && line.Contains(" intruded 0 ", StringComparison.Ordinal), $"{siege.Name}: {line}\n{siege.Errors}");
     }
 }

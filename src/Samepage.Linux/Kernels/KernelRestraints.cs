@@ -18,7 +18,7 @@ public readonly record struct KernelRestraints(bool MayMoveLargeFolios, bool May
         {
             List<string> words = [];
             if (!MayMoveLargeFolios)
-                words.Add("large folios (huge pages, whole or in parts) are split first, and left alone where they cannot be");
+                words.Add("pages of large folios (huge pages, whole or in parts) that a device or a pipe holds should not be moved, and are: their program would hang");
             if (!MayMoveWithSwap)
                 words.Add("nothing is merged while swap is on");
             if (!PinCountTells)

@@ -183,7 +183,9 @@ internal static class GivingBack
     {
         foreach (Mapping mapping in space.Map.Mappings)
         {
-            if (mapping.Has("uw") && !space.Pool.Has(mapping))
+            // The agent's own is watched for its own sake: pages are moved there when areas are joined.
+            bool isAgents = mapping.Start >= space.Session.BaseAddress && mapping.End <= space.Session.EndAddress;
+            if (mapping.Has("uw") && !space.Pool.Has(mapping) && !isAgents)
                 Userfaultfd.StopTracking(space.Session.T, mapping.Start, mapping.Length);
         }
     }

@@ -148,7 +148,7 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
     }
 
     /// <summary>Waits until so many pages of a process are merged.</summary>
-    public Task Merged(LiveProgram program, long pages, int seconds = 30) => Until.True(
+    public Task Merged(LiveProgram program, long pages, int seconds = 180) => Until.True(
         async () => (await Status()).Of(program.Pid).PagesMerged >= pages, seconds,
         async () => $"{pages} pages of {program.Name} ({program.Pid}) merged: {(await Status()).Of(program.Pid)}\n{Tail}");
 
@@ -183,7 +183,7 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
         int[] threads = [.. programs.Select(program => ProcessView.Of(program.Pid).Threads)];
         using var caught = new CancellationTokenSource();
         Task asked = MergeOverAndOver(TakeIn(programs), caught.Token);
-        await Until.True(() => IsCaught(programs, threads), 60, () => $"the daemon was never seen to hold the threads of a program\n{Tail}");
+        await Until.True(() => IsCaught(programs, threads), 180, () => $"the daemon was never seen to hold the threads of a program\n{Tail}");
         await caught.CancelAsync();
         return asked;
     }
