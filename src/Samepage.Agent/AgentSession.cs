@@ -47,7 +47,7 @@ public sealed class AgentSession : IDisposable
     /// <summary>Threads of the program were held for an exchange at some time, by us or by whoever had the agent before: there may be something to give back.</summary>
     public bool HasExchanged => Gate.WasClosed;
 
-    /// <summary>The agent did not answer in time once: nothing more is asked of it.</summary>
+    /// <summary>The agent did not answer in time: nothing more is asked of it until it has, see <see cref="IsAnswered"/>.</summary>
     public bool IsStuck { get; private set; }
 
     /// <summary>A batch was begun, its answer was never read, and the executor is there still: it may be anywhere in the batch, and go on with it at any time. Any thread may ask; never waits.</summary>
@@ -143,7 +143,11 @@ public sealed class AgentSession : IDisposable
     internal void Resume()
     {
         if (_memory.Word(AgentLayout.Hurried) != 0)
+        {
             _urgency.LowerLeft();
+            _ = _memory.WriteWord(AgentLayout.Hurried, 0);
+        }
+
         AwaitReady(_executorSocket, Pid);
         WardenThread = Threads.FindByOwnId(Pid, (int)_memory.Word(AgentLayout.WardenTid));
     }
@@ -158,14 +162,10 @@ public sealed class AgentSession : IDisposable
         if (!IsAnswered() || !_memory.WriteOperations(operations) || !_memory.WriteWord(AgentLayout.Batch, AgentLayout.BatchAsked))
             return false;
         using var threads = AgentThreads.KeepAwake(Pid, ExecutorThread, WardenThread, suspended);
-        bool isAnswered = false;
         try
         {
-            Hurry(operations);
             Volatile.Write(ref _unanswered, true);
-            Ring(_executorSocket, AgentLayout.DoorbellRun | ((ulong)operations.Length << 32));
-            isAnswered = TryReadAnswer(_executorSocket, Pid, out _, (int)Urgency.Most.TotalMilliseconds);
-            EndHurry(isAnswered);
+            bool isAnswered = RunHurried(operations);
             for (int waited = 0; !isAnswered && !AwaitAnswer(); waited++)
             {
                 threads.KeepGoing();
@@ -192,34 +192,42 @@ public sealed class AgentSession : IDisposable
         }
         catch (SyscallException)
         {
-            // It ended, most likely: nobody has kept anything for too long.
-            isAnswered = true;
             return false;
-        }
-        finally
-        {
-            EndHurry(isAnswered);
         }
     }
 
-    /// <summary>The executor comes first, for a moment. The word is for one that becomes an orphan meanwhile.</summary>
-    private void Hurry(ReadOnlySpan<AgentOperation> operations)
+    /// <summary>Has the batch begun, by an executor that comes first for a moment. The word is for one that becomes an orphan meanwhile.</summary>
+    /// <returns>Whether it has answered within that moment.</returns>
+    /// <exception cref="SyscallException">It ended, most likely.</exception>
+    private bool RunHurried(ReadOnlySpan<AgentOperation> operations)
+    {
+        bool hurries = !OnlyWaits(operations) && _urgency.TryRaise(), inTime = true; // one that ended has kept nobody
+        try
+        {
+            if (hurries)
+                _ = _memory.WriteWord(AgentLayout.Hurried, 1);
+            Ring(_executorSocket, AgentLayout.DoorbellRun | ((ulong)operations.Length << 32));
+            return inTime = TryReadAnswer(_executorSocket, Pid, out _, (int)Urgency.Most.TotalMilliseconds);
+        }
+        finally
+        {
+            if (hurries)
+            {
+                _urgency.Lower(inTime);
+                _ = _memory.WriteWord(AgentLayout.Hurried, 0);
+            }
+        }
+    }
+
+    private static bool OnlyWaits(ReadOnlySpan<AgentOperation> operations)
     {
         foreach (ref readonly AgentOperation operation in operations)
         {
             if ((operation.Flags & OperationFlags.Settle) != 0)
-                return; // it only waits
+                return true;
         }
 
-        if (_urgency.TryRaise())
-            _ = _memory.WriteWord(AgentLayout.Hurried, 1);
-    }
-
-    private void EndHurry(bool isAnswered)
-    {
-        _urgency.Lower(isAnswered);
-        if (_memory.Word(AgentLayout.Hurried) != 0)
-            _ = _memory.WriteWord(AgentLayout.Hurried, 0);
+        return false;
     }
 
     /// <summary>Whether the last batch was answered, by now. Nothing more is asked of an agent that owes an answer; one that gives it late, because its program was frozen, say, serves again.</summary>

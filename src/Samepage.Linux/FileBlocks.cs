@@ -1,3 +1,4 @@
+using Samepage.Linux.Interop;
 using static Samepage.Linux.Interop.FileCalls;
 
 namespace Samepage.Linux;
@@ -5,7 +6,6 @@ namespace Samepage.Linux;
 /// <summary>The memory or disk space behind a file, by the kernel's count of its blocks (holes and punched-out frames do not count), and what else stat(2) says.</summary>
 public static unsafe class FileBlocks
 {
-    private const int AT_FDCWD = -100;
     private const uint STATX_INO_BLOCKS = 0x100 | 0x400, STATX_SIZE = 0x200, STATX_UID = 0x8, STATX_GID = 0x10;
     private const int BlockBytes = 512; // The unit of stx_blocks, whatever the file system's own block is.
 
@@ -16,7 +16,7 @@ public static unsafe class FileBlocks
     public static bool TryRead(string path, out FileIdentity file, out long bytes)
     {
         statx_buffer buffer = default;
-        bool found = statx(AT_FDCWD, path, 0, STATX_INO_BLOCKS, &buffer) == 0;
+        bool found = statx(LibC.AT_FDCWD, path, 0, STATX_INO_BLOCKS, &buffer) == 0;
         file = new FileIdentity(buffer.stx_dev_major, buffer.stx_dev_minor, buffer.stx_ino);
         bytes = (long)buffer.stx_blocks * BlockBytes;
         return found;
@@ -27,7 +27,7 @@ public static unsafe class FileBlocks
     public static bool TryReadOwner(string path, out uint user, out uint group)
     {
         statx_buffer buffer = default;
-        bool found = statx(AT_FDCWD, path, 0, STATX_UID | STATX_GID, &buffer) == 0;
+        bool found = statx(LibC.AT_FDCWD, path, 0, STATX_UID | STATX_GID, &buffer) == 0;
         (user, group) = (buffer.stx_uid, buffer.stx_gid);
         return found;
     }
@@ -37,7 +37,7 @@ public static unsafe class FileBlocks
     internal static bool TryReadSize(string path, out long size)
     {
         statx_buffer buffer = default;
-        bool found = statx(AT_FDCWD, path, 0, STATX_SIZE, &buffer) == 0;
+        bool found = statx(LibC.AT_FDCWD, path, 0, STATX_SIZE, &buffer) == 0;
         size = (long)buffer.stx_size;
         return found;
     }

@@ -6,91 +6,30 @@
  * All programs with the same number of pages have the same pages. Commands: `trap`, `release` (all goes on), `verify`, `quit`.
  * It needs CAP_SYS_ADMIN for the mount, which lies in a mount namespace of its own.
  */
-#include "target.h"
-
-#include <fcntl.h>
-#include <linux/fuse.h>
+#include "fuse.h"
 #include <pthread.h>
-#include <sched.h>
-#include <signal.h>
-#include <sys/mount.h>
-#include <sys/prctl.h>
-#include <sys/stat.h>
-
-enum { FILE_NODE = 2 };
 
 static unsigned char *memory;
 static uint64_t pages;
-static int device;
 
 /* What the program and the one that serves its files have in common. */
 static struct shared {
     volatile int trapped, released, reads;
 } *shared;
 
-static void reply(uint64_t unique, int error, const void *body, size_t bytes)
-{
-    struct {
-        struct fuse_out_header header;
-        char body[512];
-    } out = {.header = {.len = (uint32_t)(sizeof out.header + bytes), .error = -error, .unique = unique}};
-    memcpy(out.body, body, bytes);
-    if (write(device, &out, out.header.len) < 0 && errno != ENOENT)
-        fail("fuse reply");
-}
-
-static struct fuse_attr attributes(uint64_t node)
-{
-    struct fuse_attr attr = {.ino = node, .mode = node == FILE_NODE ? S_IFREG | 0444 : S_IFDIR | 0555, .nlink = 1, .size = node == FILE_NODE ? PAGE : 0, .blksize = PAGE};
-    return attr;
-}
-
-static void serve_read(const struct fuse_in_header *in)
+static void serve_read(int device, const struct fuse_in_header *in)
 {
     static const char page[64] = "released";
     /* The first is refused, so that the fault is tried again with the lock held; that one is kept. */
     if (++shared->reads == 1) {
-        reply(in->unique, EIO, "", 0);
+        fuse_reply(device, in->unique, EIO, "", 0);
         return;
     }
 
     /* Not for ever: whoever lists all processes waits too. */
     for (int left = 45000; left > 0 && !shared->released; left--)
         pause_ms(1);
-    reply(in->unique, 0, page, sizeof page);
-}
-
-/* A process of its own, so that the program can be killed while it waits. */
-__attribute__((noreturn)) static void serve(void)
-{
-    static char buffer[1 << 17];
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    for (;;) {
-        ssize_t got = read(device, buffer, sizeof buffer);
-        if (got < 0 && (errno == EINTR || errno == ENOENT))
-            continue;
-        if (got < (ssize_t)sizeof(struct fuse_in_header))
-            _exit(0);
-        const struct fuse_in_header *in = (void *)buffer;
-        if (in->opcode == FUSE_INIT) {
-            const struct fuse_init_in *asked = (void *)(in + 1);
-            struct fuse_init_out init = {.major = FUSE_KERNEL_VERSION, .minor = asked->minor, .max_readahead = 0, .max_write = PAGE};
-            reply(in->unique, 0, &init, sizeof init);
-        } else if (in->opcode == FUSE_LOOKUP) {
-            struct fuse_entry_out entry = {.nodeid = FILE_NODE, .entry_valid = 3600, .attr_valid = 3600, .attr = attributes(FILE_NODE)};
-            reply(in->unique, 0, &entry, sizeof entry);
-        } else if (in->opcode == FUSE_GETATTR) {
-            struct fuse_attr_out attr = {.attr_valid = 3600, .attr = attributes(in->nodeid)};
-            reply(in->unique, 0, &attr, sizeof attr);
-        } else if (in->opcode == FUSE_OPEN || in->opcode == FUSE_OPENDIR) {
-            struct fuse_open_out opened = {.fh = 1, .open_flags = FOPEN_KEEP_CACHE};
-            reply(in->unique, 0, &opened, sizeof opened);
-        } else if (in->opcode == FUSE_READ) {
-            serve_read(in);
-        } else if (in->opcode != FUSE_FORGET && in->opcode != FUSE_BATCH_FORGET && in->opcode != FUSE_INTERRUPT) {
-            reply(in->unique, in->opcode == FUSE_FLUSH || in->opcode == FUSE_RELEASE || in->opcode == FUSE_RELEASEDIR ? 0 : ENOSYS, "", 0);
-        }
-    }
+    fuse_reply(device, in->unique, 0, page, sizeof page);
 }
 
 static void *touch(void *file)
@@ -121,7 +60,7 @@ static void start(pthread_t *thread, void *(*run)(void *), void *argument)
 
 int main(int argc, char **argv)
 {
-    char line[64], options[64];
+    char line[64];
     pthread_t toucher, writer;
     if (argc < 2)
         return 2;
@@ -130,16 +69,13 @@ int main(int argc, char **argv)
     for (uint64_t page = 0; page < pages; page++)
         page_fill(memory + page * PAGE, 1 + page);
     /* All that needs the lock is done before. */
-    if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) || (device = open("/dev/fuse", O_RDWR | O_CLOEXEC)) < 0)
-        fail("a mount namespace and /dev/fuse");
-    snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=0,group_id=0", device);
-    if (mount("keeper", "/mnt", "fuse", MS_NOSUID | MS_NODEV, options))
-        fail("mount");
+    int device = fuse_mount("keeper");
     shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     madvise(memory, pages * PAGE, MADV_DONTFORK);
+    /* So that the program can be killed while it waits. */
     pid_t server = fork();
     if (server == 0)
-        serve();
+        fuse_serve(device, &(struct fuse_file){.mode = 0444, .bytes = PAGE, .serve_read = serve_read});
     madvise(memory, pages * PAGE, MADV_DOFORK);
     close(device);
     int file = open("/mnt/page", O_RDONLY);

@@ -24,17 +24,24 @@
 static unsigned char *memory;
 static volatile uint64_t done, bad;
 static volatile int stop, child_pid;
+static int first; /* the program that was started */
 
 static uint64_t seed_of(uint64_t page)
 {
     return 1 + page;
 }
 
+/* Nobody goes on when the first has been killed: those that are no children of it would do so for ever. */
+static int is_over(void)
+{
+    return stop || kill(first, 0) != 0;
+}
+
 static int works(void *unused)
 {
     unsigned chance = 17;
     (void)unused;
-    while (!stop) {
+    while (!is_over()) {
         uint64_t first = (uint64_t)rand_r(&chance) % (PAGES - 256);
         madvise(memory + first * PAGE, 256 * PAGE, MADV_DONTNEED);
         for (uint64_t page = first; page < first + 256; page++)
@@ -59,7 +66,7 @@ static void *works_as_thread(void *unused)
 static int waits(void *unused)
 {
     (void)unused;
-    while (!stop) {
+    while (!is_over()) {
         struct timespec rest = {0, 100000000};
         nanosleep(&rest, NULL);
     }
@@ -86,7 +93,7 @@ static void *vforks(void *unused)
     int pid = vfork();
     if (pid == 0) {
         child_pid = (int)syscall(SYS_getpid);
-        while (!stop)
+        while (!is_over())
             syscall(SYS_poll, NULL, 0, 100);
         _exit(0);
     }
@@ -108,7 +115,7 @@ int main(int argc, char **argv)
     char line[64];
     const char *who = argc > 1 ? argv[1] : "child";
     pthread_t thread, other;
-    int taken = getpid();
+    int taken = first = getpid();
     memory = map_private(PAGES * PAGE);
     for (uint64_t page = 0; page < PAGES; page++)
         page_fill(memory + page * PAGE, seed_of(page));

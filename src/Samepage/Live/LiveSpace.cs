@@ -96,9 +96,6 @@ internal sealed class LiveSpace : IDisposable
     /// <summary>By the warden's slot, the ticket of the child that was last known to have it; to be used with <see cref="Inherited"/> locked.</summary>
     public uint[] Tickets { get; } = new uint[AgentSession.MaxInherited];
 
-    /// <summary>Times that the threads were let go, to wait at the gate, because a batch took too long.</summary>
-    public long LetGo { get; private set; }
-
     /// <summary>Times that the threads were held.</summary>
     public long Stops { get; private set; }
 
@@ -281,7 +278,7 @@ internal sealed class LiveSpace : IDisposable
             long held;
             try
             {
-                alive = Session.Run(operations.Slice(done, count), _world.Suspended, LeaveAtGate);
+                alive = Session.Run(operations.Slice(done, count), _world.Suspended, _world.LeaveAtGate);
             }
             finally
             {
@@ -309,12 +306,6 @@ internal sealed class LiveSpace : IDisposable
         }
 
         return done;
-    }
-
-    private void LeaveAtGate()
-    {
-        LetGo++;
-        _world.LeaveAtGate();
     }
 
     /// <summary>Sends the warden away at a moment at which nothing needs it: every thread is held, so that no mapping can move past the one who reads the list, and no fork
