@@ -5,7 +5,7 @@ namespace Samepage.Linux.Interop;
 /// <content>sys/sysinfo.h and linux/io_uring.h: what is asked of the kernel to find out what it does.</content>
 internal static unsafe partial class LibC
 {
-    public const int IORING_REGISTER_BUFFERS = 0;
+    public const int IORING_REGISTER_BUFFERS = 0, IORING_UNREGISTER_BUFFERS = 1;
 
     [LibraryImport("libc", EntryPoint = "sysinfo", SetLastError = true)]
     public static partial int get_sysinfo(sysinfo* info);

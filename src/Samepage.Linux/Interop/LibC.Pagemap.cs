@@ -2,13 +2,15 @@ using System.Runtime.InteropServices;
 
 namespace Samepage.Linux.Interop;
 
-/// <summary>linux/fs.h: <c>PAGEMAP_SCAN</c> and <c>PROCMAP_QUERY</c>.</summary>
+/// <summary>linux/fs.h: <c>PAGEMAP_SCAN</c> and <c>PROCMAP_QUERY</c>; linux/kernel-page-flags.h, by number of the bit.</summary>
 internal static partial class LibC
 {
     public const ulong PAGEMAP_SCAN = 0xC0606610, PROCMAP_QUERY = 0xC0686611;
     public const ulong PM_SCAN_WP_MATCHING = 1, PM_SCAN_CHECK_WPASYNC = 2;
     public const ulong PAGE_IS_WPALLOWED = 1, PAGE_IS_WRITTEN = 2, PAGE_IS_FILE = 4, PAGE_IS_PRESENT = 8, PAGE_IS_SWAPPED = 16,
         PAGE_IS_PFNZERO = 32, PAGE_IS_HUGE = 64;
+
+    public const int KPF_SWAPCACHE = 13, KPF_COMPOUND_HEAD = 15, KPF_COMPOUND_TAIL = 16;
 
     public const ulong PROCMAP_QUERY_VMA_READABLE = 1, PROCMAP_QUERY_VMA_WRITABLE = 2, PROCMAP_QUERY_VMA_EXECUTABLE = 4,
         PROCMAP_QUERY_VMA_SHARED = 8, PROCMAP_QUERY_COVERING_OR_NEXT_VMA = 16, PROCMAP_QUERY_FILE_BACKED_VMA = 32;

@@ -11,7 +11,8 @@ internal static unsafe partial class LibC
     public const int FALLOC_FL_KEEP_SIZE = 1, FALLOC_FL_PUNCH_HOLE = 2;
     public const uint MFD_CLOEXEC = 1, MFD_EXEC = 0x10;
     public const int POLLIN = 1, POLLOUT = 4, POLLERR = 8, POLLHUP = 16;
-    public const int MADV_COLLAPSE = 25;
+    public const int MADV_NOHUGEPAGE = 15, MADV_COLLAPSE = 25;
+    public const int MREMAP_MAYMOVE = 1;
     public const ulong FIONREAD = 0x541B;
     public const int F_GETFD = 1, F_GETFL = 3, F_SETFL = 4, F_SETPIPE_SZ = 1031, SEEK_DATA = 3, SEEK_HOLE = 4;
     public const int FD_CLOEXEC = 1;
@@ -60,6 +61,9 @@ internal static unsafe partial class LibC
     public static partial nint splice(int fd_in, long* off_in, int fd_out, long* off_out, nuint len, uint flags);
 
     [LibraryImport("libc", SetLastError = true)]
+    public static partial nint vmsplice(int fd, iovec* iov, nuint nr_segs, uint flags);
+
+    [LibraryImport("libc", SetLastError = true)]
     public static partial int fcntl(int fd, int op, nint arg);
 
     [LibraryImport("libc", SetLastError = true)]
@@ -76,6 +80,12 @@ internal static unsafe partial class LibC
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial int mprotect(void* addr, nuint len, int prot);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial void* mremap(void* old_address, nuint old_size, nuint new_size, int flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int madvise(void* addr, nuint length, int advice);
 
     [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial int memfd_create(string name, uint flags);
@@ -115,6 +125,9 @@ internal static unsafe partial class LibC
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial nint syscall(nint number, nint a, nint b, nint c, nint d, nint e);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial nint syscall(nint number, nint a, nint b, nint c, nint d, nint e, nint f);
 
     [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     public static partial nint syscall(nint number, nint a, nint b, string? c, string? d, nint e);
