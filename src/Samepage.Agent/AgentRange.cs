@@ -60,7 +60,8 @@ internal static class AgentRange
             if (mapping.End <= start || mapping.Start >= end)
                 continue;
             bool isCode = mapping.Start < start + AgentLayout.CodeBytes;
-            bool isShared = mapping.Start == start + AgentLayout.SharedOffset && AgentMemory.IsName(mapping.Name);
+            // In parts where the program has done something with a part of it: watched it, say.
+            bool isShared = mapping.Start >= start + AgentLayout.SharedOffset && AgentMemory.IsName(mapping.Name);
             bool fits = mapping.Start == at && mapping.End <= end && mapping.Readable && mapping.Writable == !isCode && mapping.Executable == isCode
                 && mapping.Shared == isShared && (mapping.Inode == 0) == !isShared && (!isCode || mapping.End == start + AgentLayout.CodeBytes);
             if (!fits)

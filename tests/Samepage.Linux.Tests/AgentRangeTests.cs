@@ -42,6 +42,10 @@ public sealed class AgentRangeTests
     {
         Assert.True(AgentRange.IsOurs(Whole(), Base));
         Assert.True(AgentRange.IsOurs([Plain(Heap, Heap + 0x1000), .. Whole(), Plain(Libraries, Libraries + 0x1000)], Base));
+        // What the program watches it has cut from the rest.
+        List<Mapping> cut = Whole();
+        ulong border = cut[^1].Start + 4096;
+        Assert.True(AgentRange.IsOurs([.. cut[..^1], cut[^1] with { End = border }, cut[^1] with { Start = border }], Base));
         // Before it shares memory the end is as the rest.
         Assert.True(AgentRange.IsOurs([Whole()[0], Plain(Base + AgentLayout.DataOffset, Base + AgentLayout.Size)], Base));
     }

@@ -20,6 +20,9 @@ internal sealed partial class Coordinator
     /// <summary>When something that is done with a process last came forward, as a timestamp; 0 where it is not taken in.</summary>
     public long ProgressOf(int pid) => _participants.TryGetValue(pid, out Participant? participant) && participant.Space is SpaceId id ? _machine[id].ProgressAt : 0;
 
+    /// <summary>What stands in the way in a process at the moment; empty where nothing does, or it is not taken in.</summary>
+    public string ObstacleOf(int pid) => _participants.TryGetValue(pid, out Participant? participant) && participant.Space is SpaceId id ? _machine[id].Obstacle : "";
+
     /// <summary>Gives a process back.</summary>
     /// <returns>Ends when no trace is left in it, or it is known why that cannot be; when the process lets it.</returns>
     public async Task<ProcessOutcome> Detach(int pid)

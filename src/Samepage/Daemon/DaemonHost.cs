@@ -318,8 +318,11 @@ internal static class DaemonHost
         long since = Stopwatch.GetTimestamp();
         while (!work.IsCompleted && (Stopwatch.GetElapsedTime(since) < StillBound || Stopwatch.GetElapsedTime(coordinator.ProgressOf(pid)) < StillBound))
             _ = await Task.WhenAny(work, Task.Delay(LookAgain));
-        return work.IsCompleted ? await work : new ProcessOutcome(pid, false, "waiting",
-            $"it has kept us for {StillBound.TotalSeconds} s: it is stopped, frozen, starved, or does so on purpose; this goes on as soon as it lets go, and samepage status says what has become of it");
+        if (work.IsCompleted)
+            return await work;
+        string obstacle = coordinator.ObstacleOf(pid);
+        return new ProcessOutcome(pid, false, "waiting",
+            $"it has kept us for {StillBound.TotalSeconds} s: {(obstacle.Length > 0 ? obstacle : "it is stopped, frozen, starved, or does so on purpose")}; this goes on as soon as it lets go, and samepage status says what has become of it");
     }
 
     private static string? Check(int[]? pids) =>

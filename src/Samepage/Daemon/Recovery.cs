@@ -94,7 +94,10 @@ internal sealed class Recovery
             one.Obstacle = Give(one.Record, coordinator, ref isAdopted);
             if (one.Obstacle.Length == 0)
             {
+                // Who reads that it was given back may have it taken in at once.
                 _ = _left.TryRemove(pid, out _);
+                if (isAdopted)
+                    _logger.LogInformation("gave back process {Pid}, which a daemon that died had left", pid);
                 return;
             }
 
@@ -124,8 +127,6 @@ internal sealed class Recovery
 
             // Without a bound: this thread is its alone.
             _ = ThreadPump.TryRun(() => coordinator.Detach(pid), TimeSpan.MaxValue, out ProcessOutcome back);
-            if (back.Done)
-                _logger.LogInformation("gave back process {Pid}, which a daemon that died had left", pid);
             return back.Done ? "" : back.Reason;
         }
         catch (SyscallException failed)
