@@ -32,7 +32,6 @@ internal static class AgentLayout
     public const int ZeroPageOffset = 0x9000;
     public const int MovedCopyOffset = 0xA000, FrameCopyOffset = MovedCopyOffset + CompareBytes;
     public const int CompareBytes = 0x8000;
-    public const int SettleMilliseconds = 50;
     public const int ScratchOffset = DataOffset + FrameCopyOffset + CompareBytes;
     public const int ScratchBytes = 0x200000;
 
@@ -102,11 +101,17 @@ internal static class AgentLayout
     // What the doorbells say.
     // CloseChild: and the slot; above it the child's ticket.
     public const ulong DoorbellRun = 1, DoorbellLeave = 2, DoorbellLook = 3, DoorbellCloseChild = 0x100;
+
+    // In the middle of a batch: the executor asks about an operation, and its place in the batch is above that; what the answer is if it may go on, any other is no.
+    public const uint Asks = 4, MayGoOn = 5;
 }
 
 /// <summary>What the executor can do to a range.</summary>
 public enum OperationKind : uint
 {
+    /// <summary>Nothing: it was withheld.</summary>
+    None = 0,
+
     /// <summary>Map neighbouring pages to neighbouring frames, if they are equal.</summary>
     Merge = 1,
 
@@ -150,8 +155,8 @@ public enum OperationFlags : uint
     /// <summary>Not a run: gives back what of the stretch was not merged, and gives all of it the advice that stands beside. Address, Length and FrameOffset are those of its beginning.</summary>
     EndStretch = 0x400,
 
-    /// <summary>Of an unmerge: looks once more, <see cref="AgentLayout.SettleMilliseconds"/> later, whether what was copied has changed, and then leaves it as it is (EBUSY).</summary>
-    Settle = 0x800,
+    /// <summary>Of an unmerge: when nobody can write to it any more who does not hold its pages already, the daemon is asked whether somebody does. It is left as it is then (EBUSY).</summary>
+    Ask = 0x800,
 
     /// <summary>What takes its place is mapped without reservation too (MAP_NORESERVE): charged to nobody, and so alike that it joins its neighbours again.</summary>
     NoReserve = 0x1000,

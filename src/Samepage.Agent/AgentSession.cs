@@ -28,6 +28,9 @@ public sealed class AgentSession : IDisposable
     private readonly Urgency _urgency;
     private bool _unanswered;
 
+    /// <summary>Questions that the batch under way can have still: one for each of its operations.</summary>
+    private int _questions;
+
     /// <summary>Sessions whose agent's threads the calling thread has seized.</summary>
     [ThreadStatic]
     private static List<AgentSession>? s_shielded;
@@ -88,9 +91,6 @@ public sealed class AgentSession : IDisposable
 
     /// <summary>Operations in a batch, at most.</summary>
     public const int MaxOperations = AgentLayout.MaxOperations;
-
-    /// <summary>How long an operation takes that settles, besides.</summary>
-    public static readonly TimeSpan SettleTime = TimeSpan.FromMilliseconds(AgentLayout.SettleMilliseconds);
 
     /// <summary>Bytes of one operation, at most.</summary>
     public const int MaxRunBytes = AgentLayout.ScratchBytes;
@@ -156,8 +156,9 @@ public sealed class AgentSession : IDisposable
     /// <param name="operations">At most <see cref="AgentLayout.MaxOperations"/>; each comes back with its outcome.</param>
     /// <param name="suspended">The process is stopped by SIGSTOP: the agent's threads must be set going for it.</param>
     /// <param name="letGo">Called once when the batch takes longer than any should (a second): lets the program's threads go, to wait at the gate for its end.</param>
+    /// <param name="mayGoOn">Says whether the operation of an index may be carried out, of those with <see cref="OperationFlags.Ask"/>. Must be quick.</param>
     /// <returns>False when the process is gone, or the agent does not answer; the outcomes then mean nothing.</returns>
-    public bool Run(Span<AgentOperation> operations, bool suspended, Action letGo)
+    public bool Run(Span<AgentOperation> operations, bool suspended, Action letGo, Func<int, bool> mayGoOn)
     {
         if (!IsAnswered() || !_memory.WriteOperations(operations) || !_memory.WriteWord(AgentLayout.Batch, AgentLayout.BatchAsked))
             return false;
@@ -165,8 +166,9 @@ public sealed class AgentSession : IDisposable
         try
         {
             Volatile.Write(ref _unanswered, true);
-            bool isAnswered = RunHurried(operations);
-            for (int waited = 0; !isAnswered && !AwaitAnswer(); waited++)
+            _questions = operations.Length;
+            bool isAnswered = RunHurried(operations.Length, mayGoOn);
+            for (int waited = 0; !isAnswered && !AwaitAnswer(AnswerMilliseconds, mayGoOn); waited++)
             {
                 threads.KeepGoing();
                 if (waited == AnswersBeforeLetGo)
@@ -199,15 +201,15 @@ public sealed class AgentSession : IDisposable
     /// <summary>Has the batch begun, by an executor that comes first for a moment. The word is for one that becomes an orphan meanwhile.</summary>
     /// <returns>Whether it has answered within that moment.</returns>
     /// <exception cref="SyscallException">It ended, most likely.</exception>
-    private bool RunHurried(ReadOnlySpan<AgentOperation> operations)
+    private bool RunHurried(int operations, Func<int, bool> mayGoOn)
     {
-        bool hurries = !OnlyWaits(operations) && _urgency.TryRaise(), inTime = true; // one that ended has kept nobody
+        bool hurries = _urgency.TryRaise(), inTime = true; // one that ended has kept nobody
         try
         {
             if (hurries)
                 _ = _memory.WriteWord(AgentLayout.Hurried, 1);
-            Ring(_executorSocket, AgentLayout.DoorbellRun | ((ulong)operations.Length << 32));
-            return inTime = TryReadAnswer(_executorSocket, Pid, out _, (int)Urgency.Most.TotalMilliseconds);
+            Ring(_executorSocket, AgentLayout.DoorbellRun | ((ulong)operations << 32));
+            return inTime = AwaitAnswer((int)Urgency.Most.TotalMilliseconds, mayGoOn);
         }
         finally
         {
@@ -219,12 +221,18 @@ public sealed class AgentSession : IDisposable
         }
     }
 
-    private static bool OnlyWaits(ReadOnlySpan<AgentOperation> operations)
+    /// <summary>Waits for the answer, and answers what is asked before it comes.</summary>
+    /// <param name="milliseconds">How long, from the last question on.</param>
+    /// <param name="mayGoOn">Whether the operation of an index may be carried out.</param>
+    private bool AwaitAnswer(int milliseconds, Func<int, bool> mayGoOn)
     {
-        foreach (ref readonly AgentOperation operation in operations)
+        while (TryReadAnswer(_executorSocket, Pid, out ulong said, milliseconds))
         {
-            if ((operation.Flags & OperationFlags.Settle) != 0)
+            if ((uint)said != AgentLayout.Asks)
                 return true;
+            if (_questions-- <= 0)
+                throw new SyscallException("recv", $"answer of the agent in process {Pid}, which asks more than it has to", Errno.EPROTO);
+            Ring(_executorSocket, mayGoOn((int)(said >> 32)) ? AgentLayout.MayGoOn : 0);
         }
 
         return false;
@@ -235,7 +243,8 @@ public sealed class AgentSession : IDisposable
     {
         try
         {
-            if (_unanswered && TryReadAnswer(_executorSocket, Pid, out _, milliseconds: 0))
+            // What is asked so late is not gone on with.
+            if (_unanswered && AwaitAnswer(milliseconds: 0, static _ => false))
                 (_unanswered, IsStuck) = (false, false);
         }
         catch (SyscallException)
@@ -412,8 +421,6 @@ public sealed class AgentSession : IDisposable
 
         throw new SyscallException("agent", $"setting up in process {pid} within {SetUpBound.TotalSeconds} s", Errno.ETIMEDOUT);
     }
-
-    private bool AwaitAnswer() => TryReadAnswer(_executorSocket, Pid, out _);
 
     /// <summary>Waits for an answer, a quarter of a second by default.</summary>
     private static unsafe bool TryReadAnswer(FileDescriptor socket, int pid, out ulong answer, int milliseconds = AnswerMilliseconds)

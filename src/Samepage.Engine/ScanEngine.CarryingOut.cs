@@ -131,14 +131,21 @@ public sealed partial class ScanEngine
         }
 
         space.Deferred |= outcome == PageOutcome.Deferred;
-        _records.SetState(entry.Record, outcome switch
+        uint state = outcome switch
         {
             PageOutcome.Differs => AfterDiffering(space, entry),
             PageOutcome.Gone => Gone,
             _ => PageState.Retry,
-        }, space.Counts);
+        };
         if (_machine.TracksWrites)
+        {
             _records.Digest(entry.Record) = entry.History.Bits;
+            // Who holds it may do so for ever, and each try stops a program.
+            if (outcome == PageOutcome.Busy && SmartScan)
+                state = RestLonger(space, entry.Record);
+        }
+
+        _records.SetState(entry.Record, state, space.Counts);
     }
 
     private void SettleDone(Space space, Plans.Entry entry)

@@ -246,6 +246,13 @@ public sealed partial class ScanEngine
         return PageState.Resting;
     }
 
+    private uint RestLonger(Space space, PageRef record)
+    {
+        PageHistory history = _records.History(record);
+        _records.Digest(record) = (history with { Level = Math.Min(history.Level + 1, PageHistory.LevelMax) }).Bits;
+        return BeginRest(space, record);
+    }
+
     private void ReturnEmptySlabs(Space space)
     {
         space.Slabs.Keep((_, slab) =>

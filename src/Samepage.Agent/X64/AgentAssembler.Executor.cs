@@ -106,6 +106,8 @@ internal sealed partial class AgentAssembler
         c.mov(__qword_ptr[rbx + 32], 0);
         c.mov(__qword_ptr[rbx + 40], 0);
         c.mov(eax, __dword_ptr[rbx]);
+        c.test(eax, eax); // OperationKind.None
+        c.jz(counted);
         c.cmp(eax, (int)OperationKind.Merge);
         c.je(merge);
         c.cmp(eax, (int)OperationKind.Zero);
@@ -129,7 +131,7 @@ internal sealed partial class AgentAssembler
         At(ref zero);
         c.call(_zero);
         At(ref counted);
-        c.add(rbx, 48);
+        c.add(rbx, OperationBytes);
         c.dec(ebp);
         c.jmp(next);
         At(ref answer);

@@ -21,7 +21,7 @@ namespace Samepage.Agent.X64;
 /// </remarks>
 internal sealed partial class AgentAssembler
 {
-    private const int AddressAt = 8, LengthAt = 16, OffsetAt = 24, ErrorAt = 32, DoneAt = 40;
+    private const int AddressAt = 8, LengthAt = 16, OffsetAt = 24, ErrorAt = 32, DoneAt = 40, OperationBytes = 48;
 
     private void RegisterOnT(AssemblerRegister64 start, AssemblerRegister64 length, ulong mode) =>
         Range(Word(AgentLayout.T), LibC.UFFDIO_REGISTER, () =>

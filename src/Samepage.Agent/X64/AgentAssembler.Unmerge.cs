@@ -9,8 +9,8 @@ internal sealed partial class AgentAssembler
 {
     /// <remarks>Steps, for the part of the range that one mapping of the pool covers; its protection is asked of the kernel now:
     /// 1. Write-protect it on M: whoever writes waits.
-    /// 2. Copy its pages to D. A page that the program discarded is missing; the warden answers that fault with zeros. Where a device may be writing into
-    ///    pages that are private already, whose pins nothing shows, see whether D is still the same a while later.
+    ///    Who has pinned a page before may write still: where there may be such, the daemon is asked (Ask). Nobody can pin one from here on, for that takes a write fault.
+    /// 2. Copy its pages to D. A page that the program discarded is missing; the warden answers that fault with zeros.
     /// 3. Make V, fresh memory of the same advice, and of the same protection or one that becomes the same when it is filled, register it on M with MISSING, and mremap it over the range:
     ///    the registration goes along, so whoever touches the range waits. From here to step 5 the range is announced to the warden as unfilled.
     /// 4. Fill in the pages that are not all zero, and make guard pages again of those that the program has made such.
@@ -50,6 +50,7 @@ internal sealed partial class AgentAssembler
         c.je(protect);
         c.test(rax, rax);
         c.jnz(refused);
+        Ask(unprotect);
         MapAnonymous(LibC.PROT_READ | LibC.PROT_WRITE);
         c.cmp(rax, -4096);
         c.ja(unprotect);
@@ -63,7 +64,6 @@ internal sealed partial class AgentAssembler
         At(ref readable);
 
         CopyToD(fail);
-        Settle(fail);
         for (int word = 0; word < 8; word++)
             c.mov(__qword_ptr[r12 + AgentLayout.NonZero + 8 * word], 0);
         c.xor(r9d, r9d);
@@ -245,36 +245,31 @@ internal sealed partial class AgentAssembler
         c.jnz(refused);
     }
 
-    /// <summary>Where the record says so: waits, and fails with EBUSY if [r13, r13 + r14) is no longer what was copied to rbp.</summary>
-    private void Settle(Label fail)
+    /// <summary>Where the record says so: asks the daemon whether the operation may go on. Not, with rax = -EBUSY, if it says so, or is not there any more.</summary>
+    private void Ask(Label not)
     {
-        Label settled = c.CreateLabel(), next = c.CreateLabel(), read = c.CreateLabel(), page = c.CreateLabel(), busy = c.CreateLabel();
-        c.test(__dword_ptr[rbx + FlagsAt], (int)OperationFlags.Settle);
-        c.jz(settled);
-        Pause(AgentLayout.SettleMilliseconds);
-        c.xor(r9d, r9d);
-        At(ref next);
-        c.mov(rdx, r14);
-        c.sub(rdx, r9);
-        c.jz(settled);
-        c.lea(rax, __[r13 + r9]);
-        CopyToBuffer();
-        c.cmp(rax, rdx);
-        c.je(read);
-        At(ref busy);
+        Label goOn = c.CreateLabel(), no = c.CreateLabel();
+        c.test(__dword_ptr[rbx + FlagsAt], (int)OperationFlags.Ask);
+        c.jz(goOn);
+        c.mov(rax, rbx);
+        c.lea(rcx, __[r12 + (SharedFromData + AgentLayout.OperationsAtShared)]);
+        c.sub(rax, rcx);
+        c.xor(edx, edx);
+        c.mov(ecx, OperationBytes);
+        c.div(rcx);
+        c.shl(rax, 32);
+        c.or(rax, (int)AgentLayout.Asks);
+        c.mov(Word(AgentLayout.Doorbell), rax);
+        Answer();
+        ReadDoorbell();
+        c.cmp(rax, 8);
+        c.jne(no);
+        c.cmp(__dword_ptr[r12 + AgentLayout.Doorbell], (int)AgentLayout.MayGoOn);
+        c.je(goOn);
+        At(ref no);
         c.mov(rax, -Ebusy);
-        c.jmp(fail);
-        At(ref read);
-        c.lea(rsi, __[r12 + AgentLayout.MovedCopyOffset]);
-        c.lea(rdi, __[rbp + r9]);
-        c.add(r9, rdx);
-        At(ref page);
-        c.call(_samePage);
-        c.jne(busy);
-        c.sub(rdx, 4096);
-        c.jnz(page);
-        c.jmp(next);
-        At(ref settled);
+        c.jmp(not);
+        At(ref goOn);
     }
 
     /// <summary>rax = where the file of the mapping last asked for would begin: the same for all parts of one mapping, however it is split.</summary>

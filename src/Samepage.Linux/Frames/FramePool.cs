@@ -38,8 +38,6 @@ public sealed unsafe class FramePool : IDisposable
     private readonly FrameGuards? _guards;
     private readonly FileDescriptor _kpagecount, _kpageflags;
 
-    // KPF_COMPOUND_HEAD, KPF_COMPOUND_TAIL, KPF_THP; Documentation/admin-guide/mm/pagemap.rst.
-    private const ulong InLargePage = (1UL << 15) | (1UL << 16) | (1UL << 22);
     private const uint StatxBasic = 0x7ff;
     private const ushort OwnerReads = 0x8100; // S_IFREG | 0400
 
@@ -234,7 +232,7 @@ public sealed unsafe class FramePool : IDisposable
         Look(first, _kpageflags, flags);
         bool small = true;
         foreach (ulong word in flags)
-            small &= word != 0 && (word & InLargePage) == 0; // a page that was written has flags
+            small &= word != 0 && (word & FrameFlags.InLarge) == 0; // a page that was written has flags
         ArrayPool<ulong>.Shared.Return(rented);
         return small;
     }

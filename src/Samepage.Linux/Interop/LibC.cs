@@ -11,7 +11,7 @@ internal static unsafe partial class LibC
     public const int FALLOC_FL_KEEP_SIZE = 1, FALLOC_FL_PUNCH_HOLE = 2;
     public const uint MFD_CLOEXEC = 1, MFD_EXEC = 0x10;
     public const int POLLIN = 1, POLLOUT = 4, POLLERR = 8, POLLHUP = 16;
-    public const int MADV_NOHUGEPAGE = 15, MADV_COLLAPSE = 25;
+    public const int MADV_NOHUGEPAGE = 15, MADV_COLD = 20, MADV_COLLAPSE = 25;
     public const int MREMAP_MAYMOVE = 1;
     public const ulong FIONREAD = 0x541B;
     public const int F_GETFD = 1, F_GETFL = 3, F_SETFL = 4, F_SETPIPE_SZ = 1031, SEEK_DATA = 3, SEEK_HOLE = 4;

@@ -56,6 +56,18 @@ public static class PidFd
         return LibC.process_madvise(pidfd.Number, &range, 1, LibC.MADV_COLLAPSE, 0) == (nint)length;
     }
 
+    /// <summary>Says of a part of another process's memory that it is not needed soon: process_madvise(2) with MADV_COLD (Linux 5.10). No content changes by it. A large folio of which only a part is named is
+    /// taken apart first, unless somebody besides the process holds a reference to it; the kernel does not say whether it was.</summary>
+    /// <param name="pidfd">The process.</param>
+    /// <param name="start">First byte; a multiple of the size of a page, as the length is.</param>
+    /// <param name="length">Bytes.</param>
+    /// <returns>None; EPERM without CAP_SYS_NICE, EINVAL where the memory is locked, ENOMEM where nothing is mapped, ESRCH when the process has no memory any more.</returns>
+    public static unsafe Errno TryMakeCold(FileDescriptor pidfd, ulong start, ulong length)
+    {
+        LibC.iovec range = new() { iov_base = (nuint)start, iov_len = (nuint)length };
+        return LibC.process_madvise(pidfd.Number, &range, 1, LibC.MADV_COLD, 0) < 0 ? (Errno)Marshal.GetLastPInvokeError() : Errno.None;
+    }
+
     private static bool TryOpen(int id, int flags, out FileDescriptor? pidfd, out Errno errno)
     {
         int number = (int)LibC.syscall(SyscallNumbers.pidfd_open, id, flags, 0, 0, 0);

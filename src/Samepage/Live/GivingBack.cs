@@ -22,6 +22,12 @@ internal static class GivingBack
     /// <summary>Times in a row that joining is begun in vain: because the program's threads cannot be held; or they can, and the kernel refuses, which is mostly for good.</summary>
     private const int UnheldMost = 40, RefusedMost = 4;
 
+    /// <summary>Times in a row that all that is left to be given back is held by somebody, and the milliseconds of the first pause between: twice as long each time, two seconds in all. A read that is under way ends meanwhile, mostly.</summary>
+    private const int HeldMost = 6, HeldPause = 32;
+
+    private const string Held = "pages that were merged and written since are pinned, or may be: a device, a registered buffer of io_uring, a read that is under way or a pipe holds them, and would go on with what is there now; "
+        + "they stay as they are, and right; detach it again when nothing holds them";
+
     /// <summary>Mappings that must be left for a join, which makes some for a moment.</summary>
     private const int RoomForJoin = 64;
 
@@ -29,7 +35,7 @@ internal static class GivingBack
     /// <returns>False when it could not be done; why stands in the space's obstacle.</returns>
     public static bool UnmergeAll(LiveSpace space)
     {
-        for (int turn = 0, refused = 0; turn < TurnsMost && refused < 40 && space.Unanswered < 3; turn++)
+        for (int turn = 0, refused = 0, held = 0; turn < TurnsMost && refused < 40 && held < HeldMost && space.Unanswered < 3; turn++)
         {
             if (PidFd.HasEnded(space.PidFd) || !LiveMachine.Refresh(space))
                 return true;
@@ -51,8 +57,20 @@ internal static class GivingBack
             if (!HasRoom(space) || !TryMindPins(space, operations))
                 break;
             int tried = space.Run(CollectionsMarshal.AsSpan(operations));
+            bool isHeld = operations.Take(tried).Any(operation => operation.Error == (long)Errno.EBUSY);
             if (operations.Take(tried).Any(operation => operation.Done > 0))
+            {
+                held = 0;
                 continue;
+            }
+
+            if (isHeld)
+            {
+                space.Obstacle = Held;
+                Thread.Sleep(HeldPause << held++);
+                continue;
+            }
+
             if (tried > 0)
             {
                 refused++;
@@ -119,32 +137,26 @@ internal static class GivingBack
         return false;
     }
 
-    /// <summary>A private page inside a mapping of frames may be one that a device is writing into, and a copy would miss what it writes. (What is moved out to be
-    /// merged is safe: the move refuses pinned pages. Frames are, too: nobody writes them.)</summary>
-    /// <returns>False when nothing is left to do: memory is pinned for long, and what is broken then cannot be given back.</returns>
+    /// <summary>Has operations ask before they copy what somebody may hold; where nobody could answer, they are left out. (What is moved out to be merged is safe: the move refuses pinned pages. Frames are, too:
+    /// nobody writes them.)</summary>
+    /// <returns>False when nothing is left to do.</returns>
     private static bool TryMindPins(LiveSpace space, List<AgentOperation> operations)
     {
-        PinRisk risk = Pins.Look(space.OwnThread, space.Map.Mappings);
-        if (risk == PinRisk.None)
+        bool mayBe = Pins.MayBe(space.OwnThread, space.Map.Mappings);
+        if (!mayBe && !HeldPages.CanBeTold)
             return true;
-        bool whole = true;
+        int all = operations.Count;
         for (int i = operations.Count - 1; i >= 0; i--)
         {
-            if (!space.HasBroken(operations[i].Address, operations[i].Length))
-                continue;
-            if (risk == PinRisk.Possible)
-            {
-                operations[i] = operations[i] with { Flags = operations[i].Flags | OperationFlags.Settle };
-                continue;
-            }
-
-            operations.RemoveAt(i);
-            whole = false;
+            bool isBroken = space.HasBroken(operations[i].Address, operations[i].Length);
+            if (isBroken && !HeldPages.CanBeTold)
+                operations.RemoveAt(i);
+            else if (HeldPages.MustAsk(mayBe, isBroken))
+                operations[i] = operations[i] with { Flags = operations[i].Flags | OperationFlags.Ask };
         }
 
-        if (!whole)
-            space.Obstacle = "it has memory pinned for devices (VmPin: registered buffers of io_uring, RDMA, AF_XDP), perhaps pages that were merged and written since; "
-                + "they stay as they are, and right; detach it again when it has unregistered them";
+        if (operations.Count < all)
+            space.Obstacle = Held;
         return operations.Count > 0;
     }
 

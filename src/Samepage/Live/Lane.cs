@@ -17,6 +17,9 @@ internal enum Lane
 
     /// <summary>Looking at all descriptors that it has open, of which there may be a million.</summary>
     Files,
+
+    /// <summary>Looking at its physical pages while its threads are held: by somebody whom the one that holds them need not wait for.</summary>
+    Frames,
 }
 
 /// <summary>Which number an attendant's work has.</summary>

@@ -38,7 +38,7 @@ internal enum Parting
 internal sealed class LiveSpace : IDisposable
 {
     private static readonly TimeSpan ShortHold = TimeSpan.FromMilliseconds(2), LongHold = TimeSpan.FromMilliseconds(8);
-    private static readonly TimeSpan MostPlan = TimeSpan.FromSeconds(4), LeastPlan = TimeSpan.FromMilliseconds(500), FilesBound = TimeSpan.FromMilliseconds(2);
+    private static readonly TimeSpan MostPlan = TimeSpan.FromSeconds(4), LeastPlan = TimeSpan.FromMilliseconds(500), FilesBound = TimeSpan.FromMilliseconds(2), FramesBound = TimeSpan.FromMilliseconds(500);
     private const int VisitsBetweenScans = 60, FilesShare = 20;
     private const string Silence = "the agent in the process does not answer";
     private readonly WorldStop _world;
@@ -46,6 +46,7 @@ internal sealed class LiveSpace : IDisposable
     private readonly Patience _patience = new();
     private long _progressAt = Stopwatch.GetTimestamp();
     private readonly HoldBackoff _backoff = new();
+    private LargeFolioSieve _sieve;
     private Attendants.Job? _files;
     private bool _usesUserfaultfd;
     private long _filesLookedAt;
@@ -63,6 +64,7 @@ internal sealed class LiveSpace : IDisposable
         _world = new WorldStop(waiting);
         (Id, Pid, PidFd, Domain, Pool, Session, Pagemap) = (id, pid, pidfd, domain, pool, session, pagemap);
         Map = new AddressSpaceMap(session.ExecutorThread, pool);
+        _sieve = new LargeFolioSieve(this);
     }
 
     public SpaceId Id { get; }
@@ -233,13 +235,20 @@ internal sealed class LiveSpace : IDisposable
         return known < words.Length;
     }
 
+    /// <summary>Whether nobody holds a page that a write broke, in a range of mappings of frames which nobody can write to any more but who holds one: a device, a registered buffer, a pipe.</summary>
+    /// <remarks>The program's threads are held meanwhile, and whoever reads page tables may wait for a lock that somebody has: so another does, and what is not known in time is held.</remarks>
+    private bool MayBeCopied(ulong start, ulong length)
+    {
+        bool isFree = false;
+        return TryBegin(Lane.Frames, () => isFree = HeldPages.AreNone(Pagemap, start, length)) is { } job && job.Wait(FramesBound) && isFree;
+    }
+
     /// <summary>Runs operations with the program's threads held, some milliseconds at a time.</summary>
     /// <param name="operations">All that is to be done; each comes back with its outcome.</param>
     /// <returns>How many were tried: the threads of a program cannot always be held.</returns>
     public int Run(Span<AgentOperation> operations)
     {
         int done = 0, attempts = 0;
-        TimeSpan budget = ShortHold;
         // What is to be given back is wanted, and so is that it joins what it was a part of, but not for a call that comes back half done; merging can wait.
         OperationKind? kind = operations.Length > 0 ? operations[0].Kind : null;
         bool insist = kind == OperationKind.Unmerge, waits = !insist && kind != OperationKind.Join, moves = Moves(operations);
@@ -253,7 +262,10 @@ internal sealed class LiveSpace : IDisposable
                 return done;
             }
 
+            long since = Stopwatch.GetTimestamp();
             HoldOutcome outcome = _world.TryHold(Session, out string why, insist);
+            // Many threads, or a crowded machine, make a hold long before anything is done in it: then more is, and there are fewer of them.
+            long budget = _world.AllSlept ? LongHold.Ticks : Math.Clamp(Stopwatch.GetElapsedTime(since).Ticks / 2, ShortHold.Ticks, LongHold.Ticks);
             _backoff.Note(outcome, _world.GivenUp);
             Obstacle = why;
             if (outcome != HoldOutcome.Held)
@@ -273,12 +285,17 @@ internal sealed class LiveSpace : IDisposable
                 return done;
             }
 
-            int count = CountWithin(operations[done..], (_world.AllSlept ? LongHold : budget).TotalMicroseconds / _pace, out double estimate);
-            bool alive;
+            int count = CountWithin(operations[done..], TimeSpan.FromTicks(budget).TotalMicroseconds / _pace, out double estimate);
+            Span<AgentOperation> batch = operations.Slice(done, count);
+            bool isSifted = true, any = true, alive = true;
             long held;
             try
             {
-                alive = Session.Run(operations.Slice(done, count), _world.Suspended, _world.LeaveAtGate);
+                if (moves && !KernelRestraints.Here.MayMoveLargeFolios)
+                    isSifted = TrySift(batch, out any);
+                (ulong Start, ulong Length)[]? ranges = RangesOfAsking(batch);
+                if (isSifted && any)
+                    alive = Session.Run(batch, _world.Suspended, _world.LeaveAtGate, ranges is null ? static _ => false : index => MayBeCopied(ranges[index].Start, ranges[index].Length));
             }
             finally
             {
@@ -286,8 +303,16 @@ internal sealed class LiveSpace : IDisposable
                 _world.Release();
             }
 
+            if (!isSifted)
+            {
+                Obstacle = "its page tables could not be looked at in time: something keeps the lock of its address space";
+                return done;
+            }
+
+            _sieve.Restore(batch);
             NoteProgress();
-            _pace = Math.Clamp(0.5 * _pace + 0.5 * _pace * held / 1000 / Math.Max(estimate * _pace, 100), 0.5, 20);
+            if (any)
+                _pace = Math.Clamp(0.5 * _pace + 0.5 * _pace * held / 1000 / Math.Max(estimate * _pace, 100), 0.5, 20);
             Stops++;
             StallNsMax = Math.Max(StallNsMax, held);
             Unanswered = alive ? 0 : Unanswered + 1;
@@ -306,6 +331,26 @@ internal sealed class LiveSpace : IDisposable
         }
 
         return done;
+    }
+
+    /// <summary>Withholds from a batch what must not be moved on this kernel. Its threads are held meanwhile, and whoever reads page tables may wait for a lock that somebody has: so another does.</summary>
+    /// <returns>False when it took too long, or one that did is at it still: nothing may be moved.</returns>
+    private bool TrySift(Span<AgentOperation> batch, out bool any)
+    {
+        AgentOperation[] sifted = batch.ToArray();
+        LargeFolioSieve sieve = _sieve;
+        bool isAnyLeft = any = false;
+        if (TryBegin(Lane.Frames, () => isAnyLeft = sieve.Sift(sifted)) is not { } job)
+            return false;
+        if (!job.Wait(FramesBound))
+        {
+            _sieve = new LargeFolioSieve(this); // that one is its
+            return false;
+        }
+
+        sifted.CopyTo(batch);
+        any = isAnyLeft;
+        return true;
     }
 
     /// <summary>Sends the warden away at a moment at which nothing needs it: every thread is held, so that no mapping can move past the one who reads the list, and no fork
@@ -375,6 +420,19 @@ internal sealed class LiveSpace : IDisposable
         return false;
     }
 
+    /// <summary>The ranges of a batch's operations, where any of them asks.</summary>
+    private static (ulong Start, ulong Length)[]? RangesOfAsking(ReadOnlySpan<AgentOperation> operations)
+    {
+        (ulong, ulong)[]? ranges = null;
+        for (int i = 0; i < operations.Length; i++)
+        {
+            if ((operations[i].Flags & OperationFlags.Ask) != 0)
+                (ranges ??= new (ulong, ulong)[operations.Length])[i] = (operations[i].Address, operations[i].Length);
+        }
+
+        return ranges;
+    }
+
     /// <summary>How many operations fit into a hold: measured costs are some 12 µs an operation and 0.8 µs a page; unmerging copies, 2 µs a page.
     /// A stretch is never parted: while it is moved out, nobody may run.</summary>
     private static int CountWithin(Span<AgentOperation> operations, double budget, out double estimate)
@@ -390,8 +448,8 @@ internal sealed class LiveSpace : IDisposable
             {
                 double pages = operations[count].Length / 4096.0;
                 left -= operations[count].Kind is OperationKind.Unmerge or OperationKind.Join ? 40 + 2 * pages : 12 + 0.8 * pages;
-                if ((operations[count].Flags & OperationFlags.Settle) != 0)
-                    left -= AgentSession.SettleTime.TotalMicroseconds;
+                if ((operations[count].Flags & OperationFlags.Ask) != 0)
+                    left -= 100;
             }
         }
 

@@ -12,6 +12,7 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
 {
     private const ulong Page = 4096;
     private readonly List<AgentOperation> _operations = [];
+    private readonly LargeFolios _folios = new(FrameFlags.Here);
     private bool? _mayBePinned;
     private readonly List<int> _firstOutcomes = [];
     private readonly List<(ulong Start, ulong End, ulong Offset)> _merged = [];
@@ -46,7 +47,7 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
         space.Map.NoteMerged(_merged);
     }
 
-    private bool MayBePinned => _mayBePinned ??= Pins.Look(space.OwnThread, space.Map.Mappings) != PinRisk.None;
+    private bool MayBePinned => _mayBePinned ??= Pins.MayBe(space.OwnThread, space.Map.Mappings);
 
     private static int Pages(in AgentOperation operation) => (int)(operation.Length / Page);
 
@@ -68,7 +69,8 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
                 int place = outcome + (int)((at - first) / Page);
                 at += length;
                 // A device may be writing into what is private already, and a copy would miss that: it keeps its place.
-                if (kind == AreaKind.Merged && (segments[i].IsFixed || (MayBePinned && space.HasBroken(at - length, length))))
+                bool isBroken = kind == AreaKind.Merged && !segments[i].IsFixed && space.HasBroken(at - length, length);
+                if (kind == AreaKind.Merged && (segments[i].IsFixed || (isBroken && !HeldPages.CanBeTold && MayBePinned)))
                 {
                     outcomes.Slice(place, (int)(length / Page)).Fill(PageOutcome.Busy);
                     continue;
@@ -78,7 +80,7 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
                 _operations.Add(new AgentOperation
                 {
                     Kind = run.Kind switch { PlanKind.Merge => OperationKind.Merge, PlanKind.MakeZero => OperationKind.Zero, _ => OperationKind.Unmerge },
-                    Flags = segments[i].Advice,
+                    Flags = segments[i].Advice | (kind == AreaKind.Merged && HeldPages.MustAsk(MayBePinned, isBroken) ? OperationFlags.Ask : 0),
                     Address = at - length,
                     Length = length,
                     FrameOffset = run.FirstFrame.Value * Page + (at - length - first),
@@ -121,6 +123,16 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
         space.MustList = true;
     }
 
+    /// <summary>Pages that are held with the one that could not be done: those of its large folio, if it is in one.</summary>
+    private int HeldTogether(in AgentOperation operation, int done)
+    {
+        if (operation.Kind == OperationKind.Unmerge)
+            return 1;
+        _folios.Forget();
+        ulong first = operation.Address + (ulong)done * Page;
+        return (int)Math.Max(1, (_folios.EndOf(space.Pagemap, first, operation.Address + operation.Length) - first) / Page);
+    }
+
     /// <summary>Notes what became of the operations tried; what lies behind a page that could not be done becomes the next round.</summary>
     private void Settle(int tried, Span<PageOutcome> outcomes)
     {
@@ -151,8 +163,9 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
             bool wholly = outcome == PageOutcome.Refused || forWhatItIs;
             if (forWhatItIs && operation.Kind != OperationKind.Unmerge)
                 LeaveAlone(operation);
-            outcomes.Slice(first + done, wholly ? pages - done : 1).Fill(outcome);
-            int behind = done + 1;
+            int alike = wholly ? pages - done : outcome == PageOutcome.Busy ? HeldTogether(operation, done) : 1;
+            outcomes.Slice(first + done, alike).Fill(outcome);
+            int behind = done + alike;
             if (wholly || behind >= pages || (operation.Kind == OperationKind.Unmerge && operation.Error != 0))
                 continue;
             ulong skipped = (ulong)(operation.Kind == OperationKind.Unmerge ? done : behind) * Page;
