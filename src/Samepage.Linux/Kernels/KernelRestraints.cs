@@ -18,11 +18,11 @@ public readonly record struct KernelRestraints(bool MayMoveLargeFolios, bool May
         {
             List<string> words = [];
             if (!MayMoveLargeFolios)
-                words.Add("pages of large folios (huge pages, whole or in parts) that a device or a pipe holds should not be moved, and are: their program would hang");
+                words.Add("huge pages of which a device, a registered buffer or a pipe holds a part are left alone");
             if (!MayMoveWithSwap)
                 words.Add("nothing is merged while swap is on");
             if (!PinCountTells)
-                words.Add("the count of pinned memory (VmPin) proves nothing, so what a process has open decides whether a page can be given back");
+                words.Add("the count of pinned memory (VmPin) proves nothing, so references are counted, or what a process has open decides whether a page can be given back");
             return [.. words];
         }
     }
