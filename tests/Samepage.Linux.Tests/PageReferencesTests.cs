@@ -112,6 +112,17 @@ public sealed unsafe class PageReferencesTests : IDisposable
         Assert.True(Oracle.TryRead([], [], out _));
     }
 
+    [Fact]
+    public void TheKernelTellsWhereItsFieldsAre()
+    {
+        KernelTypes? types = KernelTypes.TryRead();
+        Assert.SkipWhen(types is null, "this kernel shows no type information");
+        Assert.Equal(types!.OffsetOf("page"u8, "_mapcount"u8) + 4, types.OffsetOf("page"u8, "_refcount"u8)); // the first is in a nameless union
+        Assert.InRange(types.SizeOf("page"u8), 56, 256);
+        Assert.Equal((-1, -1, -1), (types.OffsetOf("page"u8, "_ref"u8), types.OffsetOf("pag"u8, "flags"u8), types.SizeOf("no such structure"u8)));
+        Assert.All((string[])["/dev/null", "/proc/version", "/sys/kernel/btf", "/nowhere"], path => Assert.Null(KernelTypes.TryRead(path)));
+    }
+
     /// <summary>Both ways to empty the kernel's lists do so, with pages that were touched just now.</summary>
     [Theory]
     [InlineData(false)]

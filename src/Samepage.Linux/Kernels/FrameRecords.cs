@@ -17,7 +17,7 @@ internal readonly record struct FrameRecords(ulong First, uint Bytes, uint Count
     /// <summary>Below this begins the row of a kernel with page tables of five levels.</summary>
     private const ulong FourLevels = 0xFFFF_8000_0000_0000;
 
-    private const int Attempts = 4;
+    private const int Attempts = 8;
 
     /// <summary>Frames that the row has room for: past its end is other memory.</summary>
     public ulong Frames => First >= FourLevels ? 1UL << 34 : 1UL << 40;

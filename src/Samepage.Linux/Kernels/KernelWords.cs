@@ -16,6 +16,9 @@ internal sealed unsafe class KernelWords : IDisposable
     /// <summary>How many words are read at once.</summary>
     public const int Capacity = 512;
 
+    /// <summary>The kernel gives up its check of a program for a signal, as .NET sends to its own threads.</summary>
+    private const int Attempts = 32;
+
     private const int EndAt = Capacity * 8, TaskAt = EndAt + 8, ValueBytes = TaskAt + 8, MappedBytes = 2 * 4096;
     private static readonly nint s_failed = -1;
     private readonly FileDescriptor _program;
@@ -132,8 +135,14 @@ internal sealed unsafe class KernelWords : IDisposable
 
     private static bool TryMake(int command, LibC.bpf_attr* what, out FileDescriptor? made, out Errno errno)
     {
-        nint number = LibC.syscall(SyscallNumbers.bpf, command, (nint)what, sizeof(LibC.bpf_attr), 0, 0);
-        errno = number < 0 ? (Errno)Marshal.GetLastPInvokeError() : Errno.None;
+        nint number;
+        int attempts = 0;
+        do
+        {
+            number = LibC.syscall(SyscallNumbers.bpf, command, (nint)what, sizeof(LibC.bpf_attr), 0, 0);
+            errno = number < 0 ? (Errno)Marshal.GetLastPInvokeError() : Errno.None;
+        }
+        while (errno == Errno.EAGAIN && ++attempts < Attempts);
         made = number < 0 ? null : new FileDescriptor((int)number);
         return number >= 0;
     }

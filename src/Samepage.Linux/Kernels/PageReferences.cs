@@ -11,13 +11,17 @@ namespace Samepage.Linux.Kernels;
 /// else meanwhile is another page. Others that have the page mapped may take one.</para>
 /// <para>What it cannot tell, it calls held: frames that are free or do not exist, pages of files and of shared memory (their file refers to them), pages of large folios, pages that the kernel is just moving or reclaiming. Of a large
 /// folio, whose first page alone counts the references to all, that page is not held where it is the only one mapped, and nobody refers to any.</para>
-/// <para>Followers of the page tables have no reference, and must not have one: KVM, and devices that fault for themselves (mmu notifiers).</para>
+/// <para>Followers of the page tables have no reference, and are told when a page leaves its place: KVM, and devices that fault for themselves (mmu notifiers). Who maps memory by its physical address (<c>/dev/mem</c>) has none
+/// either, and is told nothing.</para>
 /// <para>One caller at a time, any thread. Sources: Documentation/core-api/pin_user_pages.rst, Documentation/admin-guide/mm/pagemap.rst, Documentation/bpf/btf.rst.</para>
 /// </remarks>
 public sealed unsafe class PageReferences : IDisposable
 {
     /// <summary>References that a pin counts as (<c>FOLL_PIN</c>). Fewer beyond the mappings are no pin: lists of the kernel's, a pipe, an old kind of direct I/O (<c>FOLL_GET</c>).</summary>
     public const uint Pin = 1024;
+
+    /// <summary>One is enough, unless other programs fill the list of a CPU, and so have it emptied, in the middle of it: then the kernel sees no need.</summary>
+    private const int CheapDrains = 3;
 
     private const ulong InSwapCache = 1UL << LibC.KPF_SWAPCACHE, OfLargeFolio = 1UL << LibC.KPF_COMPOUND_HEAD | 1UL << LibC.KPF_COMPOUND_TAIL;
     private readonly KernelWords _words;
@@ -72,7 +76,7 @@ public sealed unsafe class PageReferences : IDisposable
     }
 
     /// <summary>Finds the pages to which somebody has a reference beyond their mappings, or of which that cannot be told.</summary>
-    /// <remarks>Where a few references are seen, <see cref="DrainBatches"/> is called once, and all pages are read again. A page in the swap cache has one reference for that, which is left out.</remarks>
+    /// <remarks>Where a few references are seen, <see cref="DrainBatches"/> is called, at most three times, and all pages are read again. A page in the swap cache has one reference for that, which is left out.</remarks>
     /// <param name="frames">Frame numbers, as <c>/proc/PID/pagemap</c> shows them.</param>
     /// <param name="held">Receives the answers, at least as many.</param>
     /// <param name="errno">What bpf(2) answered.</param>
@@ -80,8 +84,8 @@ public sealed unsafe class PageReferences : IDisposable
     public bool TryFindHeld(ReadOnlySpan<ulong> frames, Span<bool> held, out Errno errno)
     {
         errno = Judge(frames, held, out bool anyFew);
-        if (errno == Errno.None && anyFew && DrainBatches() == Errno.None)
-            errno = Judge(frames, held, out _);
+        for (int drains = 0; drains < (_drainsAll ? 1 : CheapDrains) && errno == Errno.None && anyFew && DrainBatches() == Errno.None; drains++)
+            errno = Judge(frames, held, out anyFew);
         return errno == Errno.None;
     }
 
