@@ -123,27 +123,35 @@ public sealed unsafe class PageReferencesTests : IDisposable
         Assert.All((string[])["/dev/null", "/proc/version", "/sys/kernel/btf", "/nowhere"], path => Assert.Null(KernelTypes.TryRead(path)));
     }
 
-    /// <summary>Both ways to empty the kernel's lists do so, with pages that were touched just now.</summary>
+    /// <summary>Both ways to empty the kernel's lists do so, with pages that a thread touched just now, on whatever CPU it ran.</summary>
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
-    public void PagesTouchedJustNowLeaveTheListsOfTheirCpu(bool all)
+    public void PagesTouchedJustNowLeaveTheListsOfTheirCpu(bool byMoving)
     {
-        _ = Oracle;
+        const int Rounds = 50;
+        using LruBatches batches = new() { ByMoving = byMoving };
         ulong[] frames = new ulong[OwnPages.Count];
-        for (int attempt = 0; ; attempt++)
+        uint[] counts = new uint[OwnPages.Private];
+        int strays = 0;
+        for (int i = 0; i < Rounds; i++)
         {
-            using OwnPages fresh = new();
-            Assert.True(fresh.TryFind(frames));
-            Errno errno = all ? LruBatches.DrainAll() : LruBatches.Drain();
-            Assert.SkipWhen(errno is Errno.ENOSYS or Errno.EINVAL, $"this kernel cannot: {errno}");
-            Assert.Equal(Errno.None, errno);
-            uint[] counts = new uint[OwnPages.Private];
-            Assert.True(Oracle.TryRead(frames.AsSpan(0, OwnPages.Private), counts, out errno), errno.ToString());
-            if (counts.All(count => count == 1))
-                return;
-            Assert.True(attempt < 5, string.Join(", ", counts));
+            OwnPages? fresh = null;
+            Thread other = new(() => fresh = new OwnPages());
+            other.Start();
+            other.Join();
+            using (fresh)
+            {
+                Assert.True(fresh!.TryFind(frames));
+                Errno errno = batches.Drain();
+                Assert.SkipWhen(errno is Errno.ENOSYS or Errno.EINVAL, $"this kernel cannot: {errno}");
+                Assert.Equal(Errno.None, errno);
+                Assert.True(Oracle.TryRead(frames.AsSpan(0, OwnPages.Private), counts, out errno), errno.ToString());
+                strays += counts.All(count => count == 1) ? 0 : 1;
+            }
         }
+
+        Assert.InRange(strays, 0, 5); // the kernel may look at a page, or move it
     }
 
     /// <inheritdoc/>

@@ -27,12 +27,12 @@ internal readonly record struct FrameRecords(ulong First, uint Bytes, uint Count
 
     /// <summary>Finds the row, and proves it.</summary>
     /// <param name="words">Reads the kernel's memory.</param>
+    /// <param name="batches">Told to do it the other way where the first does not show.</param>
     /// <param name="records">The row.</param>
-    /// <param name="drainsAll">Lists of pages are emptied by <see cref="LruBatches.DrainAll"/> here: the cheaper way was tried first, and did not show.</param>
     /// <param name="why">Why there is none to be used, for people.</param>
-    public static bool TryFind(KernelWords words, out FrameRecords records, out bool drainsAll, out string why)
+    public static bool TryFind(KernelWords words, LruBatches batches, out FrameRecords records, out string why)
     {
-        (records, drainsAll) = (default, false);
+        records = default;
         if (KernelTypes.TryRead() is not { } types)
         {
             why = $"the kernel shows no type information ({KernelTypes.Path}: CONFIG_DEBUG_INFO_BTF)";
@@ -44,10 +44,10 @@ internal readonly record struct FrameRecords(ulong First, uint Bytes, uint Count
         // Pages of ours may be moved or looked at by the kernel meanwhile: then once more.
         for (int i = 0; i < Attempts && offsets.Why.Length == 0; i++)
         {
-            drainsAll = i >= Attempts / 2;
+            batches.ByMoving = i >= Attempts / 2;
             try
             {
-                if (Try(words, offsets, drainsAll, out records, out why))
+                if (Try(words, offsets, batches, out records, out why))
                     return true;
             }
             catch (SyscallException failed)
@@ -59,13 +59,13 @@ internal readonly record struct FrameRecords(ulong First, uint Bytes, uint Count
         return false;
     }
 
-    private static bool Try(KernelWords words, Offsets offsets, bool drainsAll, out FrameRecords records, out string why)
+    private static bool Try(KernelWords words, Offsets offsets, LruBatches batches, out FrameRecords records, out string why)
     {
         records = default;
         Span<ulong> frames = stackalloc ulong[OwnPages.Count], after = stackalloc ulong[OwnPages.Count];
         using OwnPages own = new();
-        Errno drained = drainsAll ? LruBatches.DrainAll() : LruBatches.Drain();
-        why = drained == Errno.None ? "" : $"the kernel's lists of new pages cannot be emptied ({(drainsAll ? "move_pages" : "fcntl(F_ADD_SEALS)")}: {drained})";
+        Errno drained = batches.Drain();
+        why = drained == Errno.None ? "" : $"the kernel's lists of new pages cannot be emptied ({batches.Call}: {drained})";
         if (why.Length == 0 && !own.TryFind(frames))
             why = "/proc/self/pagemap does not show the frames of our own pages";
         if (why.Length > 0)

@@ -4,32 +4,52 @@ using Samepage.Linux.Interop;
 namespace Samepage.Linux.Kernels;
 
 /// <summary>The kernel's lists of pages that go to the LRU lists soon, some for each CPU. A page has a reference for being in one, until the list is full, or is emptied.</summary>
-/// <remarks>Nothing is asked of the kernel but that, and no call does it alone. Both ways here were tried with <see cref="PageReferences"/>. Several threads may call it.</remarks>
-internal static unsafe class LruBatches
+/// <remarks>
+/// <para>No call does nothing but empty them. Both ways here do that first, and then find nothing to do. They were tried with <see cref="PageReferences"/>, on lists of the own CPU and of others. To seal a file in memory
+/// against writing (F_ADD_SEALS) is not enough: that empties the own CPU's, and then mostly sees no need for the others.</para>
+/// <para>One caller at a time.</para>
+/// </remarks>
+internal sealed unsafe class LruBatches : IDisposable
 {
-    /// <summary>By a file of our own in memory that is sealed against writing: for that nobody else may refer to its pages, and those just written are in such a list, so the kernel empties the lists of the CPUs that have any.</summary>
-    /// <remarks>It costs some 50 µs. Where shared memory is given huge pages (<c>shmem_enabled</c>: always), these are in no list, and nothing is emptied.</remarks>
-    /// <returns>What the system refused: EINVAL before Linux 6.3.</returns>
-    public static Errno Drain()
+    private const int Page = 4096, HugePage = 2 << 20, Bytes = 2 * HugePage;
+    private static readonly nint s_failed = -1;
+    private readonly byte* _memory;
+
+    /// <exception cref="SyscallException">There is no memory.</exception>
+    public LruBatches()
     {
-        const int Page = 4096;
-        int made = LibC.memfd_create("samepage-batches", LibC.MFD_CLOEXEC | LibC.MFD_NOEXEC_SEAL);
-        if (made < 0)
-            return (Errno)Marshal.GetLastPInvokeError();
-        using FileDescriptor file = new(made);
-        byte* zeros = stackalloc byte[Page];
-        // Two: where the first makes its list full, and so empty, the second is in it.
-        bool done = LibC.pwrite(made, zeros, Page, 0) == Page && LibC.pwrite(made, zeros, Page, Page) == Page && LibC.fcntl(made, LibC.F_ADD_SEALS, LibC.F_SEAL_WRITE) == 0;
-        return done ? Errno.None : (Errno)Marshal.GetLastPInvokeError();
+        void* place = LibC.mmap(null, Bytes, LibC.PROT_READ | LibC.PROT_WRITE, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | LibC.MAP_NORESERVE, -1, 0);
+        if ((nint)place == s_failed)
+            throw new SyscallException("mmap", "room for a huge page", (Errno)Marshal.GetLastPInvokeError());
+        _memory = (byte*)place;
+        // Where nothing was ever written, there can be no huge page, and the call is refused.
+        *_memory = 1;
     }
 
-    /// <summary>By a call that moves no page: the kernel empties the lists of all CPUs before it looks which.</summary>
-    /// <remarks>It wakes every CPU, and costs some 0.2 ms, or many times that on a busy machine.</remarks>
-    /// <returns>What the system refused: ENOSYS without CONFIG_NUMA or CONFIG_MIGRATION.</returns>
-    public static Errno DrainAll()
+    /// <summary>Moves pages, of which there are none, in place of collapsing. All CPUs are woken for that, whether their lists have any pages or not; it is for kernels without huge pages.</summary>
+    public bool ByMoving { get; set; }
+
+    /// <summary>The call that is used, for people.</summary>
+    public string Call => ByMoving ? "move_pages" : "madvise(MADV_COLLAPSE)";
+
+    /// <summary>Empties the lists of all CPUs.</summary>
+    /// <returns>What the system refused: EINVAL for collapsing without CONFIG_TRANSPARENT_HUGEPAGE, ENOSYS for moving without CONFIG_NUMA or CONFIG_MIGRATION.</returns>
+    public Errno Drain() => (ByMoving ? Move() : Collapse()) == 0 ? Errno.None : (Errno)Marshal.GetLastPInvokeError();
+
+    /// <inheritdoc/>
+    public void Dispose() => _ = LibC.munmap(_memory, Bytes);
+
+    /// <summary>A range that ends with a huge page's place but does not begin with it: there is no whole one in it to collapse.</summary>
+    private int Collapse()
+    {
+        byte* huge = (byte*)(((nuint)_memory + HugePage - 1) & ~(nuint)(HugePage - 1));
+        return LibC.madvise(huge + Page, HugePage - Page, LibC.MADV_COLLAPSE);
+    }
+
+    private static nint Move()
     {
         ulong nothing = 0;
         nint none = (nint)(&nothing);
-        return LibC.syscall(SyscallNumbers.move_pages, 0, 0, none, none, none, 0) >= 0 ? Errno.None : (Errno)Marshal.GetLastPInvokeError();
+        return LibC.syscall(SyscallNumbers.move_pages, 0, 0, none, none, none, 0);
     }
 }

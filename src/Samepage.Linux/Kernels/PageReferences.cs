@@ -20,16 +20,13 @@ public sealed unsafe class PageReferences : IDisposable
     /// <summary>References that a pin counts as (<c>FOLL_PIN</c>). Fewer beyond the mappings are no pin: lists of the kernel's, a pipe, an old kind of direct I/O (<c>FOLL_GET</c>).</summary>
     public const uint Pin = 1024;
 
-    /// <summary>One is enough, unless other programs fill the list of a CPU, and so have it emptied, in the middle of it: then the kernel sees no need.</summary>
-    private const int CheapDrains = 3;
-
     private const ulong InSwapCache = 1UL << LibC.KPF_SWAPCACHE, OfLargeFolio = 1UL << LibC.KPF_COMPOUND_HEAD | 1UL << LibC.KPF_COMPOUND_TAIL;
     private readonly KernelWords _words;
     private readonly FrameRecords _records;
     private readonly FileDescriptor _flags;
-    private readonly bool _drainsAll;
+    private readonly LruBatches _batches;
 
-    private PageReferences(KernelWords words, FrameRecords records, FileDescriptor flags, bool drainsAll) => (_words, _records, _flags, _drainsAll) = (words, records, flags, drainsAll);
+    private PageReferences(KernelWords words, FrameRecords records, FileDescriptor flags, LruBatches batches) => (_words, _records, _flags, _batches) = (words, records, flags, batches);
 
     /// <summary>Loads the program, finds the counts and proves that they are.</summary>
     /// <remarks>Takes some tens of milliseconds, most of it for reading the kernel's type information. Some pages, a pipe and a ring of io_uring are made for it, and end with the call.</remarks>
@@ -43,9 +40,19 @@ public sealed unsafe class PageReferences : IDisposable
             return null;
         }
 
+        LruBatches? batches = null;
         KernelWords? words = KernelWords.TryOpen(out why);
-        if (words is not null && FrameRecords.TryFind(words, out FrameRecords records, out bool drainsAll, out why))
-            return new PageReferences(words, records, flags!, drainsAll);
+        try
+        {
+            if (words is not null && FrameRecords.TryFind(words, batches = new LruBatches(), out FrameRecords records, out why))
+                return new PageReferences(words, records, flags!, batches);
+        }
+        catch (SyscallException failed)
+        {
+            why = failed.Message;
+        }
+
+        batches?.Dispose();
         words?.Dispose();
         flags!.Dispose();
         return null;
@@ -76,7 +83,7 @@ public sealed unsafe class PageReferences : IDisposable
     }
 
     /// <summary>Finds the pages to which somebody has a reference beyond their mappings, or of which that cannot be told.</summary>
-    /// <remarks>Where a few references are seen, <see cref="DrainBatches"/> is called, at most three times, and all pages are read again. A page in the swap cache has one reference for that, which is left out.</remarks>
+    /// <remarks>Where a few references are seen, <see cref="DrainBatches"/> is called once, and all pages are read again. A page in the swap cache has one reference for that, which is left out.</remarks>
     /// <param name="frames">Frame numbers, as <c>/proc/PID/pagemap</c> shows them.</param>
     /// <param name="held">Receives the answers, at least as many.</param>
     /// <param name="errno">What bpf(2) answered.</param>
@@ -84,18 +91,19 @@ public sealed unsafe class PageReferences : IDisposable
     public bool TryFindHeld(ReadOnlySpan<ulong> frames, Span<bool> held, out Errno errno)
     {
         errno = Judge(frames, held, out bool anyFew);
-        for (int drains = 0; drains < (_drainsAll ? 1 : CheapDrains) && errno == Errno.None && anyFew && DrainBatches() == Errno.None; drains++)
-            errno = Judge(frames, held, out anyFew);
+        if (errno == Errno.None && anyFew && DrainBatches() == Errno.None)
+            errno = Judge(frames, held, out _);
         return errno == Errno.None;
     }
 
     /// <summary>Makes the kernel empty the lists in which pages wait for their place in the LRU lists, on all CPUs: pages that were just touched are in one, and have a reference for it.</summary>
     /// <returns>What the system refused.</returns>
-    public Errno DrainBatches() => _drainsAll ? LruBatches.DrainAll() : LruBatches.Drain();
+    public Errno DrainBatches() => _batches.Drain();
 
     /// <inheritdoc/>
     public void Dispose()
     {
+        _batches.Dispose();
         _words.Dispose();
         _flags.Dispose();
     }
