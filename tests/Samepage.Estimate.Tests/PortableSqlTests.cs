@@ -8,7 +8,7 @@ namespace Samepage.EstimateTests;
 public sealed class PortableSqlTests : IDisposable
 {
     private const string User = "postgres";
-    private const int SecondsMax = 60;
+    private const int SecondsMax = 600;
     private readonly string _folder = Directory.CreateTempSubdirectory("samepage-sql-").FullName;
 
     [Fact]

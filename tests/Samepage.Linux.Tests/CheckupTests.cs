@@ -35,6 +35,15 @@ public sealed class CheckupTests : IDisposable
     }
 
     [Fact]
+    public void WhereReferencesCannotBeCountedItSaysWhatIsNotGivenBack()
+    {
+        DoctorCheck check = Look(Kernel("7.4.1", references: "bpf(BPF_MAP_CREATE): EPERM")).Single(check => check.Name == "page-references");
+        Assert.Equal("warning", check.Verdict);
+        Assert.Contains("EPERM", check.Found, StringComparison.Ordinal);
+        Assert.Contains("io_uring", check.Found, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void AnOldKernelIsRefusedByWhatItLacksAndTheRemedyNamesAPackageThatHasIt()
     {
         KernelProbe none = new(false, "ioctl(PAGEMAP_SCAN): ENOTTY", false), noTmpfs = new(false, "fsconfig(tmpfs, noswap): EINVAL", false);
@@ -106,11 +115,12 @@ public sealed class CheckupTests : IDisposable
         File.WriteAllText(path, text);
     }
 
-    private static KernelFeatures Kernel(string release, KernelProbe? scan = null, KernelProbe? tmpfs = null, ulong features = AllUserfaultFeatures) => new()
+    private static KernelFeatures Kernel(string release, KernelProbe? scan = null, KernelProbe? tmpfs = null, ulong features = AllUserfaultFeatures, string references = "") => new()
     {
         Release = release,
         Kernel = KernelRelease.Of(release, "", ""),
         PinsAreCounted = null,
+        ReferencesRefusal = references,
         Architecture = Architecture.X64,
         Userfault = Works,
         UserfaultFeatures = features,

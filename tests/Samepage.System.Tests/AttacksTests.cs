@@ -139,7 +139,7 @@ public sealed class AttacksTests(SharedDaemon shared) : OnOneDaemon(shared)
         await Daemon.TakeInAndWait(two);
         await Daemon.Merged(two[0], 4000);
         foreach (LiveProgram program in two)
-            await Until.True(() => Grows(program), 60, $"{program.Name} ({program.Pid}) makes its memory longer");
+            await Until.True(() => Grows(program), 300, $"{program.Name} ({program.Pid}) makes its memory longer");
         foreach (LiveProgram program in two)
             await program.Does("extra");
         await Daemon.Merged(two[0], 6000);

@@ -21,12 +21,16 @@ public sealed unsafe class PageReferences : IDisposable
     public const uint Pin = 1024;
 
     private const ulong InSwapCache = 1UL << LibC.KPF_SWAPCACHE, OfLargeFolio = 1UL << LibC.KPF_COMPOUND_HEAD | 1UL << LibC.KPF_COMPOUND_TAIL;
+    private static readonly Lazy<(PageReferences?, string)> s_here = new(static () => (TryOpen(out string why), why));
     private readonly KernelWords _words;
     private readonly FrameRecords _records;
     private readonly FileDescriptor _flags;
     private readonly LruBatches _batches;
 
     private PageReferences(KernelWords words, FrameRecords records, FileDescriptor flags, LruBatches batches) => (_words, _records, _flags, _batches) = (words, records, flags, batches);
+
+    /// <summary>One for all, opened when it is first asked for and never closed; null where it cannot be known, and why not. Who uses it sees to it that he is alone.</summary>
+    public static (PageReferences? Counts, string Why) Here => s_here.Value;
 
     /// <summary>Loads the program, finds the counts and proves that they are.</summary>
     /// <remarks>Takes some tens of milliseconds, most of it for reading the kernel's type information. Some pages, a pipe and a ring of io_uring are made for it, and end with the call.</remarks>

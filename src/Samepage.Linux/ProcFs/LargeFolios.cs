@@ -33,6 +33,25 @@ public sealed class LargeFolios(FrameFlags? flags)
         return at;
     }
 
+    /// <summary>Lists the physical pages of a range that are the process's own: not pages of files, and not the kernel's page of zeros.</summary>
+    /// <param name="pagemap">The process's.</param>
+    /// <param name="start">First byte.</param>
+    /// <param name="end">One past the last byte.</param>
+    /// <param name="readTo">Up to where it will be asked about next; <paramref name="end"/> or behind it.</param>
+    /// <param name="frames">Receives their numbers, 0 where that cannot be told; not cleared.</param>
+    /// <param name="pages">Receives their addresses; not cleared.</param>
+    public void ListFrames(Pagemap pagemap, ulong start, ulong end, ulong readTo, List<ulong> frames, List<ulong> pages)
+    {
+        for (ulong at = start; at < end; at += Page)
+        {
+            _ = IsLarge(pagemap, at, readTo, out (ulong Number, ulong Flags, bool IsOwn) frame);
+            if (!frame.IsOwn || (frame.Flags & FrameFlags.ZeroPage) != 0)
+                continue;
+            frames.Add(frame.Number);
+            pages.Add(at);
+        }
+    }
+
     /// <summary>Where the pages of large folios end that begin at an address.</summary>
     /// <param name="pagemap">The process's.</param>
     /// <param name="start">The first page.</param>
@@ -56,19 +75,21 @@ public sealed class LargeFolios(FrameFlags? flags)
         ulong before = 0;
         for (ulong at = start; at < end; at += Page)
         {
-            bool isLarge = IsLarge(pagemap, at, end, out (ulong Number, ulong Flags) frame);
+            bool isLarge = IsLarge(pagemap, at, end, out (ulong Number, ulong Flags, bool IsOwn) frame);
             if (isLarge && (before == 0 || frame.Number != before + 1 || (frame.Flags & FrameFlags.FirstOfLarge) != 0))
                 pages.Add(at);
             before = isLarge ? frame.Number : 0;
         }
     }
 
-    private bool IsLarge(Pagemap pagemap, ulong address, ulong readTo, out (ulong Number, ulong Flags) frame)
+    /// <summary>Whether a page is one of a large folio; what cannot be told is.</summary>
+    private bool IsLarge(Pagemap pagemap, ulong address, ulong readTo, out (ulong Number, ulong Flags, bool IsOwn) frame)
     {
-        frame = default;
+        frame = (0, 0, true);
         if (!TryReadWord(pagemap, address, readTo, out ulong word))
             return true;
-        if ((word & (Pagemap.Present | Pagemap.FilePage)) != Pagemap.Present)
+        frame.IsOwn = (word & (Pagemap.Present | Pagemap.FilePage)) == Pagemap.Present;
+        if (!frame.IsOwn)
             return false;
         frame.Number = word & Pagemap.FrameMask;
         if (frame.Number == 0 || !TryReadFlags(frame.Number, address, out frame.Flags))

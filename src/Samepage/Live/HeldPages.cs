@@ -3,23 +3,19 @@ using Samepage.Linux.ProcFs;
 
 namespace Samepage.Live;
 
-/// <summary>Tells of pages that were merged and written since whether somebody besides their program holds them: a device, a registered buffer of io_uring, a read that is under way, a pipe.</summary>
+/// <summary>Tells of pages whether somebody besides their program holds them: a device, a registered buffer of io_uring, a read that is under way, a pipe.</summary>
 /// <remarks>
-/// <para>What is given back is a copy. Who holds a page goes on to write to that page and not to the copy, or to read it: so it must stay. The kernel tells nobody which pages are held; but it counts
-/// references, and whoever holds a page has one that is none of its mappings (<see cref="PageReferences"/>). Where the counts cannot be read, what a process has open decides (<see cref="Pins"/>): if that
-/// does not rule it out that a page is held, it is.</para>
+/// <para>What is merged, or given back, is another page with the same content. Who holds a page goes on to write to that page and not to the other, or to read it: so it must stay. The kernel tells nobody which pages
+/// are held; but it counts references, and whoever holds a page has one that is none of its mappings (<see cref="PageReferences"/>). Where the counts cannot be read, what a process has open decides of what is to be
+/// given back (<see cref="Pins"/>): if that does not rule it out that a page is held, it is.</para>
 /// <para>Any thread.</para>
 /// </remarks>
 internal static class HeldPages
 {
     private static readonly object s_asking = new();
-    private static readonly Lazy<(PageReferences? Counts, string Why)> s_references = new(static () => (PageReferences.TryOpen(out string why), why));
 
     /// <summary>The references of pages can be counted.</summary>
-    public static bool CanBeTold => s_references.Value.Counts is not null;
-
-    /// <summary>Why they cannot; empty where they can.</summary>
-    public static string WhyNot => s_references.Value.Why;
+    public static bool CanBeTold => PageReferences.Here.Counts is not null;
 
     /// <summary>Whether an operation that gives a range back must ask before it copies.</summary>
     /// <param name="mayBe">Something of the process may be pinned, by what it has open.</param>
@@ -39,20 +35,28 @@ internal static class HeldPages
         ulong[] frames = [.. words.Where(static word => (word & (Pagemap.Present | Pagemap.FilePage)) == Pagemap.Present).Select(static word => word & Pagemap.FrameMask)];
         if (frames.Length == 0)
             return true;
+        bool areNone = true;
+        Find(frames, index => areNone &= IsZeroPage(frames[index]));
+        return areNone;
+    }
+
+    /// <summary>Finds those of some physical pages that somebody holds, or of which that cannot be told.</summary>
+    /// <param name="frames">Their numbers; 0 is none that can be told.</param>
+    /// <param name="found">Is called with the place of each, by rising place.</param>
+    public static void Find(ulong[] frames, Action<int> found)
+    {
         bool[] held = new bool[frames.Length];
         lock (s_asking)
         {
-            if (s_references.Value.Counts?.TryFindHeld(frames, held, out _) != true)
-                return false;
+            if (PageReferences.Here.Counts?.TryFindHeld(frames, held, out _) != true)
+                held.AsSpan().Fill(true);
         }
 
         for (int i = 0; i < held.Length; i++)
         {
-            if (held[i] && !IsZeroPage(frames[i]))
-                return false;
+            if (held[i] || frames[i] == 0)
+                found(i);
         }
-
-        return true;
     }
 
     private static bool IsZeroPage(ulong frame)

@@ -46,7 +46,7 @@ internal sealed class LiveSpace : IDisposable
     private readonly Patience _patience = new();
     private long _progressAt = Stopwatch.GetTimestamp();
     private readonly HoldBackoff _backoff = new();
-    private LargeFolioSieve _sieve;
+    private MoveSieve _sieve;
     private Attendants.Job? _files;
     private bool _usesUserfaultfd;
     private long _filesLookedAt;
@@ -64,7 +64,7 @@ internal sealed class LiveSpace : IDisposable
         _world = new WorldStop(waiting);
         (Id, Pid, PidFd, Domain, Pool, Session, Pagemap) = (id, pid, pidfd, domain, pool, session, pagemap);
         Map = new AddressSpaceMap(session.ExecutorThread, pool);
-        _sieve = new LargeFolioSieve(this);
+        _sieve = new MoveSieve(this);
     }
 
     public SpaceId Id { get; }
@@ -256,6 +256,8 @@ internal sealed class LiveSpace : IDisposable
         {
             if (waits && _backoff.IsOn)
                 return done;
+            // Finding out whether references can be counted takes a while, the first time.
+            bool sifts = moves && (HeldPages.CanBeTold || !KernelRestraints.Here.MayMoveLargeFolios);
             if (!Session.IsAnswered())
             {
                 (Obstacle, Unanswered) = (Silence, Unanswered + 1);
@@ -291,7 +293,7 @@ internal sealed class LiveSpace : IDisposable
             long held;
             try
             {
-                if (moves && !KernelRestraints.Here.MayMoveLargeFolios)
+                if (sifts)
                     isSifted = TrySift(batch, out any);
                 (ulong Start, ulong Length)[]? ranges = RangesOfAsking(batch);
                 if (isSifted && any)
@@ -333,18 +335,18 @@ internal sealed class LiveSpace : IDisposable
         return done;
     }
 
-    /// <summary>Withholds from a batch what must not be moved on this kernel. Its threads are held meanwhile, and whoever reads page tables may wait for a lock that somebody has: so another does.</summary>
+    /// <summary>Withholds from a batch what must not be moved. Its threads are held meanwhile, and whoever reads page tables may wait for a lock that somebody has: so another does.</summary>
     /// <returns>False when it took too long, or one that did is at it still: nothing may be moved.</returns>
     private bool TrySift(Span<AgentOperation> batch, out bool any)
     {
         AgentOperation[] sifted = batch.ToArray();
-        LargeFolioSieve sieve = _sieve;
+        MoveSieve sieve = _sieve;
         bool isAnyLeft = any = false;
         if (TryBegin(Lane.Frames, () => isAnyLeft = sieve.Sift(sifted)) is not { } job)
             return false;
         if (!job.Wait(FramesBound))
         {
-            _sieve = new LargeFolioSieve(this); // that one is its
+            _sieve = new MoveSieve(this); // that one is its
             return false;
         }
 

@@ -95,7 +95,7 @@ internal sealed class LiveProgram : IAsyncDisposable
 
     public async Task<string> NextLine(int seconds = 60)
     {
-        using var bound = new CancellationTokenSource(TimeSpan.FromSeconds(seconds));
+        using var bound = new CancellationTokenSource(Until.Patience(seconds));
         string how;
         try
         {
@@ -108,7 +108,7 @@ internal sealed class LiveProgram : IAsyncDisposable
         }
         catch (OperationCanceledException)
         {
-            how = $"said nothing for {seconds} s, {ProcessView.Of(Pid).Standing}";
+            how = $"said nothing for {Until.Patience(seconds).TotalSeconds} s, {ProcessView.Of(Pid).Standing}";
         }
 
         _trouble = $"{Name} ({Pid}) {how}: {Errors}";

@@ -17,7 +17,7 @@ internal static class Outside
         using Process process = Process.Start(start) ?? throw new InvalidOperationException($"{start.FileName} did not start");
         process.StandardInput.Close();
         Task<string> output = process.StandardOutput.ReadToEndAsync(), errors = process.StandardError.ReadToEndAsync();
-        using var bound = new CancellationTokenSource(TimeSpan.FromSeconds(seconds));
+        using var bound = new CancellationTokenSource(Until.Patience(seconds));
         try
         {
             await process.WaitForExitAsync(bound.Token);
@@ -25,7 +25,7 @@ internal static class Outside
         catch (OperationCanceledException)
         {
             process.Kill(entireProcessTree: true);
-            Assert.Fail($"{start.FileName} {string.Join(' ', start.ArgumentList)} did not end within {seconds} s: {await output}{await errors}");
+            Assert.Fail($"{start.FileName} {string.Join(' ', start.ArgumentList)} did not end within {Until.Patience(seconds).TotalSeconds} s: {await output}{await errors}");
         }
 
         return new Called(process.ExitCode, await output, await errors);
