@@ -112,7 +112,7 @@ public enum PageOutcome : byte
     /// <summary>Its content was not what the plan thought: it was left alone (D3, D4).</summary>
     Differs,
 
-    /// <summary>Somebody holds it, a device or a registered buffer: left alone, to be tried again (D2).</summary>
+    /// <summary>Somebody holds it for the moment, a device or a child of its process: left alone, to be tried again (D2).</summary>
     Busy,
 
     /// <summary>It is not there any more (D4).</summary>
@@ -123,6 +123,9 @@ public enum PageOutcome : byte
 
     /// <summary>A limit stands in the way: mappings of the process, memory.</summary>
     Refused,
+
+    /// <summary>Somebody holds it, a device, a registered buffer or a pipe, and perhaps for long: left alone, to be tried again ever more seldom (D2). Of merging only.</summary>
+    Held,
 }
 
 /// <summary>The machine as the engine sees it. Everything is in batches; nothing here is ever a single page's call.</summary>

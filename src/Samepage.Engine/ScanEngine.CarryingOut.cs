@@ -141,7 +141,7 @@ public sealed partial class ScanEngine
         {
             _records.Digest(entry.Record) = entry.History.Bits;
             // Who holds it may do so for ever, and each try stops a program.
-            if (outcome == PageOutcome.Busy && SmartScan)
+            if (outcome == PageOutcome.Held && SmartScan)
                 state = RestLonger(space, entry.Record);
         }
 

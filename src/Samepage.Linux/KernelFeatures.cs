@@ -59,9 +59,6 @@ public sealed unsafe class KernelFeatures
     /// <summary>What <see cref="PinCount"/> found.</summary>
     public required bool? PinsAreCounted { get; init; }
 
-    /// <summary>Why references to pages cannot be counted (<see cref="PageReferences"/>); empty where they can.</summary>
-    public required string ReferencesRefusal { get; init; }
-
     /// <summary>The processor architecture that this process runs on.</summary>
     public required Architecture Architecture { get; init; }
 
@@ -92,7 +89,7 @@ public sealed unsafe class KernelFeatures
     /// <summary>The names of the needed userfaultfd features that this kernel lacks.</summary>
     public string[] MissingUserfaultFeatures => [.. s_needed.Where(f => (UserfaultFeatures & f.Bit) == 0).Select(f => f.Name)];
 
-    /// <summary>Tries each feature once. Takes some tens of milliseconds, most of them for <see cref="PageReferences"/>, which stays open; otherwise it leaves nothing behind.</summary>
+    /// <summary>Tries each feature once. Takes well under a millisecond, and leaves nothing behind.</summary>
     public static KernelFeatures Probe()
     {
         string release = ReadRelease();
@@ -102,7 +99,6 @@ public sealed unsafe class KernelFeatures
             Release = release,
             Kernel = KernelRelease.Here,
             PinsAreCounted = PinCount.IsKept,
-            ReferencesRefusal = PageReferences.Here.Why,
             Architecture = RuntimeInformation.ProcessArchitecture,
             Userfault = userfault,
             UserfaultFeatures = features,

@@ -194,4 +194,31 @@ public sealed class RestTests
         scanned.Pass(3);
         return busy;
     }
+
+    /// <summary>Who holds a page may do so for ever, and each try stops a program: it is tried again ever more seldom, and merged once nobody holds it.</summary>
+    [Fact]
+    public void D2_APageThatIsHeldForLongIsTriedAgainEverMoreSeldom()
+    {
+        using Scanned scanned = new();
+        scanned.Engine.SmartScan = true;
+        FakeSpace one = scanned.Space(1, 7, 7), other = scanned.Space(1, 7);
+        int tries = 0;
+        other.Force = (_, _) =>
+        {
+            tries++;
+            return PageOutcome.Held;
+        };
+        for (int second = 0; second < 100; second++)
+        {
+            scanned.Engine.Now += TimeSpan.FromSeconds(1);
+            scanned.Pass();
+        }
+
+        Assert.InRange(tries, 5, 8);
+        Assert.Equal((2, 0), (one.InFrames, other.InFrames));
+        other.Force = null;
+        scanned.Engine.Now += TimeSpan.FromMinutes(10);
+        scanned.Pass(2);
+        Assert.Equal(1, other.InFrames);
+    }
 }

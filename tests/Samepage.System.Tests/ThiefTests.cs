@@ -66,6 +66,34 @@ public sealed class ThiefTests
             Assert.Equal("opened 0 taken 0 written 0 memory no", await powerless.Ask($"reach {pid}"));
     }
 
+    /// <summary>The socket is a file of root's, and so open to every root.</summary>
+    [Fact]
+    public async Task RootWithoutCapabilitiesSeesNoContents()
+    {
+        string setpriv = Needs.Program("setpriv", "util-linux");
+        LiveProgram[] two = await LiveProgram.Targets(2, "common", "4");
+        await using var together = new Together(two);
+        await using DaemonUnderTest daemon = await DaemonUnderTest.Start();
+        await daemon.TakeInAndWait(two);
+        await daemon.Merged(two[0], 500);
+        Called frames = await daemon.Cli("frames");
+        Assert.True(frames.ExitCode == 0 && frames.Output.Contains("common", StringComparison.Ordinal), $"{frames}");
+        foreach (string[] launcher in (string[][])[[setpriv, "--inh-caps=-all", "--bounding-set=-all"], [Needs.Program("unshare", "util-linux"), "--user", "--map-root-user"]])
+        {
+            foreach (string what in (string[])["frames", "web"])
+            {
+                Called refused = await Cli.RunAs(null, daemon.RunFolder, [what], launcher: launcher);
+                Assert.True(refused.ExitCode != 0 && !refused.Output.Contains("common", StringComparison.Ordinal), $"{what}: {refused}");
+                if (what == "frames")
+                    Assert.Contains("CAP_SYS_PTRACE", refused.Errors, StringComparison.Ordinal);
+            }
+
+            // What is no content it may know, and do.
+            Called status = await Cli.RunAs(null, daemon.RunFolder, ["status"], launcher: launcher);
+            Assert.True(status.ExitCode == 0, $"{status}");
+        }
+    }
+
     /// <summary>The pipe that keeps huge pages away is held by all agents: whoever could read it dry would have others see zeros.</summary>
     [Theory]
     [InlineData(false, Thief.NoCapabilities)]

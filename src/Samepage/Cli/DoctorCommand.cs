@@ -2,6 +2,7 @@ using System.CommandLine;
 using Samepage.Api;
 using Samepage.Doctor;
 using Samepage.Linux;
+using Samepage.Linux.Kernels;
 using Spectre.Console;
 
 namespace Samepage.Cli;
@@ -37,7 +38,7 @@ internal static class DoctorCommand
 
     private static async Task<int> RunAsync(bool json, CancellationToken cancellation)
     {
-        DoctorReport report = Checkup.Report([.. Checkup.Machine(KernelFeatures.Probe(), new SystemFacts("/")), await DaemonCheck.RunAsync(RunDirectory.Current, cancellation)]);
+        DoctorReport report = Checkup.Report([.. Checkup.Machine(KernelFeatures.Probe(), new SystemFacts("/")), Checkup.References(PageReferences.Here.Why), await DaemonCheck.RunAsync(RunDirectory.Current, cancellation)]);
         if (json)
             Output.Json(report, ApiJson.Default.DoctorReport);
         else

@@ -1,6 +1,8 @@
 using System.Globalization;
+using Microsoft.AspNetCore.Connections.Features;
 using Samepage.Api;
 using Samepage.Engine;
+using Samepage.Linux.Processes;
 using Samepage.Web;
 
 namespace Samepage.Daemon;
@@ -8,15 +10,26 @@ namespace Samepage.Daemon;
 /// <summary>The API's questions of observers. Each is answered in steps on the scanner's thread, so that none keeps it for long.</summary>
 internal static class ObservationApi
 {
-    private const int CellsMax = 1 << 16, FramesMax = 256;
+    private const int CellsMax = 1 << 16, FramesMax = 256, CapSysPtrace = 19;
 
     /// <summary>Adds them.</summary>
     public static void Map(WebApplication application, ScannerService scanner)
     {
         application.MapGet("/v1/processes/{pid}/areas", (int pid, int? cells, string? start, string? end, CancellationToken cancellation) =>
             AreasAsync(scanner, pid, cells ?? 0, start ?? "0", end ?? "ffffffffffffffff", cancellation)).WithMetadata(WebEndpoint.Shown);
-        application.MapGet("/v1/frames", (int? top, CancellationToken cancellation) => FramesAsync(scanner, top ?? 20, cancellation)).WithMetadata(WebEndpoint.Shown);
+        application.MapGet("/v1/frames", (HttpContext context, int? top, CancellationToken cancellation) => MayReadMemory(context)
+            ? FramesAsync(scanner, top ?? 20, cancellation)
+            : Task.FromResult(RefuseContents("what is in frames"))).WithMetadata(WebEndpoint.Shown);
     }
+
+    /// <summary>Whether who asks may read the memory of all programs anyway: CAP_SYS_PTRACE. Root's socket is open to every root, also to one without capabilities. Who asks over the web page's port has its token, which is told to such alone.</summary>
+    public static bool MayReadMemory(HttpContext context) =>
+        context.Connection.LocalIpAddress is not null || (context.Features.Get<IConnectionSocketFeature>()?.Socket is { } socket && SocketPeer.Has(socket, CapSysPtrace));
+
+    /// <summary>The answer to who may not.</summary>
+    /// <param name="what">What he asked for.</param>
+    public static IResult RefuseContents(string what) =>
+        DaemonHost.Refused($"{what} is other programs' memory: it is told to who may read all of that, which takes CAP_SYS_PTRACE in the daemon's user namespace; run this as root with all capabilities", StatusCodes.Status403Forbidden);
 
     private static async Task<IResult> AreasAsync(ScannerService scanner, int pid, int cells, string start, string end, CancellationToken cancellation)
     {

@@ -39,13 +39,19 @@ internal static class Checkup
         PtraceScope(facts),
         MapCount(facts.MapCountMax),
         PageCounts(facts.PageCountRefusal),
-        References(kernel.ReferencesRefusal),
         KernelKsm(facts.KernelKsmRuns),
         HugePages(facts.HugePages),
         Swap(facts.SwapBytes, KernelBugs.RestraintsOn(kernel.Kernel, kernel.PinsAreCounted)),
         Fuse(facts.FuseRefusal),
         .. KernelBugs.All.Select(bug => Bug(bug, kernel)),
     ];
+
+    /// <summary>Whether references to pages can be counted. Nothing depends on it but how much is given back, and it takes longer than all the rest: so who only wants to serve does not ask.</summary>
+    /// <param name="refusal">Why they cannot; empty where they can.</param>
+    public static DoctorCheck References(string refusal) => refusal.Length == 0
+        ? new("page-references", Ok, "references to pages can be counted: it is seen which pages a device, a registered buffer or a pipe holds", "")
+        : new("page-references", Warning, $"references to pages cannot be counted ({refusal}): what was merged and written since is not given back while its process has an io_uring, an AIO context or a device open",
+            "a kernel with CONFIG_BPF_SYSCALL and CONFIG_DEBUG_INFO_BTF, not locked down for confidentiality, tells; so does CAP_SYS_ADMIN");
 
     /// <summary>What makes it impossible to serve, on this machine and with our privileges; empty when nothing does.</summary>
     public static DoctorCheck[] Failures() => [.. Machine(KernelFeatures.Probe(), new SystemFacts("/")).Where(check => check.Verdict == Failure)];
@@ -120,11 +126,6 @@ internal static class Checkup
     private static DoctorCheck PageCounts(string refusal) => refusal.Length == 0
         ? new("kpagecount", Ok, "/proc/kpagecount is readable", "")
         : new("kpagecount", Failure, $"/proc/kpagecount cannot be read ({refusal}), and so not which frames are still in use", "run as root; the kernel needs CONFIG_PROC_PAGE_MONITOR, and a container must not hide the file");
-
-    private static DoctorCheck References(string refusal) => refusal.Length == 0
-        ? new("page-references", Ok, "references to pages can be counted: it is seen which pages a device, a registered buffer or a pipe holds", "")
-        : new("page-references", Warning, $"references to pages cannot be counted ({refusal}): what was merged and written since is not given back while its process has an io_uring, an AIO context or a device open",
-            "a kernel with CONFIG_BPF_SYSCALL and CONFIG_DEBUG_INFO_BTF, not locked down for confidentiality, tells; so does CAP_SYS_ADMIN");
 
     private static DoctorCheck KernelKsm(bool? runs) => runs switch
     {

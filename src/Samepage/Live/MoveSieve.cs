@@ -8,7 +8,7 @@ namespace Samepage.Live;
 /// <remarks>
 /// <para>UFFDIO_MOVE takes a large folio apart first, and on many kernels tries for ever where it cannot, because somebody holds a reference to it (move-large-folio and its kin in
 /// <see cref="Linux.Kernels.KernelBugs"/>): the program would hang. MADV_COLD for one page of it takes it apart as well, and leaves it as it is where it cannot. So that is asked for first, then the kernel is asked
-/// whether they are gone (<c>/proc/kpageflags</c>), and what is large still is withheld from the batch: it is busy, EBUSY, to be tried again later.</para>
+/// whether they are gone (<c>/proc/kpageflags</c>), and what is large still is withheld from the batch: it is tried again later, ever more seldom.</para>
 /// <para>A page by itself that is pinned UFFDIO_MOVE refuses. One that is held by a reference alone (a pipe; a direct read of NFS) it moves, and what is merged would no longer be what the holder has: so where references
 /// can be counted (<see cref="HeldPages"/>), such a page is withheld, too.</para>
 /// <para>It is looked at while the program's threads are held. What the answer rests on then: none of its pages is held, or becomes a part of a large folio that is, before it is moved, a fraction of a millisecond later.
@@ -18,6 +18,9 @@ namespace Samepage.Live;
 /// </remarks>
 internal sealed class MoveSieve(LiveSpace space)
 {
+    /// <summary>What an operation was withheld for: the kernel never says so of a move.</summary>
+    public const Linux.Errno Held = Linux.Errno.EUSERS;
+
     private const ulong Page = 4096, GapMost = 64 * Page;
     private readonly LargeFolios _folios = new(FrameFlags.Here);
     private readonly List<Withheld> _withheld = [];
@@ -106,7 +109,7 @@ internal sealed class MoveSieve(LiveSpace space)
         return start;
     }
 
-    /// <summary>Gives operations that were withheld back, as what could not be done.</summary>
+    /// <summary>Gives operations that were withheld back, as what could not be done: <see cref="Held"/>.</summary>
     /// <param name="batch">The one that was sifted last, with its outcomes.</param>
     public void Restore(Span<AgentOperation> batch)
     {
@@ -116,9 +119,9 @@ internal sealed class MoveSieve(LiveSpace space)
             Withheld withheld = _withheld[i];
             ref AgentOperation operation = ref batch[withheld.Index];
             if (operation.Kind == OperationKind.None)
-                (operation.Done, operation.Error) = (0, (long)Linux.Errno.EBUSY);
+                (operation.Done, operation.Error) = (0, (long)Held);
             else if (operation.Done == operation.Length)
-                operation.Error = (long)Linux.Errno.EBUSY;
+                operation.Error = (long)Held;
             (operation.Kind, operation.Length) = (withheld.Kind, withheld.Length);
         }
 

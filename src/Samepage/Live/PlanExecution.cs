@@ -126,8 +126,6 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
     /// <summary>Pages that are held with the one that could not be done: those of its large folio, if it is in one.</summary>
     private int HeldTogether(in AgentOperation operation, int done)
     {
-        if (operation.Kind == OperationKind.Unmerge)
-            return 1;
         _folios.Forget();
         ulong first = operation.Address + (ulong)done * Page;
         return (int)Math.Max(1, (_folios.EndOf(space.Pagemap, first, operation.Address + operation.Length) - first) / Page);
@@ -154,6 +152,7 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
             PageOutcome outcome = (Errno)operation.Error switch
             {
                 Errno.EILSEQ => PageOutcome.Differs,
+                MoveSieve.Held => PageOutcome.Held,
                 Errno.EBUSY or Errno.EAGAIN or Errno.EEXIST => PageOutcome.Busy,
                 Errno.ENOMEM => PageOutcome.Refused,
                 _ => PageOutcome.Gone,
@@ -163,7 +162,7 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
             bool wholly = outcome == PageOutcome.Refused || forWhatItIs;
             if (forWhatItIs && operation.Kind != OperationKind.Unmerge)
                 LeaveAlone(operation);
-            int alike = wholly ? pages - done : outcome == PageOutcome.Busy ? HeldTogether(operation, done) : 1;
+            int alike = wholly ? pages - done : outcome == PageOutcome.Held ? HeldTogether(operation, done) : 1;
             outcomes.Slice(first + done, alike).Fill(outcome);
             int behind = done + alike;
             if (wholly || behind >= pages || (operation.Kind == OperationKind.Unmerge && operation.Error != 0))

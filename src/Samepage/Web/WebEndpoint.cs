@@ -29,8 +29,8 @@ internal static class WebEndpoint
         WebToken token = new();
         if (port is int listened)
             application.Use((context, next) => context.Connection.LocalIpAddress is not null && context.Connection.LocalPort == listened ? AnswerAsync(context, next, listened, token) : next(context));
-        application.MapGet("/v1/web", () => port is int served
-            ? DaemonHost.Json(new WebReply($"http://127.0.0.1:{served}/#{token.Text}"), ApiJson.Default.WebReply)
+        application.MapGet("/v1/web", (HttpContext context) => port is int served
+            ? !ObservationApi.MayReadMemory(context) ? ObservationApi.RefuseContents("what the page shows") : DaemonHost.Json(new WebReply($"http://127.0.0.1:{served}/#{token.Text}"), ApiJson.Default.WebReply)
             : DaemonHost.Refused("the daemon serves no web page; start it with: samepage daemon --web-port PORT", 404));
         application.MapGet("/v1/history", (long? since) => scanner.History is { } history
             ? DaemonHost.Json(Tell(history.Since(since ?? -1), (long)ScannerService.Now.TotalSeconds), ApiJson.Default.HistoryReply)
