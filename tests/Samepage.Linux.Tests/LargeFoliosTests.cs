@@ -12,7 +12,14 @@ public sealed unsafe partial class LargeFoliosTests : IDisposable
     private readonly byte* _room = (byte*)LibC.mmap(null, 3 * Huge, LibC.PROT_READ | LibC.PROT_WRITE, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS, -1, 0);
     private readonly Pagemap _pagemap = Pagemap.TryOpen(Environment.ProcessId)!;
 
-    private byte* Memory => (byte*)(((nuint)_room + Huge - 1) / Huge * Huge);
+    public LargeFoliosTests()
+    {
+        // So that it is no part of a mapping of somebody else's, who counts what is in his.
+        _ = LibC.mprotect(_room, Page, LibC.PROT_NONE);
+        _ = LibC.mprotect(_room + (3 * Huge) - Page, Page, LibC.PROT_NONE);
+    }
+
+    private byte* Memory => (byte*)(((nuint)_room + Page + Huge - 1) / Huge * Huge);
 
     private ulong Start => (ulong)Memory;
 

@@ -18,7 +18,7 @@ public sealed class DomainsTests(SharedDaemon shared) : OnOneDaemon(shared)
             // The checkout may be closed to other users; this folder is not.
             File.SetUnixFileMode(folder.FullName, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute | UnixFileMode.OtherRead | UnixFileMode.OtherExecute);
             string common = Path.Combine(folder.FullName, "common");
-            File.Copy(Repository.Target("common"), common);
+            Repository.CopyTarget("common", common);
             LiveProgram[] four = [.. Users.SelectMany(user => Enumerable.Range(0, 2).Select(_ =>
                 LiveProgram.Start(setpriv, $"--reuid={user}", $"--regid={user}", "--clear-groups", common, "16")))];
             await using var together = new Together(four);

@@ -53,7 +53,7 @@ public sealed partial class PackagingTests
         DirectoryInfo folder = Directory.CreateTempSubdirectory("samepage-unit-");
         File.SetUnixFileMode(folder.FullName, (UnixFileMode)0b111_101_101);
         string common = Path.Combine(folder.FullName, "common");
-        File.Copy(Repository.Target("common"), common);
+        Repository.CopyTarget("common", common);
         await using (DaemonUnderTest daemon = await DaemonUnderTest.Start(launcher: [setpriv, "--no-new-privs", $"--bounding-set={bounds}", "--inh-caps=-all"]))
         {
             string status = await File.ReadAllTextAsync($"/proc/{daemon.Pid}/status");

@@ -21,7 +21,7 @@ public sealed class WebTests(SharedBrowser shared) : IClassFixture<SharedBrowser
         await using DaemonUnderTest served = daemon;
         LiveProgram[] two = await LiveProgram.Targets(2, "common", "4", "run=64", "zeros=32");
         string hostile = Path.Combine(daemon.RunFolder, Hostile);
-        File.Copy(Repository.Target("common"), hostile);
+        Repository.CopyTarget("common", hostile);
         LiveProgram third = LiveProgram.Start(hostile, "1");
         await using var together = new Together([.. two, third]);
         await third.Ready();

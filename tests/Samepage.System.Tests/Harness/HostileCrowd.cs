@@ -32,7 +32,7 @@ internal sealed class HostileCrowd : IAsyncDisposable
         File.SetUnixFileMode(_folder.FullName, Everybodys);
         foreach (string target in s_targets)
         {
-            File.Copy(Repository.Target(target), Target(target));
+            Repository.CopyTarget(target, Target(target));
             File.SetUnixFileMode(Target(target), Everybodys);
         }
 

@@ -10,7 +10,7 @@ internal sealed class OpenFolder : IDisposable
     {
         File.SetUnixFileMode(_folder.FullName, All);
         Target = Path.Combine(_folder.FullName, target);
-        File.Copy(Repository.Target(target), Target);
+        Repository.CopyTarget(target, Target);
         File.SetUnixFileMode(Target, All);
     }
 

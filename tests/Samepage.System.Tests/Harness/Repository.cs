@@ -14,6 +14,15 @@ internal static class Repository
         ? [named]
         : [Environment.ProcessPath is { } path && Path.GetFileName(path) == "dotnet" ? path : "dotnet", Path.Combine(Root, "artifacts", "bin", "Samepage", "release", "samepage.dll")];
 
+    /// <summary>Copies a target to where it is run under another name, or by everybody.</summary>
+    /// <remarks>By a program of its own: what another thread forks at this moment would have the copy open for writing until it has called exec, and nobody could run it (ETXTBSY).</remarks>
+    public static void CopyTarget(string name, string to)
+    {
+        using Process copying = Process.Start("cp", [Target(name), to]);
+        copying.WaitForExit();
+        Assert.Equal(0, copying.ExitCode);
+    }
+
     /// <returns>Path of a compiled target.</returns>
     public static string Target(string name) => Path.Combine(Compiled.Value, name);
 
