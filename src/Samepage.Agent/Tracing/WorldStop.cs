@@ -82,15 +82,14 @@ public sealed class WorldStop(IWaitingThreads? waiting)
         ReadOnlySpan<int> agentThreads = [session.ExecutorThread, session.WardenThread];
         _gate = session.Gate;
         _indexes.Clear();
-        // This may read of every process; so the threads, which go on meanwhile, are looked at behind it.
+        if (!TryFindQuiet(agentThreads, insist, out why))
+            return HoldOutcome.Busy;
         if (_sharers.Find(ProcessId, session.ExecutorThread) is not 0 and var sharer)
         {
             why = Shares(sharer);
             return HoldOutcome.Busy;
         }
 
-        if (!TryFindQuiet(agentThreads, insist, out why))
-            return HoldOutcome.Busy;
         HoldBoard.Begin();
         HoldOutcome outcome;
         do
