@@ -6,7 +6,7 @@ using Samepage.Linux.ProcFs;
 namespace Samepage.LinuxTests;
 
 /// <summary>Large folios are seen as such, whole or mapped by entries, taken apart where nobody holds them, and left where somebody does.</summary>
-public sealed unsafe partial class LargeFoliosTests : IDisposable
+public sealed unsafe class LargeFoliosTests : IDisposable
 {
     private const int Page = 4096, Huge = 2 << 20, MADV_HUGEPAGE = 14;
     private readonly byte* _room = (byte*)LibC.mmap(null, 3 * Huge, LibC.PROT_READ | LibC.PROT_WRITE, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS, -1, 0);
@@ -27,13 +27,13 @@ public sealed unsafe partial class LargeFoliosTests : IDisposable
     public void PagesByThemselvesAreNotLarge()
     {
         NeedsRoot();
-        Assert.Equal(0, madvise(Memory, Huge, LibC.MADV_NOHUGEPAGE));
+        Assert.Equal(0, LibC.madvise(Memory, Huge, LibC.MADV_NOHUGEPAGE));
         new Span<byte>(Memory, Huge).Fill(7);
         Assert.Equal(Start + Huge, First(Start, Start + Huge));
         Assert.Equal(Start, Folios().EndOf(_pagemap, Start, Start + Huge));
         Assert.Empty(Listed());
         List<ulong> frames = [], pages = [];
-        Folios().ListFrames(_pagemap, Start + Page, Start + 4 * Page, Start + Huge, frames, pages);
+        Assert.Equal(Start + 4 * Page, Folios().FindFirst(_pagemap, Start + Page, Start + 4 * Page, Start + Huge, frames, pages));
         Assert.Equal([Start + Page, Start + 2 * Page, Start + 3 * Page], pages);
         Assert.DoesNotContain(0UL, frames);
     }
@@ -67,10 +67,10 @@ public sealed unsafe partial class LargeFoliosTests : IDisposable
         MakeHuge();
         using FileDescriptor self = Self();
         int* ends = stackalloc int[2];
-        Assert.Equal(0, pipe(ends));
+        Assert.Equal(0, LibC.pipe2(ends, LibC.O_CLOEXEC));
         using FileDescriptor reading = new(ends[0]), writing = new(ends[1]);
         LibC.iovec lent = new() { iov_base = (nuint)Memory + 100 * Page, iov_len = Page };
-        Assert.Equal(Page, vmsplice(writing.Number, &lent, 1, 0));
+        Assert.Equal(Page, LibC.vmsplice(writing.Number, &lent, 1, 0));
         _ = PidFd.TryMakeCold(self, Start + 3 * Page, Page);
         Assert.Equal(Start, First(Start, Start + Huge));
         Assert.Equal(Start + Huge, Folios().EndOf(_pagemap, Start, Start + Huge));
@@ -81,7 +81,7 @@ public sealed unsafe partial class LargeFoliosTests : IDisposable
     public void WithoutFlagsEveryPageCountsAsLarge()
     {
         new Span<byte>(Memory, Page).Fill(7);
-        Assert.Equal(Start, new LargeFolios(null).FindFirst(_pagemap, Start, Start + Page, Start + Page));
+        Assert.Equal(Start, new LargeFolios(null).FindFirst(_pagemap, Start, Start + Page, Start + Page, [], []));
     }
 
     public void Dispose()
@@ -93,7 +93,7 @@ public sealed unsafe partial class LargeFoliosTests : IDisposable
     private void MakeHuge()
     {
         NeedsRoot();
-        Assert.Equal(0, madvise(Memory, Huge, MADV_HUGEPAGE));
+        Assert.Equal(0, LibC.madvise(Memory, Huge, MADV_HUGEPAGE));
         new Span<byte>(Memory, Huge).Fill(7);
         List<Mapping> mappings = [];
         Assert.True(Mapping.TryReadAll("/proc/self/smaps", mappings));
@@ -102,7 +102,7 @@ public sealed unsafe partial class LargeFoliosTests : IDisposable
 
     private static LargeFolios Folios() => new(FrameFlags.Here);
 
-    private ulong First(ulong start, ulong end) => Folios().FindFirst(_pagemap, start, end, end);
+    private ulong First(ulong start, ulong end) => Folios().FindFirst(_pagemap, start, end, end, [], []);
 
     private List<ulong> Listed()
     {
@@ -118,13 +118,4 @@ public sealed unsafe partial class LargeFoliosTests : IDisposable
     }
 
     private static void NeedsRoot() => Assert.SkipUnless(Environment.IsPrivilegedProcess, "needs root: pages are told by their frames");
-
-    [System.Runtime.InteropServices.LibraryImport("libc")]
-    private static partial int madvise(void* address, nuint length, int advice);
-
-    [System.Runtime.InteropServices.LibraryImport("libc")]
-    private static partial int pipe(int* ends);
-
-    [System.Runtime.InteropServices.LibraryImport("libc")]
-    private static partial nint vmsplice(int fd, LibC.iovec* parts, nuint count, uint flags);
 }

@@ -1,4 +1,4 @@
-using Samepage.Linux.Interop;
+using Samepage.Linux.ProcFs;
 
 namespace Samepage.Linux.Kernels;
 
@@ -20,14 +20,13 @@ public sealed unsafe class PageReferences : IDisposable
     /// <summary>References that a pin counts as (<c>FOLL_PIN</c>). Fewer beyond the mappings are no pin: lists of the kernel's, a pipe, an old kind of direct I/O (<c>FOLL_GET</c>).</summary>
     public const uint Pin = 1024;
 
-    private const ulong InSwapCache = 1UL << LibC.KPF_SWAPCACHE, OfLargeFolio = 1UL << LibC.KPF_COMPOUND_HEAD | 1UL << LibC.KPF_COMPOUND_TAIL;
     private static readonly Lazy<(PageReferences?, string)> s_here = new(static () => (TryOpen(out string why), why));
     private readonly KernelWords _words;
     private readonly FrameRecords _records;
-    private readonly FileDescriptor _flags;
+    private readonly FrameFlags _flags;
     private readonly LruBatches _batches;
 
-    private PageReferences(KernelWords words, FrameRecords records, FileDescriptor flags, LruBatches batches) => (_words, _records, _flags, _batches) = (words, records, flags, batches);
+    private PageReferences(KernelWords words, FrameRecords records, FrameFlags flags, LruBatches batches) => (_words, _records, _flags, _batches) = (words, records, flags, batches);
 
     /// <summary>One for all, opened when it is first asked for and never closed; null where it cannot be known, and why not. Who uses it sees to it that he is alone.</summary>
     public static (PageReferences? Counts, string Why) Here => s_here.Value;
@@ -38,7 +37,7 @@ public sealed unsafe class PageReferences : IDisposable
     /// <returns>Null where it cannot be known.</returns>
     public static PageReferences? TryOpen(out string why)
     {
-        if (!FileDescriptor.TryOpen("/proc/kpageflags", writable: false, out FileDescriptor? flags, out Errno errno))
+        if (FrameFlags.TryOpen(out Errno errno) is not { } flags)
         {
             why = $"open(/proc/kpageflags): {errno}";
             return null;
@@ -49,7 +48,7 @@ public sealed unsafe class PageReferences : IDisposable
         try
         {
             if (words is not null && FrameRecords.TryFind(words, batches = new LruBatches(), out FrameRecords records, out why))
-                return new PageReferences(words, records, flags!, batches);
+                return new PageReferences(words, records, flags, batches);
         }
         catch (SyscallException failed)
         {
@@ -58,7 +57,7 @@ public sealed unsafe class PageReferences : IDisposable
 
         batches?.Dispose();
         words?.Dispose();
-        flags!.Dispose();
+        flags.Dispose();
         return null;
     }
 
@@ -153,16 +152,12 @@ public sealed unsafe class PageReferences : IDisposable
         ulong before = Flags(frame);
         PageCounts counts = PageCounts.Of(_words.ReadOne(_records.CountsOf(frame)));
         ulong flags = before & Flags(frame);
-        if (counts.AreMappingsOnly || (counts.Few == 1 && (flags & (InSwapCache | OfLargeFolio)) == InSwapCache))
+        if (counts.AreMappingsOnly || (counts.Few == 1 && (flags & (FrameFlags.InSwapCache | FrameFlags.InLarge)) == FrameFlags.InSwapCache))
             return false;
-        anyFew |= counts.Few > 0 && (flags & OfLargeFolio) == 0;
+        anyFew |= counts.Few > 0 && (flags & FrameFlags.InLarge) == 0;
         return true;
     }
 
     /// <summary>A frame's word of <c>/proc/kpageflags</c>; 0 when it cannot be read.</summary>
-    private ulong Flags(ulong frame)
-    {
-        ulong flags;
-        return frame < _records.Frames && LibC.pread(_flags.Number, &flags, sizeof(ulong), (long)frame * sizeof(ulong)) == sizeof(ulong) ? flags : 0;
-    }
+    private ulong Flags(ulong frame) => frame < _records.Frames ? _flags.Of(frame) : 0;
 }

@@ -7,11 +7,14 @@ namespace Samepage.Linux.ProcFs;
 /// <remarks>Any thread, any number at a time. Opening it takes root; page numbers are in <see cref="Pagemap"/>'s words, for who has CAP_SYS_ADMIN.</remarks>
 public sealed unsafe class FrameFlags : IDisposable
 {
-    /// <summary>The page is a part of a large folio: bits 15 and 16, the first page of one, and any other.</summary>
-    public const ulong FirstOfLarge = 1UL << 15, InLarge = FirstOfLarge | (1UL << 16);
+    /// <summary>The page is a part of a large folio: the first page of one, or any of them.</summary>
+    public const ulong FirstOfLarge = 1UL << LibC.KPF_COMPOUND_HEAD, InLarge = FirstOfLarge | (1UL << LibC.KPF_COMPOUND_TAIL);
 
-    /// <summary>It is the kernel's page of zeros, or a part of its huge one: bit 24.</summary>
-    public const ulong ZeroPage = 1UL << 24;
+    /// <summary>It is in the swap cache.</summary>
+    public const ulong InSwapCache = 1UL << LibC.KPF_SWAPCACHE;
+
+    /// <summary>It is the kernel's page of zeros, or a part of its huge one.</summary>
+    public const ulong ZeroPage = 1UL << LibC.KPF_ZERO_PAGE;
 
     private static readonly Lazy<FrameFlags?> s_here = new(static () => TryOpen(out _));
     private readonly FileDescriptor _descriptor;
@@ -25,6 +28,15 @@ public sealed unsafe class FrameFlags : IDisposable
     /// <returns>Null where it cannot be: EACCES for who is not root, ENOENT on a kernel without CONFIG_PROC_PAGE_MONITOR.</returns>
     public static FrameFlags? TryOpen(out Errno errno) =>
         FileDescriptor.TryOpen("/proc/kpageflags", writable: false, out FileDescriptor? descriptor, out errno) ? new FrameFlags(descriptor!) : null;
+
+    /// <summary>Reads the flags of one physical page.</summary>
+    /// <param name="frame">Its number.</param>
+    /// <returns>0 where it cannot be read.</returns>
+    public ulong Of(ulong frame)
+    {
+        ulong flags = 0;
+        return Read(frame, new Span<ulong>(ref flags)) == 1 ? flags : 0;
+    }
 
     /// <summary>Reads the flags of neighbouring physical pages.</summary>
     /// <param name="first">The number of the first.</param>

@@ -19,37 +19,26 @@ public sealed class LargeFolios(FrameFlags? flags)
     /// <summary>Forgets what was read: the pages may be others by now.</summary>
     public void Forget() => (_wordsKnown, _windowCount) = (0, 0);
 
-    /// <summary>Looks for the first page of a large folio in a range.</summary>
+    /// <summary>Looks for the first page of a large folio in a range, and lists the physical pages before it that are the process's own: not pages of files, and not the kernel's page of zeros.</summary>
     /// <param name="pagemap">The process's.</param>
     /// <param name="start">First byte.</param>
     /// <param name="end">One past the last byte.</param>
     /// <param name="readTo">Up to where it will be asked about next; <paramref name="end"/> or behind it.</param>
+    /// <param name="frames">Receives the numbers of those pages; not cleared.</param>
+    /// <param name="pages">Receives their addresses; not cleared.</param>
     /// <returns>Its address; <paramref name="end"/> when there is none. What cannot be told counts as one.</returns>
-    public ulong FindFirst(Pagemap pagemap, ulong start, ulong end, ulong readTo)
+    public ulong FindFirst(Pagemap pagemap, ulong start, ulong end, ulong readTo, List<ulong> frames, List<ulong> pages)
     {
         ulong at = start;
-        while (at < end && !IsLarge(pagemap, at, readTo, out _))
-            at += Page;
-        return at;
-    }
-
-    /// <summary>Lists the physical pages of a range that are the process's own: not pages of files, and not the kernel's page of zeros.</summary>
-    /// <param name="pagemap">The process's.</param>
-    /// <param name="start">First byte.</param>
-    /// <param name="end">One past the last byte.</param>
-    /// <param name="readTo">Up to where it will be asked about next; <paramref name="end"/> or behind it.</param>
-    /// <param name="frames">Receives their numbers, 0 where that cannot be told; not cleared.</param>
-    /// <param name="pages">Receives their addresses; not cleared.</param>
-    public void ListFrames(Pagemap pagemap, ulong start, ulong end, ulong readTo, List<ulong> frames, List<ulong> pages)
-    {
-        for (ulong at = start; at < end; at += Page)
+        for (; at < end && !IsLarge(pagemap, at, readTo, out (ulong Number, ulong Flags) frame); at += Page)
         {
-            _ = IsLarge(pagemap, at, readTo, out (ulong Number, ulong Flags, bool IsOwn) frame);
-            if (!frame.IsOwn || (frame.Flags & FrameFlags.ZeroPage) != 0)
+            if (frame.Number == 0 || (frame.Flags & FrameFlags.ZeroPage) != 0)
                 continue;
             frames.Add(frame.Number);
             pages.Add(at);
         }
+
+        return at;
     }
 
     /// <summary>Where the pages of large folios end that begin at an address.</summary>
@@ -75,7 +64,7 @@ public sealed class LargeFolios(FrameFlags? flags)
         ulong before = 0;
         for (ulong at = start; at < end; at += Page)
         {
-            bool isLarge = IsLarge(pagemap, at, end, out (ulong Number, ulong Flags, bool IsOwn) frame);
+            bool isLarge = IsLarge(pagemap, at, end, out (ulong Number, ulong Flags) frame);
             if (isLarge && (before == 0 || frame.Number != before + 1 || (frame.Flags & FrameFlags.FirstOfLarge) != 0))
                 pages.Add(at);
             before = isLarge ? frame.Number : 0;
@@ -83,13 +72,16 @@ public sealed class LargeFolios(FrameFlags? flags)
     }
 
     /// <summary>Whether a page is one of a large folio; what cannot be told is.</summary>
-    private bool IsLarge(Pagemap pagemap, ulong address, ulong readTo, out (ulong Number, ulong Flags, bool IsOwn) frame)
+    /// <param name="pagemap">The process's.</param>
+    /// <param name="address">The page.</param>
+    /// <param name="readTo">Up to where it will be asked about next.</param>
+    /// <param name="frame">The physical page, and what the kernel says of it; none, 0, where there is no page of the process's own.</param>
+    private bool IsLarge(Pagemap pagemap, ulong address, ulong readTo, out (ulong Number, ulong Flags) frame)
     {
-        frame = (0, 0, true);
+        frame = default;
         if (!TryReadWord(pagemap, address, readTo, out ulong word))
             return true;
-        frame.IsOwn = (word & (Pagemap.Present | Pagemap.FilePage)) == Pagemap.Present;
-        if (!frame.IsOwn)
+        if ((word & (Pagemap.Present | Pagemap.FilePage)) != Pagemap.Present)
             return false;
         frame.Number = word & Pagemap.FrameMask;
         if (frame.Number == 0 || !TryReadFlags(frame.Number, address, out frame.Flags))

@@ -143,16 +143,11 @@ internal static class GivingBack
     private static bool TryMindPins(LiveSpace space, List<AgentOperation> operations)
     {
         bool mayBe = Pins.MayBe(space.OwnThread, space.Map.Mappings);
-        if (!mayBe && !HeldPages.CanBeTold)
-            return true;
         int all = operations.Count;
         for (int i = operations.Count - 1; i >= 0; i--)
         {
-            bool isBroken = space.HasBroken(operations[i].Address, operations[i].Length);
-            if (isBroken && !HeldPages.CanBeTold)
+            if (!HeldPages.TryMind(space, mayBe, ref CollectionsMarshal.AsSpan(operations)[i]))
                 operations.RemoveAt(i);
-            else if (HeldPages.MustAsk(mayBe, isBroken))
-                operations[i] = operations[i] with { Flags = operations[i].Flags | OperationFlags.Ask };
         }
 
         if (operations.Count < all)

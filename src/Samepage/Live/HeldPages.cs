@@ -1,3 +1,4 @@
+using Samepage.Agent;
 using Samepage.Linux.Kernels;
 using Samepage.Linux.ProcFs;
 
@@ -17,10 +18,22 @@ internal static class HeldPages
     /// <summary>The references of pages can be counted.</summary>
     public static bool CanBeTold => PageReferences.Here.Counts is not null;
 
-    /// <summary>Whether an operation that gives a range back must ask before it copies.</summary>
-    /// <param name="mayBe">Something of the process may be pinned, by what it has open.</param>
-    /// <param name="isBroken">A page of the range was written since it was merged.</param>
-    public static bool MustAsk(bool mayBe, bool isBroken) => mayBe || (isBroken && CanBeTold);
+    /// <summary>Has an operation that gives a range back ask before it copies, where somebody may hold a page of it.</summary>
+    /// <param name="space">The process.</param>
+    /// <param name="mayBe">Something of it may be pinned, by what it has open.</param>
+    /// <param name="operation">The operation.</param>
+    /// <returns>False where a page that was written since it was merged may be held, and nobody could answer: the range must stay as it is.</returns>
+    public static bool TryMind(LiveSpace space, bool mayBe, ref AgentOperation operation)
+    {
+        if (!mayBe && !CanBeTold)
+            return true;
+        bool isBroken = space.HasBroken(operation.Address, operation.Length);
+        if (isBroken && !CanBeTold)
+            return false;
+        if (mayBe || isBroken)
+            operation.Flags |= OperationFlags.Ask;
+        return true;
+    }
 
     /// <summary>Whether nobody holds any of the private pages in a range of mappings of frames. It stays so where nobody can write to the range any more.</summary>
     /// <param name="pagemap">The process's.</param>
@@ -59,9 +72,5 @@ internal static class HeldPages
         }
     }
 
-    private static bool IsZeroPage(ulong frame)
-    {
-        Span<ulong> flags = stackalloc ulong[1];
-        return FrameFlags.Here?.Read(frame, flags) == 1 && (flags[0] & FrameFlags.ZeroPage) != 0;
-    }
+    private static bool IsZeroPage(ulong frame) => ((FrameFlags.Here?.Of(frame) ?? 0) & FrameFlags.ZeroPage) != 0;
 }

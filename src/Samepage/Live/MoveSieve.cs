@@ -33,8 +33,15 @@ internal sealed class MoveSieve(LiveSpace space)
     public bool Sift(Span<AgentOperation> batch)
     {
         _withheld.Clear();
+        _held.Clear();
+        _frames.Clear();
+        _addresses.Clear();
+        _folios.Forget();
         Withhold(batch, FindLarge);
-        if (FindHeldPages(batch))
+        // All pages of a batch are asked about at once.
+        if (HeldPages.CanBeTold)
+            HeldPages.Find([.. _frames], index => _held.Add(_addresses[index]));
+        if (_held.Count > 0)
             Withhold(batch, FindHeld);
         foreach (ref readonly AgentOperation operation in batch)
         {
@@ -50,13 +57,12 @@ internal sealed class MoveSieve(LiveSpace space)
     /// <param name="find">The first page of a range that must not be moved: its end where there is none. The last argument is up to where it is asked about next.</param>
     private void Withhold(Span<AgentOperation> batch, Func<ulong, ulong, ulong, ulong> find)
     {
-        _folios.Forget();
         ulong readTo = 0;
         for (int i = 0; i < batch.Length;)
         {
             int count = Stretches.Inseparable(batch[i]);
             ulong start = batch[i].Address, end = start + batch[i].Length;
-            if (Moves(batch[i]))
+            if (batch[i].Kind is not (OperationKind.None or OperationKind.Unmerge))
             {
                 readTo = end > readTo ? ReadTo(batch[i..]) : readTo;
                 ulong found = find(start, end, readTo);
@@ -72,34 +78,6 @@ internal sealed class MoveSieve(LiveSpace space)
 
             i += count;
         }
-    }
-
-    private static bool Moves(in AgentOperation operation) => operation.Kind is not (OperationKind.None or OperationKind.Unmerge);
-
-    /// <summary>Asks about all pages of a batch at once.</summary>
-    /// <returns>Whether somebody holds any of them.</returns>
-    private bool FindHeldPages(ReadOnlySpan<AgentOperation> batch)
-    {
-        _held.Clear();
-        if (!HeldPages.CanBeTold)
-            return false;
-        (ulong readTo, ulong done) = (0, 0);
-        _frames.Clear();
-        _addresses.Clear();
-        _folios.Forget();
-        for (int i = 0; i < batch.Length; i++)
-        {
-            // The runs of a stretch lie in it.
-            ulong start = Math.Max(batch[i].Address, done), end = batch[i].Address + batch[i].Length;
-            if (start >= end || !Moves(batch[i]))
-                continue;
-            readTo = end > readTo ? Math.Max(ReadTo(batch[i..]), end) : readTo;
-            _folios.ListFrames(space.Pagemap, start, end, readTo, _frames, _addresses);
-            done = end;
-        }
-
-        HeldPages.Find([.. _frames], index => _held.Add(_addresses[index]));
-        return _held.Count > 0;
     }
 
     private ulong FindHeld(ulong start, ulong end, ulong readTo)
@@ -128,10 +106,10 @@ internal sealed class MoveSieve(LiveSpace space)
         _withheld.Clear();
     }
 
-    /// <summary>The first page of a range that is in a large folio, after what could be taken apart was.</summary>
+    /// <summary>The first page of a range that is in a large folio, after what could be taken apart was. Those before it are to be asked about.</summary>
     private ulong FindLarge(ulong start, ulong end, ulong readTo)
     {
-        ulong large = _folios.FindFirst(space.Pagemap, start, end, readTo);
+        ulong large = _folios.FindFirst(space.Pagemap, start, end, readTo, _frames, _addresses);
         if (large == end)
             return end;
         _pages.Clear();
@@ -139,7 +117,7 @@ internal sealed class MoveSieve(LiveSpace space)
         foreach (ulong page in _pages)
             _ = PidFd.TryMakeCold(space.PidFd, page, Page);
         _folios.Forget();
-        return _folios.FindFirst(space.Pagemap, large, end, end);
+        return _folios.FindFirst(space.Pagemap, large, end, end, _frames, _addresses);
     }
 
     /// <summary>Where the ranges end that lie so near to the first that all are read at once.</summary>

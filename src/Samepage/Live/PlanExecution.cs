@@ -12,7 +12,6 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
 {
     private const ulong Page = 4096;
     private readonly List<AgentOperation> _operations = [];
-    private readonly LargeFolios _folios = new(FrameFlags.Here);
     private bool? _mayBePinned;
     private readonly List<int> _firstOutcomes = [];
     private readonly List<(ulong Start, ulong End, ulong Offset)> _merged = [];
@@ -68,23 +67,23 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
                 ulong length = Math.Min(AgentSession.MaxRunBytes, stop - at);
                 int place = outcome + (int)((at - first) / Page);
                 at += length;
+                AgentOperation operation = new()
+                {
+                    Kind = run.Kind switch { PlanKind.Merge => OperationKind.Merge, PlanKind.MakeZero => OperationKind.Zero, _ => OperationKind.Unmerge },
+                    Flags = segments[i].Advice,
+                    Address = at - length,
+                    Length = length,
+                    FrameOffset = run.FirstFrame.Value * Page + (at - length - first),
+                };
                 // A device may be writing into what is private already, and a copy would miss that: it keeps its place.
-                bool isBroken = kind == AreaKind.Merged && !segments[i].IsFixed && space.HasBroken(at - length, length);
-                if (kind == AreaKind.Merged && (segments[i].IsFixed || (isBroken && !HeldPages.CanBeTold && MayBePinned)))
+                if (kind == AreaKind.Merged && (segments[i].IsFixed || !HeldPages.TryMind(space, MayBePinned, ref operation)))
                 {
                     outcomes.Slice(place, (int)(length / Page)).Fill(PageOutcome.Busy);
                     continue;
                 }
 
                 _firstOutcomes.Add(place);
-                _operations.Add(new AgentOperation
-                {
-                    Kind = run.Kind switch { PlanKind.Merge => OperationKind.Merge, PlanKind.MakeZero => OperationKind.Zero, _ => OperationKind.Unmerge },
-                    Flags = segments[i].Advice | (kind == AreaKind.Merged && HeldPages.MustAsk(MayBePinned, isBroken) ? OperationFlags.Ask : 0),
-                    Address = at - length,
-                    Length = length,
-                    FrameOffset = run.FirstFrame.Value * Page + (at - length - first),
-                });
+                _operations.Add(operation);
             }
         }
     }
@@ -126,9 +125,9 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
     /// <summary>Pages that are held with the one that could not be done: those of its large folio, if it is in one.</summary>
     private int HeldTogether(in AgentOperation operation, int done)
     {
-        _folios.Forget();
+        LargeFolios folios = new(FrameFlags.Here);
         ulong first = operation.Address + (ulong)done * Page;
-        return (int)Math.Max(1, (_folios.EndOf(space.Pagemap, first, operation.Address + operation.Length) - first) / Page);
+        return (int)Math.Max(1, (folios.EndOf(space.Pagemap, first, operation.Address + operation.Length) - first) / Page);
     }
 
     /// <summary>Notes what became of the operations tried; what lies behind a page that could not be done becomes the next round.</summary>
