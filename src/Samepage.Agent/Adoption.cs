@@ -85,8 +85,8 @@ public static class Adoption
     private static AdoptionOutcome TryAdopt(AgentPlace place, AgentMemory memory, ulong poolDevice, ulong poolInode, out AgentSession? session, out FramePool? pool, out string why)
     {
         (session, pool, why) = (null, null, "");
-        int Thread(int word) => Threads.FindByOwnId(place.Pid, (int)memory.Word(word));
-        ulong cookie = memory.Word(AgentLayout.Cookie);
+        int Thread(SharedWord word) => Threads.FindByOwnId(place.Pid, (int)memory.Word(word));
+        ulong cookie = memory.Word(SharedWord.Cookie);
         if (cookie == 0)
         {
             why = "the program has emptied the memory that its agent shares with us";
@@ -95,8 +95,8 @@ public static class Adoption
 
         if (cookie != place.Cookie)
             return AdoptionOutcome.NothingLeft;
-        long state = AwaitOrphan(place.Pid, memory.Word, Thread);
-        int executor = Thread(AgentLayout.ExecutorTid);
+        long state = AwaitOrphan(place.Pid, Thread(SharedWord.WardenTid), () => ((long)memory.Word(SharedWord.State), (int)memory.Word(SharedWord.ExecutorTid)));
+        int executor = Thread(SharedWord.ExecutorTid);
         if (executor == 0)
             return Uproot(place, ref why);
         if (state != AgentLayout.StateOrphaned)
@@ -122,12 +122,12 @@ public static class Adoption
 
         try
         {
-            FileDescriptor tracking = Keep(Userfaultfd.Take(thread!, (int)memory.Word(AgentLayout.T))), merged = Keep(Userfaultfd.Take(thread!, (int)memory.Word(AgentLayout.M)));
-            FileDescriptor frames = Keep(PidFd.Take(thread!, (int)memory.Word(AgentLayout.PoolFd))), guard = Keep(PidFd.Take(thread!, (int)memory.Word(AgentLayout.GuardFd)));
+            FileDescriptor tracking = Keep(Userfaultfd.Take(thread!, (int)memory.Word(SharedWord.T))), merged = Keep(Userfaultfd.Take(thread!, (int)memory.Word(SharedWord.M)));
+            FileDescriptor frames = Keep(PidFd.Take(thread!, (int)memory.Word(SharedWord.PoolFd))), guard = Keep(PidFd.Take(thread!, (int)memory.Word(SharedWord.GuardFd)));
             pool = FramePool.Adopt(frames, guard, poolDevice, poolInode);
-            (FileDescriptor executorSocket, FileDescriptor wardenSocket) = Connect(thread!, (int)memory.Word(AgentLayout.ExecutorFar), Keep);
+            (FileDescriptor executorSocket, FileDescriptor wardenSocket) = Connect(thread!, (int)memory.Word(SharedWord.ExecutorFar), Keep);
             session = new AgentSession(place, memory, executor, tracking, merged, executorSocket, wardenSocket);
-            using (AgentThreads.KeepAwake(place.Pid, executor, Thread(AgentLayout.WardenTid)))
+            using (AgentThreads.KeepAwake(place.Pid, executor, Thread(SharedWord.WardenTid)))
                 session.Resume();
             taken.RemoveRange(1, taken.Count - 1);
             return AdoptionOutcome.Adopted;
@@ -174,22 +174,22 @@ public static class Adoption
     private static AdoptionOutcome SendAway(AgentPlace place, ref string why)
     {
         AgentData data = new(place.Pid, place.BaseAddress);
-        Errno errno = data.Read(AgentLayout.Cookie, out ulong cookie);
+        Errno errno = data.Read(OwnWord.Cookie, out ulong cookie);
         if (errno is Errno.EFAULT or Errno.ESRCH || (errno == Errno.None && cookie != place.Cookie && cookie != 0))
             return AdoptionOutcome.NothingLeft;
         if (errno == Errno.None && cookie == 0)
             return Uproot(place, ref why); // mapped, and nothing more
         if (errno != Errno.None)
             return AdoptionOutcome.NotYet;
-        long state = AwaitOrphan(place.Pid, data.Word, data.Thread);
-        int executor = data.Thread(AgentLayout.ExecutorTid);
+        long state = AwaitOrphan(place.Pid, warden: 0, () => ((long)data.Word(OwnWord.State), (int)data.Word(OwnWord.ExecutorTid)));
+        int executor = data.Thread(OwnWord.ExecutorTid);
         if (executor == 0)
             return Uproot(place, ref why);
         why = $"the agent was not set up to the end, and leaves (state {state})";
         if (!PidFd.TryOpenThread(place.Pid, executor, out FileDescriptor? thread, out _))
             return AdoptionOutcome.NotYet;
         using (thread)
-        using (FileDescriptor executorSocket = PidFd.Take(thread!, (int)data.Word(AgentLayout.ExecutorFar)))
+        using (FileDescriptor executorSocket = PidFd.Take(thread!, (int)data.Word(OwnWord.ExecutorFar)))
             DescriptorPassing.End(executorSocket);
         return AdoptionOutcome.NotYet;
     }
@@ -201,15 +201,19 @@ public static class Adoption
     }
 
     /// <summary>Waits until the executor has noticed that it is an orphan, or is no more.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="warden">The warden's thread; 0 where there is none.</param>
+    /// <param name="look">Its state, and the executor's thread by its own id.</param>
     /// <returns>Its state.</returns>
-    private static long AwaitOrphan(int pid, Func<int, ulong> word, Func<int, int> thread)
+    private static long AwaitOrphan(int pid, int warden, Func<(long State, int Executor)> look)
     {
-        long state;
-        using var threads = AgentThreads.KeepAwake(pid, thread(AgentLayout.ExecutorTid), thread(AgentLayout.WardenTid));
-        for (long since = Stopwatch.GetTimestamp(); (state = (long)word(AgentLayout.State)) != AgentLayout.StateOrphaned && Stopwatch.GetElapsedTime(since) < Bound; Thread.Sleep(1))
+        (long state, int executor) = look();
+        using var threads = AgentThreads.KeepAwake(pid, Threads.FindByOwnId(pid, executor), warden);
+        for (long since = Stopwatch.GetTimestamp(); state != AgentLayout.StateOrphaned && Stopwatch.GetElapsedTime(since) < Bound; (state, executor) = look())
         {
-            if (state < 0 || (word(AgentLayout.ExecutorTid) != 0 && thread(AgentLayout.ExecutorTid) == 0))
+            if (state < 0 || (executor != 0 && Threads.FindByOwnId(pid, executor) == 0))
                 break;
+            Thread.Sleep(1);
         }
 
         return state;

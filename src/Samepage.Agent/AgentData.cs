@@ -13,20 +13,20 @@ internal readonly record struct AgentData(int Pid, ulong BaseAddress)
     private ulong Data => BaseAddress + AgentLayout.DataOffset;
 
     /// <summary>A word; 0 when the process is gone.</summary>
-    public ulong Word(int offset) => Read(offset, out ulong word) == Errno.None ? word : 0;
+    public ulong Word(OwnWord word) => Read(word, out ulong value) == Errno.None ? value : 0;
 
     /// <returns>EFAULT where there is no such mapping (any more), ESRCH where there is no such process.</returns>
-    public Errno Read(int offset, out ulong word)
+    public Errno Read(OwnWord word, out ulong value)
     {
-        word = 0;
-        _ = new RemoteMemory(Pid).Gather([(Data + (ulong)offset, sizeof(ulong))], MemoryMarshal.AsBytes(new Span<ulong>(ref word)), out Errno errno);
+        value = 0;
+        _ = new RemoteMemory(Pid).Gather([(Data + (ulong)word, sizeof(ulong))], MemoryMarshal.AsBytes(new Span<ulong>(ref value)), out Errno errno);
         return errno;
     }
 
     /// <summary>The id, here, of a thread of the agent's, of which a word says the id that it has for itself: the process may be in another pid namespace. What the
     /// word says never leads to a thread of another process; 0 when there is no such thread.</summary>
-    public int Thread(int offset) => Threads.FindByOwnId(Pid, (int)Word(offset));
+    public int Thread(OwnWord word) => Threads.FindByOwnId(Pid, (int)Word(word));
 
-    public bool WriteWord(int offset, ulong word) =>
-        new RemoteMemory(Pid).Write(Data + (ulong)offset, MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in word))) == sizeof(ulong);
+    public bool WriteWord(OwnWord word, ulong value) =>
+        new RemoteMemory(Pid).Write(Data + (ulong)word, MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in value))) == sizeof(ulong);
 }

@@ -46,30 +46,12 @@ internal static class AgentLayout
     public const int FramesAtShared = OperationsAtShared + 0x18000;
     public const int Size = SharedOffset + SharedBytes;
 
-    // Words, as offsets from Data, or from Shared. Those that stand in both mean the same: the executor publishes them.
-    // Shared: Cookie, Gate, GateUsed, Batch, Hurried, WardenTid, WantsHelp, LocksFuture, UnfilledStart, UnfilledEnd, the warden's table; published: State, ExecutorTid,
-    // ExecutorFar, T, M, PoolFd, GuardFd.
-    public const int Cookie = 0x00, GateUsed = 0x08, State = 0x10;
-    public const int ExecutorFar = 0x18, ExecutorNear = 0x20, WardenNear = 0x30;
-    public const int DeviceFd = 0x38, PoolFd = 0x40, MapsFd = 0x48, T = 0x50, M = 0x58;
-    public const int ScratchUsed = 0x60, Gate = 0x68, Orphaned = 0x70, ExecutorTid = 0x78, WardenTid = 0x80;
-    public const int PoolDevice = 0x88, PoolInode = 0x90, Doorbell = 0x98, WardenDoorbell = 0xA0, InheritedM = 0xA8;
-    public const int AllSignals = 0xB0, LowNeighbour = 0x100, HighNeighbour = 0x108, Unmerging = 0x110, GuardFd = 0x118, WordsFd = 0xB8, Identity = 0x120, NonZero = 0xC0;
-    public const int ExecutorStruct = 0x140, WardenStruct = 0x1C0, QueryStruct = 0x200, WardenMessage = 0x280;
+    // Structures and tables, as offsets from Data; words are OwnWord's and SharedWord's.
+    public const int AllSignals = 0xB0, NonZero = 0xC0, ExecutorStruct = 0x140, WardenStruct = 0x1C0, QueryStruct = 0x200, WardenMessage = 0x280;
     public const int Message = 0x2C0, MessageVector = 0x300, MessagePayload = 0x310, SocketPair = 0x318, MessageControl = 0x320, MessageControlBytes = 16 + 4 * MaxDescriptors;
-    public const int EpollFd = 0xC58, FreeSlots = 0xC60, WantsHelp = 0xC68, LocksFuture = 0xD40, Tickets = 0xD48, MovesOn = 0xD50, MoveMode = 0xD58, Guarded = 0xD80, EpollEvent = 0xC70, EpollEvents = 0xC80, MaxEpollEvents = 16;
+    public const int Guarded = 0xD80, EpollEvent = 0xC70, EpollEvents = 0xC80, MaxEpollEvents = 16;
 
-    // What says how many threads there are, /proc/PID/stat; the warden is to look whether it is alone; the first thread has ended; the executor is about to end;
-    // the last thread but ours, as a descriptor, and for how many looks it has ended.
-    public const int StatFd = 0xE00, LookAlone = 0xE08, Leaderless = 0xE10, ExecutorLeft = 0xE18, LastFd = 0xE20, LastEnded = 0xE28;
-
-    /// <summary>How far the batch has come, so that whoever stands before the gate can tell whether the program may run: see <see cref="X64.AgentAssembler"/>, the gate.</summary>
-    public const int Batch = 0xD60;
-
-    /// <summary>The executor was given a priority that it must give up itself if it becomes an orphan.</summary>
-    public const int Hurried = 0xD68;
-
-    // None, or it has ended; asked for, and not begun; under way; under way, and somebody waits at the gate for its end.
+    // Values of SharedWord.Batch: none, or it has ended; asked for, and not begun; under way; under way, and somebody waits at the gate for its end.
     public const int BatchNone = 0, BatchAsked = 1, BatchRunning = 2, BatchAwaited = 3;
 
     /// <summary>What the warden hears from the last thread by; entries of its table are addresses, and its doorbell is 0.</summary>
@@ -78,17 +60,9 @@ internal static class AgentLayout
     /// <summary>How often the warden looks whether it is alone: once the first thread has ended, when there is no daemon, and otherwise, if the daemon does not ask it to.</summary>
     public const int LeaderlessMilliseconds = 50, OrphanedMilliseconds = 100, RestMilliseconds = 10_000;
 
-    /// <summary>The descriptors that the warden reads: M's, and those of forked children behind it; 8 bytes each: the descriptor, -1 where there is none, and above it a
+    /// <summary>The descriptors that the warden reads, from Shared on: M's, and those of forked children behind it; 8 bytes each: the descriptor, -1 where there is none, and above it a
     /// ticket, another for each child.</summary>
     public const int WardenTable = 0x400, Children = WardenTable + 8;
-    public const int StretchDelta = 0x128, StretchMoved = 0x130, StretchWhole = 0x138;
-
-    // What the copies to compare are of: where they begin, how many bytes they are, and where what was moved out ends.
-    public const int MovedAt = 0xC20, MovedBytes = 0xC28, MovedEnd = 0xC30, FramesAt = 0xC38, FramesBytes = 0xC40;
-
-    /// <summary>Fresh memory that an unmerge has put in place and not filled yet: who misses a page there waits for the executor, not for the warden.</summary>
-    public const int UnfilledStart = 0xC48, UnfilledEnd = 0xC50;
-
     /// <summary>Forked children whose descriptors the warden can watch at a time.</summary>
     public const int MaxChildren = 256;
 

@@ -31,7 +31,7 @@ internal sealed class AgentMemory : IDisposable
         SharedMemory memory = SharedMemory.Create(string.Create(CultureInfo.InvariantCulture, $"{NamePrefix}{Environment.ProcessId}"), AgentLayout.SharedBytes);
         AgentMemory made = new(memory);
         // The first page has memory from here on: the agent must not find that there is none.
-        if (made.WriteWord(AgentLayout.Cookie, cookie))
+        if (made.WriteWord(SharedWord.Cookie, cookie))
             return made;
         made.Dispose();
         throw new SyscallException("process_vm_writev", "a page of shared memory", Errno.ENOMEM);
@@ -85,14 +85,14 @@ internal sealed class AgentMemory : IDisposable
     public static bool IsName(string name) => name.StartsWith(MappedPrefix, StringComparison.Ordinal);
 
     /// <summary>A word; 0 when it cannot be read.</summary>
-    public ulong Word(int offset)
+    public ulong Word(SharedWord word)
     {
-        ulong word = 0;
-        return _memory.TryRead(offset, MemoryMarshal.AsBytes(new Span<ulong>(ref word))) ? word : 0;
+        ulong value = 0;
+        return _memory.TryRead((int)word, MemoryMarshal.AsBytes(new Span<ulong>(ref value))) ? value : 0;
     }
 
     /// <returns>False when it cannot be written.</returns>
-    public bool WriteWord(int offset, ulong word) => _memory.TryWrite(offset, MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in word)));
+    public bool WriteWord(SharedWord word, ulong value) => _memory.TryWrite((int)word, MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in value)));
 
     /// <summary>Writes operations, each as one that was not tried (EAGAIN), which it is until the executor comes to it.</summary>
     /// <inheritdoc cref="WriteWord"/>

@@ -28,8 +28,8 @@ public sealed class AgentSession : IDisposable
     private readonly Urgency _urgency;
     private bool _unanswered;
 
-    /// <summary>Questions that the batch under way can have still: one for each of its operations.</summary>
-    private int _questions;
+    /// <summary>Operations of the batch under way, and questions that it can have still: one for each of them.</summary>
+    private int _operations, _questions;
 
     /// <summary>Sessions whose agent's threads the calling thread has seized.</summary>
     [ThreadStatic]
@@ -142,14 +142,14 @@ public sealed class AgentSession : IDisposable
     /// <inheritdoc cref="Begin"/>
     internal void Resume()
     {
-        if (_memory.Word(AgentLayout.Hurried) != 0)
+        if (_memory.Word(SharedWord.Hurried) != 0)
         {
             _urgency.LowerLeft();
-            _ = _memory.WriteWord(AgentLayout.Hurried, 0);
+            _ = _memory.WriteWord(SharedWord.Hurried, 0);
         }
 
         AwaitReady(_executorSocket, Pid);
-        WardenThread = Threads.FindByOwnId(Pid, (int)_memory.Word(AgentLayout.WardenTid));
+        WardenThread = Threads.FindByOwnId(Pid, (int)_memory.Word(SharedWord.WardenTid));
     }
 
     /// <summary>Carries out a batch; every thread of the program must be held.</summary>
@@ -160,13 +160,13 @@ public sealed class AgentSession : IDisposable
     /// <returns>False when the process is gone, or the agent does not answer; the outcomes then mean nothing.</returns>
     public bool Run(Span<AgentOperation> operations, bool suspended, Action letGo, Func<int, bool> mayGoOn)
     {
-        if (!IsAnswered() || !_memory.WriteOperations(operations) || !_memory.WriteWord(AgentLayout.Batch, AgentLayout.BatchAsked))
+        if (!IsAnswered() || !_memory.WriteOperations(operations) || !_memory.WriteWord(SharedWord.Batch, AgentLayout.BatchAsked))
             return false;
         using var threads = AgentThreads.KeepAwake(Pid, ExecutorThread, WardenThread, suspended);
         try
         {
             Volatile.Write(ref _unanswered, true);
-            _questions = operations.Length;
+            _operations = _questions = operations.Length;
             bool isAnswered = RunHurried(operations.Length, mayGoOn);
             for (int waited = 0; !isAnswered && !AwaitAnswer(AnswerMilliseconds, mayGoOn); waited++)
             {
@@ -207,7 +207,7 @@ public sealed class AgentSession : IDisposable
         try
         {
             if (hurries)
-                _ = _memory.WriteWord(AgentLayout.Hurried, 1);
+                _ = _memory.WriteWord(SharedWord.Hurried, 1);
             Ring(_executorSocket, AgentLayout.DoorbellRun | ((ulong)operations << 32));
             return inTime = AwaitAnswer((int)Urgency.Most.TotalMilliseconds, mayGoOn);
         }
@@ -216,7 +216,7 @@ public sealed class AgentSession : IDisposable
             if (hurries)
             {
                 _urgency.Lower(inTime);
-                _ = _memory.WriteWord(AgentLayout.Hurried, 0);
+                _ = _memory.WriteWord(SharedWord.Hurried, 0);
             }
         }
     }
@@ -230,8 +230,9 @@ public sealed class AgentSession : IDisposable
         {
             if ((uint)said != AgentLayout.Asks)
                 return true;
-            if (_questions-- <= 0)
-                throw new SyscallException("recv", $"answer of the agent in process {Pid}, which asks more than it has to", Errno.EPROTO);
+            // The program can take the socket, and ask what it likes.
+            if (_questions-- <= 0 || said >> 32 >= (ulong)_operations)
+                throw new SyscallException("recv", $"answer of the agent in process {Pid}, which asks what it has not to", Errno.EPROTO);
             Ring(_executorSocket, mayGoOn((int)(said >> 32)) ? AgentLayout.MayGoOn : 0);
         }
 
@@ -295,13 +296,13 @@ public sealed class AgentSession : IDisposable
     }
 
     /// <summary>At the last batch the program had asked that all that is mapped from then on be locked: nothing is merged in it.</summary>
-    public bool LocksWhatItMaps => _memory.Word(AgentLayout.LocksFuture) != 0;
+    public bool LocksWhatItMaps => _memory.Word(SharedWord.LocksFuture) != 0;
 
     /// <summary>The warden asked for help since this was last called: it can take no more children, or has no descriptor for one.</summary>
-    public bool TakeCallForHelp() => _memory.Word(AgentLayout.WantsHelp) != 0 && _memory.WriteWord(AgentLayout.WantsHelp, 0);
+    public bool TakeCallForHelp() => _memory.Word(SharedWord.WantsHelp) != 0 && _memory.WriteWord(SharedWord.WantsHelp, 0);
 
     /// <summary>Whether the executor is about to fill a page: whoever misses it waits for that.</summary>
-    public bool IsUnfilled(ulong address) => address >= _memory.Word(AgentLayout.UnfilledStart) && address < _memory.Word(AgentLayout.UnfilledEnd);
+    public bool IsUnfilled(ulong address) => address >= _memory.Word(SharedWord.UnfilledStart) && address < _memory.Word(SharedWord.UnfilledEnd);
 
     /// <summary>Waits until the warden of one of these sessions says that its process has forked, or has gone, or until something comes over a descriptor. Any thread may wait.</summary>
     /// <param name="sessions">The sessions.</param>

@@ -79,9 +79,9 @@ internal static class Injector
     private static bool HasLeft(AgentData data)
     {
         ulong executor = 0;
-        Errno errno = data.Read(AgentLayout.State, out ulong state);
+        Errno errno = data.Read(OwnWord.State, out ulong state);
         if (errno == Errno.None)
-            errno = data.Read(AgentLayout.ExecutorTid, out executor);
+            errno = data.Read(OwnWord.ExecutorTid, out executor);
         if (errno != Errno.None)
             return errno is Errno.EFAULT or Errno.ESRCH; // exec has put another program there, or it has ended
         if (state == 0 && executor == 0)
@@ -109,7 +109,7 @@ internal static class Injector
             try
             {
                 using BorrowedThread thread = BorrowedThread.Borrow(pid);
-                ulong found = new AgentData(thread.ThreadId, baseAddress).Word(AgentLayout.Cookie);
+                ulong found = new AgentData(thread.ThreadId, baseAddress).Word(OwnWord.Cookie);
                 if (found != cookie && found != 0)
                     return true;
                 // Where the program has put something of its own into the range, that stays, and what is left of ours with it: no thread of ours is there any more.
@@ -185,7 +185,7 @@ internal static class Injector
         ulong at = place.BaseAddress + AgentLayout.HomeFrameOffset;
         if (!thread.TryFrame(frame, at))
             throw new AttachException($"thread {thread.ThreadId} has extended processor state (AMX tiles) that a signal frame cannot take");
-        if (!new AgentData(place.Pid, place.BaseAddress).WriteWord(AgentLayout.Cookie, place.Cookie) || memory.Write(at, frame) != frame.Length)
+        if (!new AgentData(place.Pid, place.BaseAddress).WriteWord(OwnWord.Cookie, place.Cookie) || memory.Write(at, frame) != frame.Length)
             throw new SyscallException("process_vm_writev", $"{frame.Length} bytes of process {place.Pid} at 0x{at:x}", Errno.EFAULT);
         memory.ForceWrite(place.BaseAddress, code);
         memory.ForceWrite(place.BaseAddress + AgentLayout.GateOffset, AgentAssembler.AssembleGate());
@@ -196,12 +196,12 @@ internal static class Injector
         int pid = place.Pid;
         AgentData data = new(pid, place.BaseAddress);
         AwaitState(data, AgentLayout.StateSocket);
-        int executor = data.Thread(AgentLayout.ExecutorTid);
+        int executor = data.Thread(OwnWord.ExecutorTid);
         if (!PidFd.TryOpenThread(pid, executor, out FileDescriptor? thread, out Errno errno))
             throw new SyscallException("pidfd_open", $"thread {executor}", errno);
         using (thread)
         {
-            using FileDescriptor first = PidFd.Take(thread!, (int)data.Word(AgentLayout.ExecutorFar));
+            using FileDescriptor first = PidFd.Take(thread!, (int)data.Word(OwnWord.ExecutorFar));
             FileDescriptor? executorSocket = null, wardenSocket = null, tracking = null, merged = null;
             try
             {
@@ -218,8 +218,8 @@ internal static class Injector
                 executorEnd.Dispose();
                 wardenEnd.Dispose();
                 AgentSession.AwaitReady(executorSocket, pid);
-                tracking = Userfaultfd.Take(thread!, (int)memory.Word(AgentLayout.T));
-                merged = Userfaultfd.Take(thread!, (int)memory.Word(AgentLayout.M));
+                tracking = Userfaultfd.Take(thread!, (int)memory.Word(SharedWord.T));
+                merged = Userfaultfd.Take(thread!, (int)memory.Word(SharedWord.M));
                 Userfaultfd.Enable(tracking, Userfaultfd.TrackingFeatures);
                 if (inheritedM is null)
                     Userfaultfd.Enable(merged, Userfaultfd.MergedFeatures);
@@ -245,7 +245,7 @@ internal static class Injector
         long since = Stopwatch.GetTimestamp();
         for (; ; )
         {
-            Errno errno = data.Read(AgentLayout.State, out ulong word);
+            Errno errno = data.Read(OwnWord.State, out ulong word);
             if (errno is Errno.EFAULT or Errno.ESRCH)
                 throw new SyscallException("agent", $"setting up in process {data.Pid}, which ended or called exec meanwhile", errno);
             long state = (long)word;

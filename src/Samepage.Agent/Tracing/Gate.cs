@@ -39,7 +39,7 @@ internal sealed class Gate
     public Gate(ulong baseAddress, AgentMemory memory)
     {
         (_base, _memory) = (baseAddress, memory);
-        _used = (int)Math.Min(memory.Word(AgentLayout.GateUsed), AgentLayout.MaxHeld);
+        _used = (int)Math.Min(memory.Word(SharedWord.GateUsed), AgentLayout.MaxHeld);
         // Half of them are left to this holder at least; by the time that they come round again nobody is about to take one.
         _first = _used <= AgentLayout.MaxHeld / 2 ? _used : 0;
     }
@@ -55,7 +55,7 @@ internal sealed class Gate
     {
         (why, _sent) = ("", 0);
         // All threads stand still, and the executor waits for us: nobody opens it now.
-        _generation = _memory.Word(AgentLayout.Gate);
+        _generation = _memory.Word(SharedWord.Gate);
         if (_first + threads.Length > AgentLayout.MaxHeld)
         {
             why = $"{threads.Length} threads; at most {AgentLayout.MaxHeld - _first} can be held at a time";
@@ -145,7 +145,7 @@ internal sealed class Gate
     private void Write(int count)
     {
         ReadOnlySpan<byte> frames = _frames.AsSpan(0, count * AgentLayout.FrameBytes);
-        if (!_memory.WriteFrames(_first, frames) || (_first + count > _used && !_memory.WriteWord(AgentLayout.GateUsed, (ulong)(_used = _first + count))))
+        if (!_memory.WriteFrames(_first, frames) || (_first + count > _used && !_memory.WriteWord(SharedWord.GateUsed, (ulong)(_used = _first + count))))
             throw new SyscallException("process_vm_writev", $"{frames.Length} bytes of signal frames", Errno.EFAULT);
     }
 }

@@ -34,7 +34,7 @@ internal sealed partial class AgentAssembler
         Label notAlone = c.CreateLabel(), watched = c.CreateLabel(), watchLast = c.CreateLabel(), both = c.CreateLabel(), known = c.CreateLabel(), done = c.CreateLabel(), status = c.CreateLabel();
         At(ref alone);
         c.sub(rsp, StatBytes);
-        c.mov(rdi, Word(AgentLayout.StatFd));
+        c.mov(rdi, Word(OwnWord.StatFd));
         c.mov(rsi, rsp);
         c.mov(edx, StatBytes);
         c.xor(r10d, r10d);
@@ -87,18 +87,18 @@ internal sealed partial class AgentAssembler
         // Looked at behind the count: an executor that was not counted has said so before it went.
         At(ref both);
         c.mov(eax, 3);
-        c.cmp(Word(AgentLayout.ExecutorLeft), 0);
+        c.cmp(Word(OwnWord.ExecutorLeft), 0);
         c.je(known);
         c.dec(eax);
         At(ref known);
         c.cmp(ebp, eax);
         c.ja(notAlone);
         c.mov(edi, ecx);
-        c.cmp(Word(AgentLayout.Leaderless), 0);
+        c.cmp(Word(OwnWord.Leaderless), 0);
         c.je(status);
         for (int word = 0; word < PidfdInfoBytes; word += 8)
             c.mov(__qword_ptr[rsp + word], word == 0 ? PIDFD_INFO_EXIT : 0);
-        c.mov(rdi, Word(AgentLayout.LastFd));
+        c.mov(rdi, Word(OwnWord.LastFd));
         c.mov(esi, unchecked((int)PIDFD_GET_INFO));
         c.mov(rdx, rsp);
         Sys(SYS_ioctl);
@@ -114,21 +114,21 @@ internal sealed partial class AgentAssembler
 
         // There are others, which end after the first: theirs is the status.
         At(ref notAlone);
-        c.mov(Word(AgentLayout.Leaderless), 1);
+        c.mov(Word(OwnWord.Leaderless), 1);
         c.inc(eax);
         c.cmp(ebp, eax);
         c.jne(done);
-        c.cmp(Word(AgentLayout.LastEnded), 0);
+        c.cmp(Word(OwnWord.LastEnded), 0);
         c.je(watched);
-        c.inc(Word(AgentLayout.LastEnded));
-        c.cmp(Word(AgentLayout.LastEnded), LooksUntilGone);
+        c.inc(Word(OwnWord.LastEnded));
+        c.cmp(Word(OwnWord.LastEnded), LooksUntilGone);
         c.jb(done);
-        c.mov(rdi, Word(AgentLayout.LastFd));
+        c.mov(rdi, Word(OwnWord.LastFd));
         Sys(3);
-        c.mov(Word(AgentLayout.LastFd), 0);
-        c.mov(Word(AgentLayout.LastEnded), 0);
+        c.mov(Word(OwnWord.LastFd), 0);
+        c.mov(Word(OwnWord.LastEnded), 0);
         At(ref watched);
-        c.cmp(Word(AgentLayout.LastFd), 0);
+        c.cmp(Word(OwnWord.LastFd), 0);
         c.jne(done);
         c.call(watchLast);
         At(ref done);
@@ -184,7 +184,7 @@ internal sealed partial class AgentAssembler
         c.jz(following);
         c.cmp(ecx, r8d);
         c.je(following);
-        c.cmp(ecx, __dword_ptr[r12 + AgentLayout.ExecutorTid]);
+        c.cmp(ecx, __dword_ptr[r12 + (int)OwnWord.ExecutorTid]);
         c.je(following);
         c.cmp(ecx, r14d);
         c.je(following);
@@ -201,7 +201,7 @@ internal sealed partial class AgentAssembler
         Sys(SYS_pidfd_open);
         c.test(rax, rax);
         c.jle(done);
-        c.mov(Word(AgentLayout.LastFd), rax);
+        c.mov(Word(OwnWord.LastFd), rax);
         c.mov(esi, eax);
         c.mov(edx, AgentLayout.LastThreadEntry);
         Watch();

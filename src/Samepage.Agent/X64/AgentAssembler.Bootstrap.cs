@@ -44,9 +44,9 @@ internal sealed partial class AgentAssembler
         Madvise(_base, AgentLayout.Size, 16); // MADV_DONTDUMP
         Madvise(_base + AgentLayout.ScratchOffset, AgentLayout.ScratchBytes, 15); // MADV_NOHUGEPAGE
         c.mov(rax, poolDevice);
-        c.mov(Word(AgentLayout.PoolDevice), rax);
+        c.mov(Word(OwnWord.PoolDevice), rax);
         c.mov(rax, poolInode);
-        c.mov(Word(AgentLayout.PoolInode), rax);
+        c.mov(Word(OwnWord.PoolInode), rax);
         c.mov(__qword_ptr[r12 + AgentLayout.AllSignals], -1);
         BlockSignals();
         c.mov(edi, CLONE_VM | CLONE_FS | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM);
@@ -65,7 +65,7 @@ internal sealed partial class AgentAssembler
         c.mov(rax, _base + AgentLayout.GateOffset);
         c.jmp(rax);
         At(ref failed);
-        c.mov(Word(AgentLayout.State), rax);
+        c.mov(Word(OwnWord.State), rax);
         c.jmp(back);
         At(ref child);
         c.jmp(_executorMain);

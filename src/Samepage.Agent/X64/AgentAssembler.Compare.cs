@@ -13,9 +13,9 @@ internal sealed partial class AgentAssembler
     /// <summary>Forgets the copies; what is copied from now on ends at <paramref name="end"/>, in scratch.</summary>
     private void BeginCopies(AssemblerRegister64 end)
     {
-        c.mov(Word(AgentLayout.MovedEnd), end);
-        c.mov(Word(AgentLayout.MovedBytes), 0);
-        c.mov(Word(AgentLayout.FramesBytes), 0);
+        c.mov(Word(OwnWord.MovedEnd), end);
+        c.mov(Word(OwnWord.MovedBytes), 0);
+        c.mov(Word(OwnWord.FramesBytes), 0);
     }
 
     /// <summary>movedCopy: rax = an address in scratch. Returns rsi = a copy of what lies there, rdx = its bytes: whole pages, 0 when it cannot be read.
@@ -24,14 +24,14 @@ internal sealed partial class AgentAssembler
     private void MovedCopy()
     {
         At(ref _movedCopy);
-        LookUpCopy(AgentLayout.MovedAt, AgentLayout.MovedBytes, () =>
+        LookUpCopy(OwnWord.MovedAt, OwnWord.MovedBytes, () =>
         {
-            c.mov(rdx, Word(AgentLayout.MovedEnd));
+            c.mov(rdx, Word(OwnWord.MovedEnd));
             c.sub(rdx, rax);
             CopyToBuffer();
         });
         c.lea(rsi, __[r12 + rcx + AgentLayout.MovedCopyOffset]);
-        c.mov(rdx, Word(AgentLayout.MovedBytes));
+        c.mov(rdx, Word(OwnWord.MovedBytes));
         c.sub(rdx, rcx);
         c.ret();
     }
@@ -41,11 +41,11 @@ internal sealed partial class AgentAssembler
     private void FrameCopy()
     {
         At(ref _frameCopy);
-        LookUpCopy(AgentLayout.FramesAt, AgentLayout.FramesBytes, () =>
+        LookUpCopy(OwnWord.FramesAt, OwnWord.FramesBytes, () =>
         {
             c.push(rsi);
             c.push(rdx);
-            c.mov(rdi, Word(AgentLayout.PoolFd));
+            c.mov(rdi, Word(OwnWord.PoolFd));
             c.lea(rsi, __[r12 + AgentLayout.FrameCopyOffset]);
             c.mov(edx, AgentLayout.CompareBytes);
             c.mov(r10, rax);
@@ -55,7 +55,7 @@ internal sealed partial class AgentAssembler
         });
         c.lea(rdi, __[r12 + rcx + AgentLayout.FrameCopyOffset]);
         c.neg(rcx);
-        c.add(rcx, Word(AgentLayout.FramesBytes));
+        c.add(rcx, Word(OwnWord.FramesBytes));
         c.ret();
     }
 
@@ -64,7 +64,7 @@ internal sealed partial class AgentAssembler
     /// <param name="at">A word.</param>
     /// <param name="bytes">A word.</param>
     /// <param name="copy">Copies from rax on; rax = bytes, or an errno, negative.</param>
-    private void LookUpCopy(int at, int bytes, Action copy)
+    private void LookUpCopy(OwnWord at, OwnWord bytes, Action copy)
     {
         Label copied = c.CreateLabel();
         c.mov(rcx, rax);
@@ -180,7 +180,7 @@ internal sealed partial class AgentAssembler
     /// <summary>process_vm_readv(2) on this very process, for the vectors in MessageVector (to) and MessageControl (from): rax = bytes. Destroys r8–r10.</summary>
     private void ReadThroughKernel()
     {
-        c.mov(rdi, Word(AgentLayout.ExecutorTid));
+        c.mov(rdi, Word(OwnWord.ExecutorTid));
         c.lea(rsi, __[r12 + AgentLayout.MessageVector]);
         c.mov(edx, 1);
         c.lea(r10, __[r12 + AgentLayout.MessageControl]);

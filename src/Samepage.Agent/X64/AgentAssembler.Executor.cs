@@ -32,29 +32,29 @@ internal sealed partial class AgentAssembler
         c.cld();
         c.mov(r12, _base + AgentLayout.DataOffset);
         Sys(SYS_gettid);
-        c.mov(Word(AgentLayout.ExecutorTid), rax);
+        c.mov(Word(OwnWord.ExecutorTid), rax);
         MapAsAsked();
         c.xor(edi, edi);
         c.mov(esi, -1);
         c.xor(edx, edx);
         Sys(SYS_close_range);
-        SocketPair(AgentLayout.ExecutorFar, AgentLayout.ExecutorNear, failed);
-        c.mov(__qword_ptr[r12 + AgentLayout.State], (int)AgentLayout.StateSocket);
+        SocketPair(OwnWord.ExecutorFar, OwnWord.ExecutorNear, failed);
+        c.mov(__qword_ptr[r12 + (int)OwnWord.State], (int)AgentLayout.StateSocket);
         Receive(exit);
         TakeSockets();
         TakeDescriptors(exit);
-        NewUserfaultfd(AgentLayout.T, failed);
-        c.mov(rax, Word(AgentLayout.T));
-        c.mov(Word(AgentLayout.MovesOn), rax);
-        c.cmp(Word(AgentLayout.InheritedM), 0);
+        NewUserfaultfd(OwnWord.T, failed);
+        c.mov(rax, Word(OwnWord.T));
+        c.mov(Word(OwnWord.MovesOn), rax);
+        c.cmp(Word(OwnWord.InheritedM), 0);
         c.jne(haveM);
-        NewUserfaultfd(AgentLayout.M, failed);
+        NewUserfaultfd(OwnWord.M, failed);
         At(ref haveM);
-        Close(AgentLayout.DeviceFd);
+        Close(OwnWord.DeviceFd);
         MapShared(failed);
-        Publish(AgentLayout.ExecutorTid, AgentLayout.T, AgentLayout.M, AgentLayout.PoolFd, AgentLayout.GuardFd);
-        c.mov(Shared(AgentLayout.State), (int)AgentLayout.StateReady);
-        c.mov(Word(AgentLayout.Doorbell), 0);
+        Publish(SharedWord.ExecutorTid, SharedWord.T, SharedWord.M, SharedWord.PoolFd, SharedWord.GuardFd);
+        c.mov(Shared(SharedWord.State), (int)AgentLayout.StateReady);
+        c.mov(Word(OwnWord.Doorbell), 0);
         Answer();
         ReadDoorbell();
         c.cmp(rax, 8);
@@ -69,10 +69,10 @@ internal sealed partial class AgentAssembler
         c.test(rax, rax);
         c.jz(warden);
         c.js(failed);
-        c.mov(Shared(AgentLayout.WardenTid), rax);
+        c.mov(Shared(SharedWord.WardenTid), rax);
         // X belongs to T, or nothing could be moved there. Not with MISSING: a page that the program has said it does not need (MADV_FREE) may be dropped there, too, before it was
         // compared or given back. Then it reads as zeros, as it might where it came from, and the executor does not wait for itself.
-        Range(Word(AgentLayout.T), LibC.UFFDIO_REGISTER, () =>
+        Range(Word(OwnWord.T), LibC.UFFDIO_REGISTER, () =>
         {
             c.lea(rdx, __[r12 + (AgentLayout.ScratchOffset - AgentLayout.DataOffset)]);
             c.mov(r10d, AgentLayout.ScratchBytes);
@@ -86,7 +86,7 @@ internal sealed partial class AgentAssembler
         ReadDoorbell();
         c.cmp(rax, 8);
         c.jne(orphaned);
-        c.mov(rax, Word(AgentLayout.Doorbell));
+        c.mov(rax, Word(OwnWord.Doorbell));
         c.cmp(eax, (int)AgentLayout.DoorbellLeave);
         c.je(exit);
 
@@ -112,7 +112,7 @@ internal sealed partial class AgentAssembler
         c.je(merge);
         c.cmp(eax, (int)OperationKind.Zero);
         c.je(zero);
-        c.mov(Word(AgentLayout.Unmerging), 1);
+        c.mov(Word(OwnWord.Unmerging), 1);
         c.cmp(eax, (int)OperationKind.Join);
         c.je(join);
         c.call(_unmerge);
@@ -121,7 +121,7 @@ internal sealed partial class AgentAssembler
         c.call(_join);
         c.jmp(counted);
         At(ref merge);
-        c.cmp(Shared(AgentLayout.LocksFuture), 0);
+        c.cmp(Shared(SharedWord.LocksFuture), 0);
         c.jne(locked);
         c.call(_merge);
         c.jmp(counted);
@@ -135,7 +135,7 @@ internal sealed partial class AgentAssembler
         c.dec(ebp);
         c.jmp(next);
         At(ref answer);
-        c.mov(Word(AgentLayout.Unmerging), 0);
+        c.mov(Word(OwnWord.Unmerging), 0);
         c.xor(eax, eax);
         c.xchg(BatchWord, eax);
         c.cmp(eax, AgentLayout.BatchAwaited);
@@ -144,9 +144,9 @@ internal sealed partial class AgentAssembler
         At(ref answered);
         Answer();
         // What was merged is thrown away behind the answer, when the program runs again already.
-        c.cmp(Word(AgentLayout.ScratchUsed), 0);
+        c.cmp(Word(OwnWord.ScratchUsed), 0);
         c.je(wait);
-        c.mov(Word(AgentLayout.ScratchUsed), 0);
+        c.mov(Word(OwnWord.ScratchUsed), 0);
         c.lea(rdi, __[r12 + (AgentLayout.ScratchOffset - AgentLayout.DataOffset)]);
         c.mov(esi, AgentLayout.ScratchBytes);
         c.mov(edx, 4); // MADV_DONTNEED
@@ -155,12 +155,12 @@ internal sealed partial class AgentAssembler
 
         // The daemon is gone. Its socket to the warden ended in the same moment; both must have noticed before there can be new ones.
         At(ref orphaned);
-        c.mov(Shared(AgentLayout.Batch), AgentLayout.BatchNone);
+        c.mov(Shared(SharedWord.Batch), AgentLayout.BatchNone);
         OpenGate();
-        c.cmp(Shared(AgentLayout.Hurried), 0);
+        c.cmp(Shared(SharedWord.Hurried), 0);
         c.je(unhurried);
-        c.mov(Shared(AgentLayout.Hurried), 0);
-        c.mov(Word(AgentLayout.ExecutorStruct), 0);
+        c.mov(Shared(SharedWord.Hurried), 0);
+        c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct], 0);
         c.xor(edi, edi);
         c.mov(esi, LibC.SCHED_OTHER | LibC.SCHED_RESET_ON_FORK); // without CAP_SYS_NICE the flag cannot be taken back
         c.lea(rdx, __[r12 + AgentLayout.ExecutorStruct]);
@@ -168,17 +168,17 @@ internal sealed partial class AgentAssembler
         At(ref unhurried);
         At(ref unnoticed);
         Pause(1);
-        c.cmp(Word(AgentLayout.Orphaned), 0);
+        c.cmp(Word(OwnWord.Orphaned), 0);
         c.je(unnoticed);
-        Close(AgentLayout.ExecutorNear);
-        Close(AgentLayout.WardenNear);
+        Close(OwnWord.ExecutorNear);
+        Close(OwnWord.WardenNear);
         c.jmp(socket);
         At(ref later); // no memory at the moment
         Pause(100);
         At(ref socket);
-        SocketPair(AgentLayout.ExecutorFar, AgentLayout.ExecutorNear, later);
-        Publish(AgentLayout.ExecutorFar);
-        c.mov(Shared(AgentLayout.State), (int)AgentLayout.StateOrphaned);
+        SocketPair(OwnWord.ExecutorFar, OwnWord.ExecutorNear, later);
+        Publish(SharedWord.ExecutorFar);
+        c.mov(Shared(SharedWord.State), (int)AgentLayout.StateOrphaned);
         // The far end is in this table too, so the wait ends only by a message from whoever has taken a copy of it.
         At(ref made);
         Receive(made);
@@ -186,18 +186,18 @@ internal sealed partial class AgentAssembler
         c.jne(made);
         TakeSockets();
         WatchDoorbell();
-        c.mov(Word(AgentLayout.Orphaned), 0);
-        c.mov(Shared(AgentLayout.State), (int)AgentLayout.StateReady);
+        c.mov(Word(OwnWord.Orphaned), 0);
+        c.mov(Shared(SharedWord.State), (int)AgentLayout.StateReady);
         Answer();
         c.jmp(wait);
 
         At(ref exit);
-        c.mov(Word(AgentLayout.ExecutorLeft), 1);
+        c.mov(Word(OwnWord.ExecutorLeft), 1);
         c.xor(edi, edi);
         Sys(SYS_exit);
         At(ref failed);
-        c.mov(Word(AgentLayout.State), rax);
-        c.mov(Word(AgentLayout.Doorbell), rax);
+        c.mov(Word(OwnWord.State), rax);
+        c.mov(Word(OwnWord.Doorbell), rax);
         Answer();
         c.jmp(exit);
         At(ref warden);
@@ -232,7 +232,7 @@ internal sealed partial class AgentAssembler
         Label none = c.CreateLabel();
         c.mov(r14d, 4096);
         MapAnonymous(LibC.PROT_NONE);
-        c.mov(Shared(AgentLayout.LocksFuture), 0);
+        c.mov(Shared(SharedWord.LocksFuture), 0);
         c.cmp(rax, -4096);
         c.ja(none);
         c.mov(r13, rax);
@@ -240,7 +240,7 @@ internal sealed partial class AgentAssembler
         c.mov(rsi, r14);
         c.mov(edx, 4); // MADV_DONTNEED: EINVAL on locked memory
         Sys(SYS_madvise);
-        c.mov(Shared(AgentLayout.LocksFuture), rax);
+        c.mov(Shared(SharedWord.LocksFuture), rax);
         c.mov(rdi, r13);
         c.mov(rsi, r14);
         Sys(SYS_munmap);
@@ -257,16 +257,16 @@ internal sealed partial class AgentAssembler
         c.inc(ecx);
         c.cmp(ecx, AgentLayout.MaxChildren);
         c.jb(clear);
-        c.mov(__qword_ptr[r12 + AgentLayout.FreeSlots], AgentLayout.MaxChildren);
-        c.mov(rax, Word(AgentLayout.M));
+        c.mov(__qword_ptr[r12 + (int)OwnWord.FreeSlots], AgentLayout.MaxChildren);
+        c.mov(rax, Word(OwnWord.M));
         c.mov(__dword_ptr[r12 + (SharedFromData + AgentLayout.WardenTable)], eax);
         c.mov(edi, LibC.O_CLOEXEC);
         Sys(SYS_epoll_create1);
         c.test(rax, rax);
         c.js(failed);
-        c.mov(Word(AgentLayout.EpollFd), rax);
+        c.mov(Word(OwnWord.EpollFd), rax);
         c.lea(rdx, __[r12 + (SharedFromData + AgentLayout.WardenTable)]);
-        c.mov(rsi, Word(AgentLayout.M));
+        c.mov(rsi, Word(OwnWord.M));
         Watch();
         c.test(rax, rax);
         c.js(failed);
@@ -282,7 +282,7 @@ internal sealed partial class AgentAssembler
         c.mov(__qword_ptr[r12 + AgentLayout.EpollEvent + 4], rdx);
         c.mov(edx, esi);
         c.mov(esi, 1); // EPOLL_CTL_ADD
-        c.mov(rdi, Word(AgentLayout.EpollFd));
+        c.mov(rdi, Word(OwnWord.EpollFd));
         c.lea(r10, __[r12 + AgentLayout.EpollEvent]);
         Sys(SYS_epoll_ctl);
     }
@@ -290,11 +290,11 @@ internal sealed partial class AgentAssembler
     private void WatchDoorbell()
     {
         c.xor(edx, edx);
-        c.mov(rsi, Word(AgentLayout.WardenNear));
+        c.mov(rsi, Word(OwnWord.WardenNear));
         Watch();
     }
 
-    private void SocketPair(int far, int near, Label failed)
+    private void SocketPair(OwnWord far, OwnWord near, Label failed)
     {
         c.mov(edi, 1); // AF_UNIX
         c.mov(esi, 5 | LibC.O_CLOEXEC); // SOCK_SEQPACKET
@@ -309,7 +309,7 @@ internal sealed partial class AgentAssembler
         c.mov(Word(near), rax);
     }
 
-    private void Close(int word)
+    private void Close(OwnWord word)
     {
         c.mov(rdi, Word(word));
         Sys(3);
@@ -331,7 +331,7 @@ internal sealed partial class AgentAssembler
         c.mov(esi, AgentLayout.SharedBytes);
         c.mov(edx, LibC.PROT_READ | LibC.PROT_WRITE);
         c.mov(r10d, LibC.MAP_SHARED | LibC.MAP_FIXED);
-        c.mov(r8, Word(AgentLayout.WordsFd));
+        c.mov(r8, Word(OwnWord.WordsFd));
         c.xor(r9d, r9d);
         Sys(SYS_mmap);
         c.cmp(rax, -4096);
@@ -340,14 +340,14 @@ internal sealed partial class AgentAssembler
         At(ref mapped);
         Madvise(_base + AgentLayout.SharedOffset, AgentLayout.SharedBytes, 10); // MADV_DONTFORK
         Madvise(_base + AgentLayout.SharedOffset, AgentLayout.SharedBytes, 16); // MADV_DONTDUMP
-        Close(AgentLayout.WordsFd);
+        Close(OwnWord.WordsFd);
     }
 
-    private void Publish(params ReadOnlySpan<int> words)
+    private void Publish(params ReadOnlySpan<SharedWord> words)
     {
-        foreach (int word in words)
+        foreach (SharedWord word in words)
         {
-            c.mov(rax, Word(word));
+            c.mov(rax, Word((OwnWord)word));
             c.mov(Shared(word), rax);
         }
     }
@@ -368,7 +368,7 @@ internal sealed partial class AgentAssembler
         c.mov(__qword_ptr[r12 + AgentLayout.Message + 40], AgentLayout.MessageControlBytes);
         c.mov(__qword_ptr[r12 + AgentLayout.Message + 48], 0);
         c.mov(__qword_ptr[r12 + AgentLayout.MessageControl], 0);
-        c.mov(rdi, Word(AgentLayout.ExecutorNear));
+        c.mov(rdi, Word(OwnWord.ExecutorNear));
         c.lea(rsi, __[r12 + AgentLayout.Message]);
         c.mov(edx, 0x40000000); // MSG_CMSG_CLOEXEC
         Sys(SYS_recvmsg);
@@ -379,10 +379,10 @@ internal sealed partial class AgentAssembler
     /// <summary>The first two descriptors take the place of the pair over which they came.</summary>
     private void TakeSockets()
     {
-        Close(AgentLayout.ExecutorFar);
-        Close(AgentLayout.ExecutorNear);
-        TakeDescriptor(0, AgentLayout.ExecutorNear);
-        TakeDescriptor(1, AgentLayout.WardenNear);
+        Close(OwnWord.ExecutorFar);
+        Close(OwnWord.ExecutorNear);
+        TakeDescriptor(0, OwnWord.ExecutorNear);
+        TakeDescriptor(1, OwnWord.WardenNear);
     }
 
     /// <summary>The descriptors behind the sockets.</summary>
@@ -392,24 +392,24 @@ internal sealed partial class AgentAssembler
         int taken = AgentLayout.Sockets;
         c.cmp(__qword_ptr[r12 + AgentLayout.MessageControl], 16 + 4 * AgentLayout.MinDescriptors);
         c.jb(otherwise);
-        foreach (int word in (ReadOnlySpan<int>)[AgentLayout.DeviceFd, AgentLayout.PoolFd, AgentLayout.MapsFd, AgentLayout.GuardFd, AgentLayout.WordsFd, AgentLayout.StatFd])
+        foreach (OwnWord word in (ReadOnlySpan<OwnWord>)[OwnWord.DeviceFd, OwnWord.PoolFd, OwnWord.MapsFd, OwnWord.GuardFd, OwnWord.WordsFd, OwnWord.StatFd])
             TakeDescriptor(taken++, word);
         c.cmp(__qword_ptr[r12 + AgentLayout.MessageControl], 16 + 4 * AgentLayout.MaxDescriptors);
         c.jne(own);
-        TakeDescriptor(taken, AgentLayout.M);
-        c.mov(Word(AgentLayout.InheritedM), 1);
+        TakeDescriptor(taken, OwnWord.M);
+        c.mov(Word(OwnWord.InheritedM), 1);
         At(ref own);
     }
 
-    private void TakeDescriptor(int index, int word)
+    private void TakeDescriptor(int index, OwnWord word)
     {
         c.mov(ecx, __dword_ptr[r12 + AgentLayout.MessageControl + 16 + 4 * index]);
         c.mov(Word(word), rcx);
     }
 
-    private void NewUserfaultfd(int word, Label failed)
+    private void NewUserfaultfd(OwnWord word, Label failed)
     {
-        c.mov(rdi, Word(AgentLayout.DeviceFd));
+        c.mov(rdi, Word(OwnWord.DeviceFd));
         c.mov(esi, (int)LibC.USERFAULTFD_IOC_NEW);
         c.mov(edx, LibC.O_CLOEXEC | LibC.O_NONBLOCK);
         Sys(SYS_ioctl);
@@ -420,16 +420,16 @@ internal sealed partial class AgentAssembler
 
     private void ReadDoorbell()
     {
-        c.mov(rdi, Word(AgentLayout.ExecutorNear));
-        c.lea(rsi, __[r12 + AgentLayout.Doorbell]);
+        c.mov(rdi, Word(OwnWord.ExecutorNear));
+        c.lea(rsi, __[r12 + (int)OwnWord.Doorbell]);
         c.mov(edx, 8);
         Sys(SYS_read);
     }
 
     private void Answer()
     {
-        c.mov(rdi, Word(AgentLayout.ExecutorNear));
-        c.lea(rsi, __[r12 + AgentLayout.Doorbell]);
+        c.mov(rdi, Word(OwnWord.ExecutorNear));
+        c.lea(rsi, __[r12 + (int)OwnWord.Doorbell]);
         c.mov(edx, 8);
         c.mov(r10d, 0x4000); // MSG_NOSIGNAL: a dead daemon is an error here, never a signal
         c.xor(r8d, r8d);
@@ -446,7 +446,7 @@ internal sealed partial class AgentAssembler
         c.mov(__qword_ptr[rdx], 104);
         c.mov(__qword_ptr[rdx + 8], flags);
         c.mov(__qword_ptr[rdx + 16], address);
-        c.mov(rdi, Word(AgentLayout.MapsFd));
+        c.mov(rdi, Word(OwnWord.MapsFd));
         c.mov(esi, unchecked((int)LibC.PROCMAP_QUERY));
         Sys(SYS_ioctl);
     }
@@ -456,10 +456,10 @@ internal sealed partial class AgentAssembler
     {
         Label different = c.CreateLabel();
         c.mov(rax, __qword_ptr[r12 + AgentLayout.QueryStruct + 64]);
-        c.cmp(rax, Word(AgentLayout.PoolInode));
+        c.cmp(rax, Word(OwnWord.PoolInode));
         c.jne(different);
         c.mov(rax, __qword_ptr[r12 + AgentLayout.QueryStruct + 72]);
-        c.cmp(rax, Word(AgentLayout.PoolDevice));
+        c.cmp(rax, Word(OwnWord.PoolDevice));
         At(ref different);
     }
 }

@@ -41,7 +41,7 @@ internal sealed partial class AgentAssembler
         Label wait = c.CreateLabel(), open = c.CreateLabel(), sleeper = c.CreateLabel(), go = c.CreateLabel(), running = c.CreateLabel(), sleep = c.CreateLabel();
         BlockSignals();
         At(ref wait);
-        c.mov(eax, __dword_ptr[r12 + (SharedFromData + AgentLayout.Gate)]);
+        c.mov(eax, __dword_ptr[r12 + (SharedFromData + (int)SharedWord.Gate)]);
         c.cmp(eax, r13d);
         c.jne(open);
         c.mov(eax, BatchWord);
@@ -61,7 +61,7 @@ internal sealed partial class AgentAssembler
         c.@lock.cmpxchg(BatchWord, ecx);
         c.jne(wait);
         At(ref sleep);
-        c.lea(rdi, __[r12 + (SharedFromData + AgentLayout.Gate)]);
+        c.lea(rdi, __[r12 + (SharedFromData + (int)SharedWord.Gate)]);
         c.mov(esi, FUTEX_WAIT_PRIVATE);
         c.mov(edx, r13d);
         c.xor(r10d, r10d);
@@ -115,8 +115,8 @@ internal sealed partial class AgentAssembler
     /// <summary>Opens the gate for all who were held so far.</summary>
     private void OpenGate()
     {
-        c.@lock.inc(__dword_ptr[r12 + (SharedFromData + AgentLayout.Gate)]);
-        c.lea(rdi, __[r12 + (SharedFromData + AgentLayout.Gate)]);
+        c.@lock.inc(__dword_ptr[r12 + (SharedFromData + (int)SharedWord.Gate)]);
+        c.lea(rdi, __[r12 + (SharedFromData + (int)SharedWord.Gate)]);
         c.mov(esi, FUTEX_WAKE_PRIVATE);
         c.mov(edx, int.MaxValue);
         Sys(SYS_futex);

@@ -30,7 +30,7 @@ internal sealed partial class AgentAssembler
         Label putBack = c.CreateLabel(), place = c.CreateLabel(), done = c.CreateLabel(), placed = c.CreateLabel(), stillAside = c.CreateLabel();
         At(ref _join);
         Enter();
-        c.mov(Word(AgentLayout.LowNeighbour), 0); // 0 or an errno, negative: what became of it
+        c.mov(Word(OwnWord.LowNeighbour), 0); // 0 or an errno, negative: what became of it
         c.lea(rax, __[r13 - 4096]);
         QueryPlain(rax, stale);
         c.cmp(__qword_ptr[r12 + AgentLayout.QueryStruct + 32], r13);
@@ -47,7 +47,7 @@ internal sealed partial class AgentAssembler
         RegisterOnT(r13, r14, LibC.UFFDIO_REGISTER_MODE_MISSING);
         c.test(rax, rax);
         c.jnz(refused);
-        c.mov(Word(AgentLayout.MoveMode), UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES);
+        c.mov(Word(OwnWord.MoveMode), UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES);
         c.mov(rdi, r15);
         c.mov(rsi, r13);
         c.mov(rdx, r14);
@@ -65,9 +65,9 @@ internal sealed partial class AgentAssembler
         c.ja(noAside);
         c.lea(r9, __[rax + 4096]);
         c.lea(rax, __[r13 - 4096]);
-        c.mov(Word(AgentLayout.UnfilledStart), rax);
+        c.mov(Shared(SharedWord.UnfilledStart), rax);
         c.lea(rax, __[r13 + r14]);
-        c.mov(Word(AgentLayout.UnfilledEnd), rax);
+        c.mov(Shared(SharedWord.UnfilledEnd), rax);
         OnN(LibC.UFFDIO_REGISTER, (int)LibC.UFFDIO_REGISTER_MODE_MISSING);
         c.test(rax, rax);
         c.jnz(putBack);
@@ -95,7 +95,7 @@ internal sealed partial class AgentAssembler
 
         // Without what stands around n there are no more mappings than when it was moved aside: the kernel cannot refuse for their number.
         At(ref back);
-        c.mov(Word(AgentLayout.LowNeighbour), rax);
+        c.mov(Word(OwnWord.LowNeighbour), rax);
         c.lea(rdi, __[r9 - 4096]);
         c.mov(esi, 4096);
         Sys(SYS_munmap);
@@ -109,13 +109,13 @@ internal sealed partial class AgentAssembler
         c.jmp(putBack);
 
         At(ref placed);
-        c.mov(rax, Word(AgentLayout.M));
-        c.mov(Word(AgentLayout.MovesOn), rax);
+        c.mov(rax, Word(OwnWord.M));
+        c.mov(Word(OwnWord.MovesOn), rax);
         c.xor(eax, eax);
         At(ref putBack);
-        c.cmp(Word(AgentLayout.LowNeighbour), 0);
+        c.cmp(Word(OwnWord.LowNeighbour), 0);
         c.jne(place);
-        c.mov(Word(AgentLayout.LowNeighbour), rax);
+        c.mov(Word(OwnWord.LowNeighbour), rax);
         At(ref place);
         c.lea(rdi, __[r9 - 4096]);
         c.lea(rsi, __[r14 + 3 * 4096]);
@@ -124,24 +124,24 @@ internal sealed partial class AgentAssembler
         PutBackFrom(r9);
         OnN(LibC.UFFDIO_UNREGISTER, 0, all: true);
         OnN(LibC.UFFDIO_UNREGISTER, 0); // where the range stayed T's, the kernel has refused both
-        c.mov(Word(AgentLayout.UnfilledEnd), 0);
+        c.mov(Shared(SharedWord.UnfilledEnd), 0);
         OnN(LibC.UFFDIO_WAKE, 0, all: true);
         c.jmp(done);
 
         At(ref noAside);
-        c.mov(Word(AgentLayout.LowNeighbour), rax);
+        c.mov(Word(OwnWord.LowNeighbour), rax);
         At(ref pinned);
         c.xor(r9d, r9d);
         PutBackFrom(r9);
         At(ref done);
         // Where the range is on M by now, or on nothing, there is nothing of T's to end.
-        OnRange(AgentLayout.T, LibC.UFFDIO_UNREGISTER, r13, r14);
+        OnRange(OwnWord.T, LibC.UFFDIO_UNREGISTER, r13, r14);
         WakeOnT();
         LockFromN(SYS_mlock2);
-        c.mov(rax, Word(AgentLayout.T));
-        c.mov(Word(AgentLayout.MovesOn), rax);
-        c.mov(Word(AgentLayout.MoveMode), 0);
-        c.mov(rax, Word(AgentLayout.LowNeighbour));
+        c.mov(rax, Word(OwnWord.T));
+        c.mov(Word(OwnWord.MovesOn), rax);
+        c.mov(Word(OwnWord.MoveMode), 0);
+        c.mov(rax, Word(OwnWord.LowNeighbour));
         c.neg(rax);
         c.jz(stale);
         c.mov(__qword_ptr[rbx + ErrorAt], rax);
@@ -204,7 +204,7 @@ internal sealed partial class AgentAssembler
     }
 
     /// <summary>A request on M for the page before r13, or for it and the range.</summary>
-    private void OnN(ulong request, int mode, bool all = false) => Range(Word(AgentLayout.M), request, () =>
+    private void OnN(ulong request, int mode, bool all = false) => Range(Word(OwnWord.M), request, () =>
     {
         c.lea(rdx, __[r13 - 4096]);
         if (all)

@@ -24,14 +24,14 @@ internal sealed partial class AgentAssembler
     private const int AddressAt = 8, LengthAt = 16, OffsetAt = 24, ErrorAt = 32, DoneAt = 40, OperationBytes = 48;
 
     private void RegisterOnT(AssemblerRegister64 start, AssemblerRegister64 length, ulong mode) =>
-        Range(Word(AgentLayout.T), LibC.UFFDIO_REGISTER, () =>
+        Range(Word(OwnWord.T), LibC.UFFDIO_REGISTER, () =>
         {
             c.mov(rdx, start);
             c.mov(r10, length);
             c.mov(r8d, (int)mode);
         });
 
-    private void OnRange(int descriptor, ulong request, AssemblerRegister64 start, AssemblerRegister64 length, int mode = 0) =>
+    private void OnRange(OwnWord descriptor, ulong request, AssemblerRegister64 start, AssemblerRegister64 length, int mode = 0) =>
         Range(Word(descriptor), request, () =>
         {
             c.mov(rdx, start);
@@ -43,7 +43,7 @@ internal sealed partial class AgentAssembler
     private void TakeScratch()
     {
         Label fits = c.CreateLabel();
-        c.mov(rax, Word(AgentLayout.ScratchUsed));
+        c.mov(rax, Word(OwnWord.ScratchUsed));
         c.lea(rcx, __[rax + r14]);
         c.cmp(rcx, AgentLayout.ScratchBytes);
         c.jbe(fits);
@@ -54,7 +54,7 @@ internal sealed partial class AgentAssembler
         c.xor(eax, eax);
         c.mov(rcx, r14);
         At(ref fits);
-        c.mov(Word(AgentLayout.ScratchUsed), rcx);
+        c.mov(Word(OwnWord.ScratchUsed), rcx);
         c.lea(r15, __[r12 + rax + (AgentLayout.ScratchOffset - AgentLayout.DataOffset)]);
     }
 
@@ -116,11 +116,11 @@ internal sealed partial class AgentAssembler
     /// <summary>Takes MISSING off what is still the program's own memory: registering with fewer modes is a no-op, so off and on again.</summary>
     private void TrackAgain(AssemblerRegister64 start, AssemblerRegister64 length)
     {
-        OnRange(AgentLayout.T, LibC.UFFDIO_UNREGISTER, start, length);
+        OnRange(OwnWord.T, LibC.UFFDIO_UNREGISTER, start, length);
         RegisterOnT(start, length, LibC.UFFDIO_REGISTER_MODE_WP);
     }
 
-    private void WakeOnT() => OnRange(AgentLayout.T, LibC.UFFDIO_WAKE, r13, r14);
+    private void WakeOnT() => OnRange(OwnWord.T, LibC.UFFDIO_WAKE, r13, r14);
 
     private void Enter()
     {
@@ -171,7 +171,7 @@ internal sealed partial class AgentAssembler
         c.mov(rbp, r13);
         c.call(_giveBack);
         c.mov(r15, r13);
-        c.add(r15, Word(AgentLayout.StretchDelta));
+        c.add(r15, Word(OwnWord.StretchDelta));
         c.mov(rbp, r14);
         c.call(_compare);
         c.jmp(whole);
@@ -200,7 +200,7 @@ internal sealed partial class AgentAssembler
         c.mov(edx, LibC.PROT_READ | LibC.PROT_WRITE);
         c.mov(r10d, LibC.MAP_PRIVATE | LibC.MAP_FIXED);
         ReserveAsBefore();
-        c.mov(r8, Word(AgentLayout.PoolFd));
+        c.mov(r8, Word(OwnWord.PoolFd));
         c.mov(r9, __qword_ptr[rbx + OffsetAt]);
         Sys(SYS_mmap);
         c.pop(r9);
@@ -213,7 +213,7 @@ internal sealed partial class AgentAssembler
         Sys(SYS_madvise);
         c.test(rax, rax);
         c.jnz(unplace);
-        OnRange(AgentLayout.M, LibC.UFFDIO_REGISTER, r13, r9, (int)(LibC.UFFDIO_REGISTER_MODE_WP | LibC.UFFDIO_REGISTER_MODE_MINOR | LibC.UFFDIO_REGISTER_MODE_MISSING));
+        OnRange(OwnWord.M, LibC.UFFDIO_REGISTER, r13, r9, (int)(LibC.UFFDIO_REGISTER_MODE_WP | LibC.UFFDIO_REGISTER_MODE_MINOR | LibC.UFFDIO_REGISTER_MODE_MISSING));
         c.test(rax, rax);
         c.jnz(unplace);
         KeepInCoreDumps();
@@ -247,7 +247,7 @@ internal sealed partial class AgentAssembler
         c.mov(__qword_ptr[rbx + DoneAt], r9);
         JumpUnlessMoved(behind);
         c.lea(rax, __[r13 + r9]);
-        c.mov(Word(AgentLayout.StretchWhole), rax);
+        c.mov(Word(OwnWord.StretchWhole), rax);
         c.jmp(leave);
         At(ref behind);
         c.mov(rsi, r14);
@@ -274,7 +274,7 @@ internal sealed partial class AgentAssembler
     /// <remarks>By default core(5) leaves private mappings of files out unless they have been written to, and "have been" means: have a reverse map for
     /// private pages (anon_vma). Filling a page by userfaultfd gives a private mapping one before it looks at the page: so one is filled that is there
     /// already. That answers EEXIST, and changes nothing else.</remarks>
-    private void KeepInCoreDumps() => Range(Word(AgentLayout.M), LibC.UFFDIO_CONTINUE, () =>
+    private void KeepInCoreDumps() => Range(Word(OwnWord.M), LibC.UFFDIO_CONTINUE, () =>
     {
         c.mov(rdx, r13);
         c.mov(r10d, 4096);
@@ -286,7 +286,7 @@ internal sealed partial class AgentAssembler
     {
         c.test(__dword_ptr[rbx + FlagsAt], (int)OperationFlags.InStretch);
         c.jz(otherwise);
-        c.cmp(Word(AgentLayout.StretchMoved), 0);
+        c.cmp(Word(OwnWord.StretchMoved), 0);
         c.je(otherwise);
     }
 
@@ -347,7 +347,7 @@ internal sealed partial class AgentAssembler
     private static AssemblerRegisterXMM __xmm(int number) => number switch { 0 => xmm0, 1 => xmm1, 2 => xmm2, _ => xmm3 };
 
     /// <summary>A range request on T for the start and length pushed last.</summary>
-    private void OnStack(ulong request, int mode) => Range(Word(AgentLayout.T), request, () =>
+    private void OnStack(ulong request, int mode) => Range(Word(OwnWord.T), request, () =>
     {
         c.mov(rdx, __qword_ptr[rsp + 8]);
         c.mov(r10, __qword_ptr[rsp]);

@@ -26,7 +26,7 @@ internal sealed partial class AgentAssembler
     {
         Label back = c.CreateLabel(), refused = c.CreateLabel();
         At(ref _beginStretch);
-        c.mov(Word(AgentLayout.StretchMoved), 0);
+        c.mov(Word(OwnWord.StretchMoved), 0);
         JumpIfPolicy(refused);
         TakeScratch();
         RegisterOnT(r13, r14, LibC.UFFDIO_REGISTER_MODE_MISSING | LibC.UFFDIO_REGISTER_MODE_WP);
@@ -42,9 +42,9 @@ internal sealed partial class AgentAssembler
         AwaitWriters();
         c.mov(rax, r15);
         c.sub(rax, r13);
-        c.mov(Word(AgentLayout.StretchDelta), rax);
-        c.mov(Word(AgentLayout.StretchWhole), r13);
-        c.mov(Word(AgentLayout.StretchMoved), 1);
+        c.mov(Word(OwnWord.StretchDelta), rax);
+        c.mov(Word(OwnWord.StretchWhole), r13);
+        c.mov(Word(OwnWord.StretchMoved), 1);
         c.lea(rax, __[r15 + r14]);
         BeginCopies(rax);
         c.mov(__qword_ptr[rbx + DoneAt], r14);
@@ -66,11 +66,11 @@ internal sealed partial class AgentAssembler
     {
         Label never = c.CreateLabel();
         At(ref _endStretch);
-        c.cmp(Word(AgentLayout.StretchMoved), 0);
+        c.cmp(Word(OwnWord.StretchMoved), 0);
         c.je(never);
         c.lea(rbp, __[r13 + r14]);
         c.call(_giveBack);
-        c.mov(Word(AgentLayout.StretchMoved), 0);
+        c.mov(Word(OwnWord.StretchMoved), 0);
         WakeOnT();
         At(ref never);
         // Advice on memory that has it already changes nothing, so one call serves all mappings of the stretch.
@@ -86,20 +86,20 @@ internal sealed partial class AgentAssembler
         Label more = c.CreateLabel(), part = c.CreateLabel(), test = c.CreateLabel(), move = c.CreateLabel(), next = c.CreateLabel();
         Label whole = c.CreateLabel(), nothing = c.CreateLabel(), copy = c.CreateLabel(), given = c.CreateLabel();
         At(ref _giveBack);
-        c.cmp(rbp, Word(AgentLayout.StretchWhole));
+        c.cmp(rbp, Word(OwnWord.StretchWhole));
         c.je(nothing);
         c.push(rbx);
         c.push(r13);
         c.push(r14);
         c.push(r15);
-        c.mov(r13, Word(AgentLayout.StretchWhole));
+        c.mov(r13, Word(OwnWord.StretchWhole));
         c.mov(rbx, r13);
         At(ref more);
         c.mov(r14, rbp);
         c.sub(r14, rbx);
         c.jz(whole);
         c.mov(rax, rbx);
-        c.add(rax, Word(AgentLayout.StretchDelta));
+        c.add(rax, Word(OwnWord.StretchDelta));
         c.call(_movedCopy);
         c.test(rdx, rdx);
         c.jz(move);
@@ -128,7 +128,7 @@ internal sealed partial class AgentAssembler
         c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 16], r14);
         c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 24], 1); // UFFDIO_COPY_MODE_DONTWAKE: at the end all are woken
         c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 32], 0);
-        c.mov(rdi, Word(AgentLayout.T));
+        c.mov(rdi, Word(OwnWord.T));
         c.mov(esi, unchecked((int)LibC.UFFDIO_COPY));
         c.lea(rdx, __[r12 + AgentLayout.ExecutorStruct]);
         Sys(SYS_ioctl);
@@ -138,7 +138,7 @@ internal sealed partial class AgentAssembler
         At(ref move);
         c.mov(rdi, rbx);
         c.mov(rsi, rbx);
-        c.add(rsi, Word(AgentLayout.StretchDelta));
+        c.add(rsi, Word(OwnWord.StretchDelta));
         c.mov(rdx, r14);
         c.call(_putBack);
         At(ref given);
@@ -148,7 +148,7 @@ internal sealed partial class AgentAssembler
         c.mov(r14, rbp);
         c.sub(r14, r13);
         TrackAgain(r13, r14);
-        c.mov(Word(AgentLayout.StretchWhole), rbp);
+        c.mov(Word(OwnWord.StretchWhole), rbp);
         c.pop(r15);
         c.pop(r14);
         c.pop(r13);

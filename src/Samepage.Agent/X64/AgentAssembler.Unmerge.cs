@@ -26,8 +26,8 @@ internal sealed partial class AgentAssembler
         Label asItWas = c.CreateLabel(), executable = c.CreateLabel(), writable = c.CreateLabel(), asWanted = c.CreateLabel();
         At(ref _unmerge);
         Enter();
-        c.mov(Word(AgentLayout.LowNeighbour), 0);
-        c.mov(Word(AgentLayout.HighNeighbour), 0);
+        c.mov(Word(OwnWord.LowNeighbour), 0);
+        c.mov(Word(OwnWord.HighNeighbour), 0);
         Query(r13, 0);
         c.test(rax, rax);
         c.jnz(refused);
@@ -42,10 +42,10 @@ internal sealed partial class AgentAssembler
         c.mov(r15, __qword_ptr[r12 + AgentLayout.QueryStruct + 40]); // r15 = protection: PROCMAP's bits are PROT's
         c.and(r15d, 7);
         QueriedIdentity();
-        c.mov(Word(AgentLayout.Identity), rax);
+        c.mov(Word(OwnWord.Identity), rax);
 
         At(ref protect);
-        OnRange(AgentLayout.M, LibC.UFFDIO_WRITEPROTECT, r13, r14, 1);
+        OnRange(OwnWord.M, LibC.UFFDIO_WRITEPROTECT, r13, r14, 1);
         c.cmp(rax, -Eagain); // an event is pending, and the warden is about to read it
         c.je(protect);
         c.test(rax, rax);
@@ -102,7 +102,7 @@ internal sealed partial class AgentAssembler
         ProtectV(null, dropV);
         At(ref writable);
         Advise(r9, r14);
-        OnRange(AgentLayout.M, LibC.UFFDIO_REGISTER, r9, r14, (int)LibC.UFFDIO_REGISTER_MODE_MISSING);
+        OnRange(OwnWord.M, LibC.UFFDIO_REGISTER, r9, r14, (int)LibC.UFFDIO_REGISTER_MODE_MISSING);
         c.test(rax, rax);
         c.jnz(dropV);
         RegisterNeighbours();
@@ -125,13 +125,13 @@ internal sealed partial class AgentAssembler
         c.movsxd(rax, eax);
         c.jne(dropV);
         QueriedIdentity();
-        c.cmp(rax, Word(AgentLayout.Identity));
+        c.cmp(rax, Word(OwnWord.Identity));
         c.mov(eax, -Enoent);
         c.movsxd(rax, eax);
         c.jne(dropV);
-        c.mov(Shared(AgentLayout.UnfilledStart), r13);
+        c.mov(Shared(SharedWord.UnfilledStart), r13);
         c.lea(rax, __[r13 + r14]);
-        c.mov(Shared(AgentLayout.UnfilledEnd), rax);
+        c.mov(Shared(SharedWord.UnfilledEnd), rax);
         c.mov(rdi, r9);
         c.mov(rsi, r14);
         c.mov(rdx, r14);
@@ -163,7 +163,7 @@ internal sealed partial class AgentAssembler
         c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 16], 4096);
         c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 24], 0);
         c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 32], 0);
-        c.mov(rdi, Word(AgentLayout.M));
+        c.mov(rdi, Word(OwnWord.M));
         c.mov(esi, unchecked((int)LibC.UFFDIO_COPY));
         c.lea(rdx, __[r12 + AgentLayout.ExecutorStruct]);
         Sys(SYS_ioctl);
@@ -194,8 +194,8 @@ internal sealed partial class AgentAssembler
         c.jmp(done);
         At(ref dropV);
         c.push(rax);
-        UnregisterNeighbour(AgentLayout.LowNeighbour);
-        UnregisterNeighbour(AgentLayout.HighNeighbour);
+        UnregisterNeighbour(OwnWord.LowNeighbour);
+        UnregisterNeighbour(OwnWord.HighNeighbour);
         c.lea(rdi, __[r9 - 4096]);
         c.lea(rsi, __[r14 + 8192]);
         Sys(SYS_munmap);
@@ -206,12 +206,12 @@ internal sealed partial class AgentAssembler
         c.mov(rsi, r14);
         c.mov(rdx, r15);
         Sys(SYS_mprotect);
-        OnRange(AgentLayout.M, LibC.UFFDIO_WRITEPROTECT, r13, r14, 0);
+        OnRange(OwnWord.M, LibC.UFFDIO_WRITEPROTECT, r13, r14, 0);
         c.pop(rax);
         At(ref done);
         c.push(rax);
-        c.mov(Shared(AgentLayout.UnfilledEnd), 0);
-        OnRange(AgentLayout.M, LibC.UFFDIO_WAKE, r13, r14);
+        c.mov(Shared(SharedWord.UnfilledEnd), 0);
+        OnRange(OwnWord.M, LibC.UFFDIO_WAKE, r13, r14);
         c.mov(rdi, rbp);
         c.mov(rsi, r14);
         Sys(SYS_munmap);
@@ -222,8 +222,8 @@ internal sealed partial class AgentAssembler
         Leave();
         At(ref unprotect);
         c.push(rax);
-        OnRange(AgentLayout.M, LibC.UFFDIO_WRITEPROTECT, r13, r14, 0);
-        OnRange(AgentLayout.M, LibC.UFFDIO_WAKE, r13, r14);
+        OnRange(OwnWord.M, LibC.UFFDIO_WRITEPROTECT, r13, r14, 0);
+        OnRange(OwnWord.M, LibC.UFFDIO_WAKE, r13, r14);
         c.pop(rax);
         At(ref refused);
         c.jmp(fits);
@@ -259,12 +259,12 @@ internal sealed partial class AgentAssembler
         c.div(rcx);
         c.shl(rax, 32);
         c.or(rax, (int)AgentLayout.Asks);
-        c.mov(Word(AgentLayout.Doorbell), rax);
+        c.mov(Word(OwnWord.Doorbell), rax);
         Answer();
         ReadDoorbell();
         c.cmp(rax, 8);
         c.jne(no);
-        c.cmp(__dword_ptr[r12 + AgentLayout.Doorbell], (int)AgentLayout.MayGoOn);
+        c.cmp(__dword_ptr[r12 + (int)OwnWord.Doorbell], (int)AgentLayout.MayGoOn);
         c.je(goOn);
         At(ref no);
         c.mov(rax, -Ebusy);
@@ -285,14 +285,14 @@ internal sealed partial class AgentAssembler
     private void RegisterNeighbours()
     {
         c.lea(rax, __[r13 - 4096]);
-        c.mov(Word(AgentLayout.LowNeighbour), rax);
-        RegisterNeighbour(AgentLayout.LowNeighbour);
+        c.mov(Word(OwnWord.LowNeighbour), rax);
+        RegisterNeighbour(OwnWord.LowNeighbour);
         c.lea(rax, __[r13 + r14]);
-        c.mov(Word(AgentLayout.HighNeighbour), rax);
-        RegisterNeighbour(AgentLayout.HighNeighbour);
+        c.mov(Word(OwnWord.HighNeighbour), rax);
+        RegisterNeighbour(OwnWord.HighNeighbour);
     }
 
-    private void RegisterNeighbour(int word)
+    private void RegisterNeighbour(OwnWord word)
     {
         Label not = c.CreateLabel(), registered = c.CreateLabel();
         c.mov(rax, Word(word));
@@ -307,7 +307,7 @@ internal sealed partial class AgentAssembler
         c.and(ecx, 15);
         c.cmp(ecx, r15d);
         c.jne(not);
-        Range(Word(AgentLayout.M), LibC.UFFDIO_REGISTER, () =>
+        Range(Word(OwnWord.M), LibC.UFFDIO_REGISTER, () =>
         {
             c.mov(rdx, Word(word));
             c.mov(r10d, 4096);
@@ -320,12 +320,12 @@ internal sealed partial class AgentAssembler
         At(ref registered);
     }
 
-    private void UnregisterNeighbour(int word)
+    private void UnregisterNeighbour(OwnWord word)
     {
         Label none = c.CreateLabel();
         c.cmp(Word(word), 0);
         c.je(none);
-        Range(Word(AgentLayout.M), LibC.UFFDIO_UNREGISTER, () =>
+        Range(Word(OwnWord.M), LibC.UFFDIO_UNREGISTER, () =>
         {
             c.mov(rdx, Word(word));
             c.mov(r10d, 4096);
@@ -338,15 +338,15 @@ internal sealed partial class AgentAssembler
     private void UnregisterWithNeighbours()
     {
         Label low = c.CreateLabel(), high = c.CreateLabel();
-        Range(Word(AgentLayout.M), LibC.UFFDIO_UNREGISTER, () =>
+        Range(Word(OwnWord.M), LibC.UFFDIO_UNREGISTER, () =>
         {
             c.mov(rdx, r13);
             c.lea(r10, __[r13 + r14]);
-            c.cmp(Word(AgentLayout.LowNeighbour), 0);
+            c.cmp(Word(OwnWord.LowNeighbour), 0);
             c.je(low);
             c.sub(rdx, 4096);
             At(ref low);
-            c.cmp(Word(AgentLayout.HighNeighbour), 0);
+            c.cmp(Word(OwnWord.HighNeighbour), 0);
             c.je(high);
             c.add(r10, 4096);
             At(ref high);

@@ -30,26 +30,26 @@ internal sealed partial class AgentAssembler
         // While the executor unmerges, every operation waits for one event to be read: sleeping in between would cost more than all the rest.
         At(ref loop);
         c.xor(r10d, r10d);
-        c.cmp(Word(AgentLayout.Unmerging), 0);
+        c.cmp(Word(OwnWord.Unmerging), 0);
         c.jne(wait);
         c.mov(r10d, AgentLayout.LeaderlessMilliseconds);
-        c.cmp(Word(AgentLayout.Leaderless), 0);
+        c.cmp(Word(OwnWord.Leaderless), 0);
         c.jne(wait);
         c.mov(r10d, AgentLayout.OrphanedMilliseconds);
-        c.cmp(Word(AgentLayout.Orphaned), 0);
+        c.cmp(Word(OwnWord.Orphaned), 0);
         c.jne(wait);
         c.mov(r10d, AgentLayout.RestMilliseconds);
         At(ref wait);
-        c.mov(rdi, Word(AgentLayout.EpollFd));
+        c.mov(rdi, Word(OwnWord.EpollFd));
         c.lea(rsi, __[r12 + AgentLayout.EpollEvents]);
         c.mov(edx, AgentLayout.MaxEpollEvents);
         Sys(SYS_epoll_wait);
         c.mov(r13, rax);
         c.test(rax, rax);
         c.jg(some);
-        c.cmp(Word(AgentLayout.Unmerging), 0);
+        c.cmp(Word(OwnWord.Unmerging), 0);
         c.jne(yield);
-        c.mov(Word(AgentLayout.LookAlone), 1);
+        c.mov(Word(OwnWord.LookAlone), 1);
         At(ref yield);
         Sys(24); // sched_yield
         At(ref some);
@@ -68,13 +68,13 @@ internal sealed partial class AgentAssembler
         c.jmp(next);
 
         At(ref doorbell);
-        c.mov(rdi, Word(AgentLayout.WardenNear));
-        c.lea(rsi, __[r12 + AgentLayout.WardenDoorbell]);
+        c.mov(rdi, Word(OwnWord.WardenNear));
+        c.lea(rsi, __[r12 + (int)OwnWord.WardenDoorbell]);
         c.mov(edx, 8);
         Sys(SYS_read);
         c.cmp(rax, 8);
         c.jne(orphan);
-        c.mov(rax, Word(AgentLayout.WardenDoorbell));
+        c.mov(rax, Word(OwnWord.WardenDoorbell));
         c.cmp(eax, (int)AgentLayout.DoorbellLeave);
         c.je(exit);
         c.cmp(eax, (int)AgentLayout.DoorbellLook);
@@ -91,26 +91,26 @@ internal sealed partial class AgentAssembler
         c.call(closeChild);
         c.jmp(next);
         At(ref orphan);
-        c.mov(rdx, Word(AgentLayout.WardenNear));
+        c.mov(rdx, Word(OwnWord.WardenNear));
         Unwatch();
-        c.mov(Word(AgentLayout.Orphaned), 1);
+        c.mov(Word(OwnWord.Orphaned), 1);
         c.jmp(next);
 
         At(ref last);
-        c.mov(rdx, Word(AgentLayout.LastFd));
+        c.mov(rdx, Word(OwnWord.LastFd));
         Unwatch();
-        c.mov(Word(AgentLayout.LastEnded), 1);
+        c.mov(Word(OwnWord.LastEnded), 1);
         At(ref look);
-        c.mov(Word(AgentLayout.LookAlone), 1);
+        c.mov(Word(OwnWord.LookAlone), 1);
         c.jmp(next);
 
         At(ref events);
-        c.cmp(Word(AgentLayout.LookAlone), 0);
+        c.cmp(Word(OwnWord.LookAlone), 0);
         c.je(looked);
-        c.mov(Word(AgentLayout.LookAlone), 0);
+        c.mov(Word(OwnWord.LookAlone), 0);
         c.call(alone);
         At(ref looked);
-        c.cmp(Word(AgentLayout.Orphaned), 0);
+        c.cmp(Word(OwnWord.Orphaned), 0);
         c.je(loop);
         // Orphaned: nobody else closes what belongs to dead children.
         c.lea(rbx, __[r12 + (SharedFromData + AgentLayout.Children)]);
@@ -130,7 +130,7 @@ internal sealed partial class AgentAssembler
         c.jmp(loop);
         // An executor whose daemon dies now waits for nobody.
         At(ref exit);
-        c.mov(Word(AgentLayout.Orphaned), 1);
+        c.mov(Word(OwnWord.Orphaned), 1);
         c.xor(edi, edi);
         Sys(SYS_exit);
 
@@ -152,7 +152,7 @@ internal sealed partial class AgentAssembler
         c.pop(rdi);
         Sys(3);
         c.mov(__dword_ptr[rbx], -1);
-        c.inc(Word(AgentLayout.FreeSlots));
+        c.inc(Word(OwnWord.FreeSlots));
         At(ref closed);
         c.ret();
     }
@@ -160,7 +160,7 @@ internal sealed partial class AgentAssembler
     /// <summary>The warden hears no more of descriptor edx.</summary>
     private void Unwatch()
     {
-        c.mov(rdi, Word(AgentLayout.EpollFd));
+        c.mov(rdi, Word(OwnWord.EpollFd));
         c.mov(esi, 2); // EPOLL_CTL_DEL
         c.xor(r10d, r10d);
         Sys(SYS_epoll_ctl);
@@ -173,7 +173,7 @@ internal sealed partial class AgentAssembler
         Label protectedPage = c.CreateLabel(), help = c.CreateLabel(), got = c.CreateLabel(), done = c.CreateLabel();
         At(ref serve);
         At(ref read);
-        c.cmp(Word(AgentLayout.FreeSlots), 0);
+        c.cmp(Word(OwnWord.FreeSlots), 0);
         c.je(help);
         c.movsxd(rdi, __dword_ptr[rbx]);
         c.lea(rsi, __[r12 + AgentLayout.WardenMessage]);
@@ -191,7 +191,7 @@ internal sealed partial class AgentAssembler
         c.ret();
 
         At(ref help);
-        c.mov(Shared(AgentLayout.WantsHelp), 1);
+        c.mov(Shared(SharedWord.WantsHelp), 1);
         TellDaemon();
         Pause(1);
         c.ret();
@@ -208,9 +208,9 @@ internal sealed partial class AgentAssembler
         c.jnz(minor);
         // MISSING, where an unmerge has put fresh memory and not filled it yet: it fills it, and wakes the thread.
         c.mov(rax, __qword_ptr[r12 + AgentLayout.WardenMessage + 16]);
-        c.cmp(rax, Shared(AgentLayout.UnfilledStart));
+        c.cmp(rax, Shared(SharedWord.UnfilledStart));
         c.jb(minor);
-        c.cmp(rax, Shared(AgentLayout.UnfilledEnd));
+        c.cmp(rax, Shared(SharedWord.UnfilledEnd));
         c.jae(minor);
         c.lea(rax, __[r12 + (SharedFromData + AgentLayout.WardenTable)]);
         c.cmp(rbx, rax);
@@ -257,10 +257,10 @@ internal sealed partial class AgentAssembler
         c.add(rdx, 8);
         c.jmp(find); // there is one: FreeSlots said so
         At(ref found);
-        c.dec(Word(AgentLayout.FreeSlots));
+        c.dec(Word(OwnWord.FreeSlots));
         c.mov(esi, __dword_ptr[r12 + AgentLayout.WardenMessage + 8]);
-        c.inc(Word(AgentLayout.Tickets));
-        c.mov(rax, Word(AgentLayout.Tickets));
+        c.inc(Word(OwnWord.Tickets));
+        c.mov(rax, Word(OwnWord.Tickets));
         c.shl(rax, 32);
         c.or(rax, rsi);
         c.mov(__qword_ptr[rdx], rax);
@@ -273,8 +273,8 @@ internal sealed partial class AgentAssembler
     /// <summary>Rings at the daemon, and waits for nobody.</summary>
     private void TellDaemon()
     {
-        c.mov(rdi, Word(AgentLayout.WardenNear));
-        c.lea(rsi, __[r12 + AgentLayout.WardenDoorbell]);
+        c.mov(rdi, Word(OwnWord.WardenNear));
+        c.lea(rsi, __[r12 + (int)OwnWord.WardenDoorbell]);
         c.mov(edx, 8);
         c.mov(r10d, 0x4040); // MSG_NOSIGNAL | MSG_DONTWAIT
         c.xor(r8d, r8d);

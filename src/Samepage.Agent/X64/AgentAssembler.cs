@@ -55,12 +55,12 @@ internal sealed partial class AgentAssembler
         _labelled = c.Instructions.Count;
     }
 
-    private static AssemblerMemoryOperand Word(int offset) => __qword_ptr[r12 + offset];
+    private static AssemblerMemoryOperand Word(OwnWord word) => __qword_ptr[r12 + (int)word];
 
     /// <summary>A word that the daemon sees.</summary>
-    private static AssemblerMemoryOperand Shared(int offset) => __qword_ptr[r12 + (SharedFromData + offset)];
+    private static AssemblerMemoryOperand Shared(SharedWord word) => __qword_ptr[r12 + (SharedFromData + (int)word)];
 
-    private static AssemblerMemoryOperand BatchWord => __dword_ptr[r12 + (SharedFromData + AgentLayout.Batch)];
+    private static AssemblerMemoryOperand BatchWord => __dword_ptr[r12 + (SharedFromData + (int)SharedWord.Batch)];
 
     private void Sys(int number)
     {
@@ -136,10 +136,10 @@ internal sealed partial class AgentAssembler
         c.xor(ebx, ebx);
         c.mov(ebp, 4096);
         At(ref again);
-        c.mov(rax, Word(AgentLayout.MoveMode));
+        c.mov(rax, Word(OwnWord.MoveMode));
         c.mov(__qword_ptr[r12 + Structure + 24], rax);
         c.mov(__qword_ptr[r12 + Structure + 32], 0);
-        c.mov(rdi, Word(AgentLayout.MovesOn));
+        c.mov(rdi, Word(OwnWord.MovesOn));
         c.mov(esi, unchecked((int)LibC.UFFDIO_MOVE));
         c.lea(rdx, __[r12 + Structure]);
         Sys(SYS_ioctl);
@@ -208,7 +208,7 @@ internal sealed partial class AgentAssembler
         c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 16], 4096);
         c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 24], 0);
         c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 32], 0);
-        c.mov(rdi, Word(AgentLayout.MovesOn));
+        c.mov(rdi, Word(OwnWord.MovesOn));
         c.mov(esi, unchecked((int)LibC.UFFDIO_COPY));
         c.lea(rdx, __[r12 + AgentLayout.ExecutorStruct]);
         Sys(SYS_ioctl);
