@@ -76,7 +76,7 @@ internal static class AgentLayout
     // CloseChild: and the slot; above it the child's ticket.
     public const ulong DoorbellRun = 1, DoorbellLeave = 2, DoorbellLook = 3, DoorbellCloseChild = 0x100;
 
-    // In the middle of a batch: the executor asks about an operation, and its place in the batch is above that; what the answer is if it may go on, any other is no.
+    // In the middle of a batch, when nobody can write any more to what is to be given back: the executor asks which operations may go on. The answer is that those may which have not become None, or, any other, that none may.
     public const uint Asks = 4, MayGoOn = 5;
 }
 
@@ -129,7 +129,7 @@ public enum OperationFlags : uint
     /// <summary>Not a run: gives back what of the stretch was not merged, and gives all of it the advice that stands beside. Address, Length and FrameOffset are those of its beginning.</summary>
     EndStretch = 0x400,
 
-    /// <summary>Of an unmerge: when nobody can write to it any more who does not hold its pages already, the daemon is asked whether somebody does. It is left as it is then (EBUSY).</summary>
+    /// <summary>Of an unmerge: once nobody can write to it any more who does not hold its pages already, the daemon is asked whether somebody does. It is left as it is then (EBUSY).</summary>
     Ask = 0x800,
 
     /// <summary>What takes its place is mapped without reservation too (MAP_NORESERVE): charged to nobody, and so alike that it joins its neighbours again.</summary>

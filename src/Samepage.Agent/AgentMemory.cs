@@ -103,6 +103,16 @@ internal sealed class AgentMemory : IDisposable
         return _memory.TryWrite(AgentLayout.OperationsAtShared, MemoryMarshal.AsBytes(operations));
     }
 
+    /// <summary>Makes an operation of a batch that is under way one that is not carried out: EBUSY.</summary>
+    /// <inheritdoc cref="WriteWord"/>
+    public bool Refuse(int index)
+    {
+        AgentOperation refused = new() { Error = (long)Errno.EBUSY };
+        ReadOnlySpan<byte> bytes = MemoryMarshal.AsBytes(new ReadOnlySpan<AgentOperation>(in refused));
+        int at = AgentLayout.OperationsAtShared + index * bytes.Length, error = (int)Marshal.OffsetOf<AgentOperation>(nameof(AgentOperation.Error));
+        return _memory.TryWrite(at + error, bytes.Slice(error, sizeof(long))) && _memory.TryWrite(at, bytes[..sizeof(OperationKind)]);
+    }
+
     /// <summary>Reads what came of operations: nothing else of them is taken from there, and no more is done than was asked for.</summary>
     /// <returns>False when it cannot be read.</returns>
     public bool ReadOutcomes(Span<AgentOperation> operations)

@@ -28,8 +28,8 @@ public sealed class AgentSession : IDisposable
     private readonly Urgency _urgency;
     private bool _unanswered;
 
-    /// <summary>Operations of the batch under way, and questions that it can have still: one for each of them.</summary>
-    private int _operations, _questions;
+    /// <summary>The batch under way has a question still.</summary>
+    private bool _mayAsk;
 
     /// <summary>Sessions whose agent's threads the calling thread has seized.</summary>
     [ThreadStatic]
@@ -156,9 +156,9 @@ public sealed class AgentSession : IDisposable
     /// <param name="operations">At most <see cref="AgentLayout.MaxOperations"/>; each comes back with its outcome.</param>
     /// <param name="suspended">The process is stopped by SIGSTOP: the agent's threads must be set going for it.</param>
     /// <param name="letGo">Called once when the batch takes longer than any should (a second): lets the program's threads go, to wait at the gate for its end.</param>
-    /// <param name="mayGoOn">Says whether the operation of an index may be carried out, of those with <see cref="OperationFlags.Ask"/>. Must be quick.</param>
+    /// <param name="findHeld">Says which of the operations with <see cref="OperationFlags.Ask"/> must not be carried out, by index, when nobody can write any more to what they give back; null where none may. Must be quick.</param>
     /// <returns>False when the process is gone, or the agent does not answer; the outcomes then mean nothing.</returns>
-    public bool Run(Span<AgentOperation> operations, bool suspended, Action letGo, Func<int, bool> mayGoOn)
+    public bool Run(Span<AgentOperation> operations, bool suspended, Action letGo, Func<IReadOnlyList<int>?> findHeld)
     {
         if (!IsAnswered() || !_memory.WriteOperations(operations) || !_memory.WriteWord(SharedWord.Batch, AgentLayout.BatchAsked))
             return false;
@@ -166,9 +166,9 @@ public sealed class AgentSession : IDisposable
         try
         {
             Volatile.Write(ref _unanswered, true);
-            _operations = _questions = operations.Length;
-            bool isAnswered = RunHurried(operations.Length, mayGoOn);
-            for (int waited = 0; !isAnswered && !AwaitAnswer(AnswerMilliseconds, mayGoOn); waited++)
+            _mayAsk = Asks(operations);
+            bool isAnswered = RunHurried(operations.Length, findHeld);
+            for (int waited = 0; !isAnswered && !AwaitAnswer(AnswerMilliseconds, findHeld); waited++)
             {
                 threads.KeepGoing();
                 if (waited == AnswersBeforeLetGo)
@@ -201,7 +201,7 @@ public sealed class AgentSession : IDisposable
     /// <summary>Has the batch begun, by an executor that comes first for a moment. The word is for one that becomes an orphan meanwhile.</summary>
     /// <returns>Whether it has answered within that moment.</returns>
     /// <exception cref="SyscallException">It ended, most likely.</exception>
-    private bool RunHurried(int operations, Func<int, bool> mayGoOn)
+    private bool RunHurried(int operations, Func<IReadOnlyList<int>?> findHeld)
     {
         bool hurries = _urgency.TryRaise(), inTime = true; // one that ended has kept nobody
         try
@@ -209,7 +209,7 @@ public sealed class AgentSession : IDisposable
             if (hurries)
                 _ = _memory.WriteWord(SharedWord.Hurried, 1);
             Ring(_executorSocket, AgentLayout.DoorbellRun | ((ulong)operations << 32));
-            return inTime = AwaitAnswer((int)Urgency.Most.TotalMilliseconds, mayGoOn);
+            return inTime = AwaitAnswer((int)Urgency.Most.TotalMilliseconds, findHeld);
         }
         finally
         {
@@ -221,19 +221,32 @@ public sealed class AgentSession : IDisposable
         }
     }
 
+    private static bool Asks(ReadOnlySpan<AgentOperation> operations)
+    {
+        foreach (ref readonly AgentOperation operation in operations)
+        {
+            if ((operation.Flags & OperationFlags.Ask) != 0)
+                return true;
+        }
+
+        return false;
+    }
+
     /// <summary>Waits for the answer, and answers what is asked before it comes.</summary>
     /// <param name="milliseconds">How long, from the last question on.</param>
-    /// <param name="mayGoOn">Whether the operation of an index may be carried out.</param>
-    private bool AwaitAnswer(int milliseconds, Func<int, bool> mayGoOn)
+    /// <param name="findHeld">Which must not be carried out.</param>
+    private bool AwaitAnswer(int milliseconds, Func<IReadOnlyList<int>?> findHeld)
     {
         while (TryReadAnswer(_executorSocket, Pid, out ulong said, milliseconds))
         {
             if ((uint)said != AgentLayout.Asks)
                 return true;
             // The program can take the socket, and ask what it likes.
-            if (_questions-- <= 0 || said >> 32 >= (ulong)_operations)
+            if (!_mayAsk)
                 throw new SyscallException("recv", $"answer of the agent in process {Pid}, which asks what it has not to", Errno.EPROTO);
-            Ring(_executorSocket, mayGoOn((int)(said >> 32)) ? AgentLayout.MayGoOn : 0);
+            _mayAsk = false;
+            IReadOnlyList<int>? held = findHeld();
+            Ring(_executorSocket, held is not null && held.All(_memory.Refuse) ? AgentLayout.MayGoOn : 0);
         }
 
         return false;
@@ -245,7 +258,7 @@ public sealed class AgentSession : IDisposable
         try
         {
             // What is asked so late is not gone on with.
-            if (_unanswered && AwaitAnswer(milliseconds: 0, static _ => false))
+            if (_unanswered && AwaitAnswer(milliseconds: 0, static () => null))
                 (_unanswered, IsStuck) = (false, false);
         }
         catch (SyscallException)

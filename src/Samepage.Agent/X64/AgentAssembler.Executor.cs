@@ -102,15 +102,16 @@ internal sealed partial class AgentAssembler
         c.@lock.cmpxchg(BatchWord, ecx);
         c.jne(answered); // those who stood before the gate have gone on without it
         LookForLocks();
+        AskWhatMayGoOn();
         c.lea(rbx, __[r12 + (SharedFromData + AgentLayout.OperationsAtShared)]);
         At(ref next);
         c.test(ebp, ebp);
         c.jz(answer);
-        c.mov(__qword_ptr[rbx + 32], 0);
-        c.mov(__qword_ptr[rbx + 40], 0);
         c.mov(eax, __dword_ptr[rbx]);
         c.test(eax, eax); // OperationKind.None
         c.jz(counted);
+        c.mov(__qword_ptr[rbx + ErrorAt], 0);
+        c.mov(__qword_ptr[rbx + DoneAt], 0);
         c.cmp(eax, (int)OperationKind.Merge);
         c.je(merge);
         c.cmp(eax, (int)OperationKind.Zero);

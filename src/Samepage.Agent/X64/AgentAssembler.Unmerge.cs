@@ -9,7 +9,7 @@ internal sealed partial class AgentAssembler
 {
     /// <remarks>Steps, for the part of the range that one mapping of the pool covers; its protection is asked of the kernel now:
     /// 1. Write-protect it on M: whoever writes waits.
-    ///    Who has pinned a page before may write still: where there may be such, the daemon is asked (Ask). Nobody can pin one from here on, for that takes a write fault.
+    ///    Who has pinned a page before may write still: so the daemon was asked (AskWhatMayGoOn). Nobody can pin one from there on, for that takes a write fault.
     /// 2. Copy its pages to D. A page that the program discarded is missing; the warden answers that fault with zeros.
     /// 3. Make V, fresh memory of the same advice, and of the same protection or one that becomes the same when it is filled, register it on F with MISSING, and mremap it over the range:
     ///    the registration goes along, so whoever touches the range waits. On F, because nobody but the executor fills anything by it: whoever has a copy of M (wardens of parents, the daemon) takes what
@@ -23,7 +23,7 @@ internal sealed partial class AgentAssembler
     {
         Label refused = c.CreateLabel(), fail = c.CreateLabel(), next = c.CreateLabel(), copied = c.CreateLabel(), zero = c.CreateLabel();
         Label fill = c.CreateLabel(), skip = c.CreateLabel(), filled = c.CreateLabel(), retry = c.CreateLabel(), readable = c.CreateLabel(), fits = c.CreateLabel();
-        Label protect = c.CreateLabel(), unprotect = c.CreateLabel(), dropV = c.CreateLabel(), done = c.CreateLabel();
+        Label dropV = c.CreateLabel(), done = c.CreateLabel();
         Label asItWas = c.CreateLabel(), executable = c.CreateLabel(), writable = c.CreateLabel(), asWanted = c.CreateLabel();
         At(ref _unmerge);
         Enter();
@@ -45,16 +45,13 @@ internal sealed partial class AgentAssembler
         QueriedIdentity();
         c.mov(Word(OwnWord.Identity), rax);
 
-        At(ref protect);
-        OnRange(OwnWord.M, LibC.UFFDIO_WRITEPROTECT, r13, r14, 1);
-        c.cmp(rax, -Eagain); // an event is pending, and the warden is about to read it
-        c.je(protect);
+        ProtectOnM(1);
         c.test(rax, rax);
         c.jnz(refused);
-        Ask(unprotect);
+        // Also waits for whoever holds the lock of the address space since before the range was protected, and writes to a page of it: /proc/PID/mem.
         MapAnonymous(LibC.PROT_READ | LibC.PROT_WRITE);
         c.cmp(rax, -4096);
-        c.ja(unprotect);
+        c.ja(refused);
         c.mov(rbp, rax); // rbp = D
         c.test(r15d, LibC.PROT_READ);
         c.jnz(readable);
@@ -204,7 +201,7 @@ internal sealed partial class AgentAssembler
         c.mov(rsi, r14);
         c.mov(rdx, r15);
         Sys(SYS_mprotect);
-        OnRange(OwnWord.M, LibC.UFFDIO_WRITEPROTECT, r13, r14, 0);
+        ProtectOnM(0);
         c.pop(rax);
         At(ref done);
         c.push(rax);
@@ -218,12 +215,12 @@ internal sealed partial class AgentAssembler
         c.neg(rax);
         c.mov(__qword_ptr[rbx + ErrorAt], rax);
         Leave();
-        At(ref unprotect);
+        // It may have been protected before it was asked about.
+        At(ref refused);
         c.push(rax);
-        OnRange(OwnWord.M, LibC.UFFDIO_WRITEPROTECT, r13, r14, 0);
+        ProtectOnM(0);
         OnRange(OwnWord.M, LibC.UFFDIO_WAKE, r13, r14);
         c.pop(rax);
-        At(ref refused);
         c.jmp(fits);
     }
 
@@ -243,31 +240,99 @@ internal sealed partial class AgentAssembler
         c.jnz(refused);
     }
 
-    /// <summary>Where the record says so: asks the daemon whether the operation may go on. Not, with rax = -EBUSY, if it says so, or is not there any more.</summary>
-    private void Ask(Label not)
+    /// <summary>Before the first of ebp operations: write-protects what those with <see cref="OperationFlags.Ask"/> give back, asks the daemon once which of them may go on, and takes the protection off the others.
+    /// Keeps ebp.</summary>
+    /// <remarks>The daemon may be gone, or have no answer: then none goes on (EBUSY). An operation that cannot be protected does not either.</remarks>
+    private void AskWhatMayGoOn()
     {
-        Label goOn = c.CreateLabel(), no = c.CreateLabel();
+        Label protect = c.CreateLabel(), protectNext = c.CreateLabel(), isProtected = c.CreateLabel(), cannot = c.CreateLabel(), fits = c.CreateLabel(), ask = c.CreateLabel();
+        Label answered = c.CreateLabel(), look = c.CreateLabel(), lookNext = c.CreateLabel(), mayNot = c.CreateLabel(), none = c.CreateLabel();
+        c.push(rbp);
+        c.xor(r15d, r15d); // r15 = how many ask
+        c.lea(rbx, __[r12 + (SharedFromData + AgentLayout.OperationsAtShared)]);
+        At(ref protect);
+        c.test(ebp, ebp);
+        c.jz(ask);
         c.test(__dword_ptr[rbx + FlagsAt], (int)OperationFlags.Ask);
-        c.jz(goOn);
-        c.mov(rax, rbx);
-        c.lea(rcx, __[r12 + (SharedFromData + AgentLayout.OperationsAtShared)]);
-        c.sub(rax, rcx);
-        c.xor(edx, edx);
-        c.mov(ecx, OperationBytes);
-        c.div(rcx);
-        c.shl(rax, 32);
-        c.or(rax, (int)AgentLayout.Asks);
-        c.mov(Word(OwnWord.Doorbell), rax);
+        c.jz(protectNext);
+        c.inc(r15d);
+        c.mov(r13, __qword_ptr[rbx + AddressAt]);
+        c.mov(r14, __qword_ptr[rbx + LengthAt]);
+        Query(r13, 0);
+        c.test(rax, rax);
+        c.jnz(cannot);
+        CompareQueriedInode();
+        c.mov(rax, -Enoent);
+        c.jne(cannot);
+        // An operation is for one mapping: what the program has parted since is done in part.
+        c.mov(rcx, __qword_ptr[r12 + AgentLayout.QueryStruct + 32]);
+        c.sub(rcx, r13);
+        c.cmp(r14, rcx);
+        c.jbe(fits);
+        c.mov(r14, rcx);
+        c.mov(__qword_ptr[rbx + LengthAt], r14);
+        At(ref fits);
+        ProtectOnM(1);
+        c.test(rax, rax);
+        c.jz(isProtected);
+        At(ref cannot);
+        c.neg(rax);
+        c.mov(__qword_ptr[rbx + ErrorAt], rax);
+        c.mov(__dword_ptr[rbx], (int)OperationKind.None);
+        At(ref isProtected);
+        At(ref protectNext);
+        c.add(rbx, OperationBytes);
+        c.dec(ebp);
+        c.jmp(protect);
+
+        At(ref ask);
+        c.test(r15d, r15d);
+        c.jz(none);
+        c.mov(Word(OwnWord.Doorbell), (int)AgentLayout.Asks);
         Answer();
         ReadDoorbell();
+        c.xor(r15d, r15d); // r15 = 1: what is left as it was may go on
         c.cmp(rax, 8);
-        c.jne(no);
+        c.jne(answered);
         c.cmp(__dword_ptr[r12 + (int)OwnWord.Doorbell], (int)AgentLayout.MayGoOn);
-        c.je(goOn);
-        At(ref no);
-        c.mov(rax, -Ebusy);
-        c.jmp(not);
-        At(ref goOn);
+        c.jne(answered);
+        c.inc(r15d);
+        At(ref answered);
+        c.mov(rbp, __qword_ptr[rsp]);
+        c.lea(rbx, __[r12 + (SharedFromData + AgentLayout.OperationsAtShared)]);
+        At(ref look);
+        c.test(ebp, ebp);
+        c.jz(none);
+        c.test(__dword_ptr[rbx + FlagsAt], (int)OperationFlags.Ask);
+        c.jz(lookNext);
+        c.cmp(__dword_ptr[rbx], (int)OperationKind.None);
+        c.je(mayNot);
+        c.test(r15d, r15d);
+        c.jnz(lookNext);
+        c.mov(__dword_ptr[rbx], (int)OperationKind.None);
+        c.mov(__qword_ptr[rbx + ErrorAt], Ebusy);
+        At(ref mayNot);
+        c.mov(r13, __qword_ptr[rbx + AddressAt]);
+        c.mov(r14, __qword_ptr[rbx + LengthAt]);
+        ProtectOnM(0);
+        OnRange(OwnWord.M, LibC.UFFDIO_WAKE, r13, r14);
+        At(ref lookNext);
+        c.add(rbx, OperationBytes);
+        c.dec(ebp);
+        c.jmp(look);
+        At(ref none);
+        c.pop(rbp);
+    }
+
+    /// <summary>Write-protects r14 bytes at r13, mappings of frames, or ends that: rax = 0 or an errno, negative.</summary>
+    /// <param name="mode">1 to protect, 0 to end it.</param>
+    private void ProtectOnM(int mode)
+    {
+        Label again = c.CreateLabel();
+        At(ref again);
+        OnRange(OwnWord.M, LibC.UFFDIO_WRITEPROTECT, r13, r14, mode);
+        c.cmp(rax, -Eagain); // an event is pending, and the warden is about to read it
+        c.je(again);
     }
 
     /// <summary>rax = where the file of the mapping last asked for would begin: the same for all parts of one mapping, however it is split.</summary>

@@ -54,8 +54,9 @@ internal static class GivingBack
                 break;
             }
 
-            if (!HasRoom(space) || !TryMindPins(space, operations))
+            if (!HasRoom(space))
                 break;
+            MindPins(space, operations);
             int tried = space.Run(CollectionsMarshal.AsSpan(operations));
             bool isHeld = operations.Take(tried).Any(operation => operation.Error == (long)Errno.EBUSY);
             if (operations.Take(tried).Any(operation => operation.Done > 0))
@@ -102,8 +103,7 @@ internal static class GivingBack
             List<AgentOperation> operations = UnmergeOperations(space.Map.Segments, which);
             if (operations.Count == 0)
                 return true;
-            if (!TryMindPins(space, operations))
-                return false;
+            MindPins(space, operations);
             int tried = space.Run(CollectionsMarshal.AsSpan(operations)), given = 0;
             foreach (AgentOperation operation in CollectionsMarshal.AsSpan(operations)[..tried])
             {
@@ -137,22 +137,13 @@ internal static class GivingBack
         return false;
     }
 
-    /// <summary>Has operations ask before they copy what somebody may hold; where nobody could answer, they are left out. (What is moved out to be merged is safe: the move refuses pinned pages. Frames are, too:
-    /// nobody writes them.)</summary>
-    /// <returns>False when nothing is left to do.</returns>
-    private static bool TryMindPins(LiveSpace space, List<AgentOperation> operations)
+    /// <summary>Has operations ask before they copy what somebody may hold. (What is moved out to be merged is safe: the move refuses pinned pages. Frames are, too: nobody writes them.)</summary>
+    private static void MindPins(LiveSpace space, List<AgentOperation> operations)
     {
-        bool mayBe = Pins.MayBe(space.OwnThread, space.Map.Mappings);
-        int all = operations.Count;
-        for (int i = operations.Count - 1; i >= 0; i--)
-        {
-            if (!HeldPages.TryMind(space, mayBe, ref CollectionsMarshal.AsSpan(operations)[i]))
-                operations.RemoveAt(i);
-        }
-
-        if (operations.Count < all)
-            space.Obstacle = Held;
-        return operations.Count > 0;
+        if (!HeldPages.CanBeTold && !Pins.MayBe(space.OwnThread, space.Map.Mappings))
+            return;
+        foreach (ref AgentOperation operation in CollectionsMarshal.AsSpan(operations))
+            operation.Flags |= OperationFlags.Ask;
     }
 
     /// <summary>The operations that give all mappings of frames back, in an order in which areas join again.</summary>

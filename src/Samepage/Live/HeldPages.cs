@@ -8,7 +8,7 @@ namespace Samepage.Live;
 /// <remarks>
 /// <para>What is merged, or given back, is another page with the same content. Who holds a page goes on to write to that page and not to the other, or to read it: so it must stay. The kernel tells nobody which pages
 /// are held; but it counts references, and whoever holds a page has one that is none of its mappings (<see cref="PageReferences"/>). Where the counts cannot be read, what a process has open decides of what is to be
-/// given back (<see cref="Pins"/>): if that does not rule it out that a page is held, it is.</para>
+/// given back (<see cref="Pins"/>): if that does not rule it out that a page is held, every page is that was written since it was merged.</para>
 /// <para>Any thread.</para>
 /// </remarks>
 internal static class HeldPages
@@ -18,39 +18,44 @@ internal static class HeldPages
     /// <summary>The references of pages can be counted.</summary>
     public static bool CanBeTold => PageReferences.Here.Counts is not null;
 
-    /// <summary>Has an operation that gives a range back ask before it copies, where somebody may hold a page of it.</summary>
-    /// <param name="space">The process.</param>
-    /// <param name="mayBe">Something of it may be pinned, by what it has open.</param>
-    /// <param name="operation">The operation.</param>
-    /// <returns>False where a page that was written since it was merged may be held, and nobody could answer: the range must stay as it is.</returns>
-    public static bool TryMind(LiveSpace space, bool mayBe, ref AgentOperation operation)
-    {
-        if (!mayBe && !CanBeTold)
-            return true;
-        bool isBroken = space.HasBroken(operation.Address, operation.Length);
-        if (isBroken && !CanBeTold)
-            return false;
-        if (mayBe || isBroken)
-            operation.Flags |= OperationFlags.Ask;
-        return true;
-    }
-
-    /// <summary>Whether nobody holds any of the private pages in a range of mappings of frames. It stays so where nobody can write to the range any more.</summary>
+    /// <summary>Which of some operations give a page back that somebody may hold. It stays so where nobody can write to their ranges any more: a page that is held then was held before.</summary>
     /// <param name="pagemap">The process's.</param>
-    /// <param name="start">First byte.</param>
-    /// <param name="length">Bytes.</param>
-    /// <returns>False also where it cannot be told.</returns>
-    public static bool AreNone(Pagemap pagemap, ulong start, ulong length)
+    /// <param name="operations">The operations; those without <see cref="OperationFlags.Ask"/> do not count.</param>
+    /// <returns>Their places, each once. Where references cannot be counted, those that give a page back which was written since it was merged: frames themselves nobody writes to.</returns>
+    public static List<int> Among(Pagemap pagemap, ReadOnlySpan<AgentOperation> operations)
     {
-        ulong[] words = new ulong[length / 4096];
-        if (pagemap.ReadWords(start, words) < words.Length)
-            return false;
-        ulong[] frames = [.. words.Where(static word => (word & (Pagemap.Present | Pagemap.FilePage)) == Pagemap.Present).Select(static word => word & Pagemap.FrameMask)];
-        if (frames.Length == 0)
-            return true;
-        bool areNone = true;
-        Find(frames, index => areNone &= IsZeroPage(frames[index]));
-        return areNone;
+        List<int> held = [];
+        List<ulong> frames = [];
+        List<int> owners = [];
+        for (int i = 0; i < operations.Length; i++)
+        {
+            if ((operations[i].Flags & OperationFlags.Ask) == 0)
+                continue;
+            ulong[] words = new ulong[operations[i].Length / 4096];
+            int known = pagemap.ReadWords(operations[i].Address, words);
+            int before = frames.Count;
+            foreach (ulong word in words.AsSpan(0, known))
+            {
+                if ((word & (Pagemap.Present | Pagemap.FilePage)) != Pagemap.Present)
+                    continue;
+                frames.Add(word & Pagemap.FrameMask);
+                owners.Add(i);
+            }
+
+            if (known == words.Length && (CanBeTold || frames.Count == before))
+                continue;
+            held.Add(i);
+            frames.RemoveRange(before, frames.Count - before);
+            owners.RemoveRange(before, owners.Count - before);
+        }
+
+        ulong[] asked = [.. frames];
+        Find(asked, index =>
+        {
+            if (!IsZeroPage(asked[index]) && !held.Contains(owners[index]))
+                held.Add(owners[index]);
+        });
+        return held;
     }
 
     /// <summary>Finds those of some physical pages that somebody holds, or of which that cannot be told.</summary>
@@ -58,6 +63,8 @@ internal static class HeldPages
     /// <param name="found">Is called with the place of each, by rising place.</param>
     public static void Find(ulong[] frames, Action<int> found)
     {
+        if (frames.Length == 0)
+            return;
         bool[] held = new bool[frames.Length];
         lock (s_asking)
         {

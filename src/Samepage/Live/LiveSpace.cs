@@ -219,28 +219,12 @@ internal sealed class LiveSpace : IDisposable
     /// <summary>The next visit takes it that something has happened.</summary>
     public void ForgetLook() => _look = default;
 
-    /// <summary>Whether a page is there that is private memory inside a mapping of frames: a write broke it.</summary>
-    /// <param name="start">First byte of a range of mappings of frames.</param>
-    /// <param name="length">Its bytes, at most <see cref="AgentSession.MaxRunBytes"/>.</param>
-    public bool HasBroken(ulong start, ulong length)
-    {
-        Span<ulong> words = stackalloc ulong[(int)(length / 4096)];
-        int known = Pagemap.ReadWords(start, words);
-        foreach (ulong word in words[..known])
-        {
-            if ((word & (Pagemap.Present | Pagemap.FilePage)) == Pagemap.Present)
-                return true;
-        }
-
-        return known < words.Length;
-    }
-
-    /// <summary>Whether nobody holds a page that a write broke, in a range of mappings of frames which nobody can write to any more but who holds one: a device, a registered buffer, a pipe.</summary>
+    /// <summary>Which operations of a batch give a page back that somebody may hold.</summary>
     /// <remarks>The program's threads are held meanwhile, and whoever reads page tables may wait for a lock that somebody has: so another does, and what is not known in time is held.</remarks>
-    private bool MayBeCopied(ulong start, ulong length)
+    private List<int>? FindHeld(AgentOperation[] batch)
     {
-        bool isFree = false;
-        return TryBegin(Lane.Frames, () => isFree = HeldPages.AreNone(Pagemap, start, length)) is { } job && job.Wait(FramesBound) && isFree;
+        List<int>? held = null;
+        return TryBegin(Lane.Frames, () => held = HeldPages.Among(Pagemap, batch)) is { } job && job.Wait(FramesBound) ? held : null;
     }
 
     /// <summary>Runs operations with the program's threads held, some milliseconds at a time.</summary>
@@ -295,9 +279,9 @@ internal sealed class LiveSpace : IDisposable
             {
                 if (sifts)
                     isSifted = TrySift(batch, out any);
-                (ulong Start, ulong Length)[]? ranges = RangesOfAsking(batch);
+                AgentOperation[] asked = Asking(batch);
                 if (isSifted && any)
-                    alive = Session.Run(batch, _world.Suspended, _world.LeaveAtGate, ranges is null ? static _ => false : index => MayBeCopied(ranges[index].Start, ranges[index].Length));
+                    alive = Session.Run(batch, _world.Suspended, _world.LeaveAtGate, () => FindHeld(asked));
             }
             finally
             {
@@ -422,17 +406,16 @@ internal sealed class LiveSpace : IDisposable
         return false;
     }
 
-    /// <summary>The ranges of a batch's operations, where any of them asks.</summary>
-    private static (ulong Start, ulong Length)[]? RangesOfAsking(ReadOnlySpan<AgentOperation> operations)
+    /// <summary>A copy of a batch, where any of its operations asks; nothing otherwise.</summary>
+    private static AgentOperation[] Asking(ReadOnlySpan<AgentOperation> batch)
     {
-        (ulong, ulong)[]? ranges = null;
-        for (int i = 0; i < operations.Length; i++)
+        foreach (ref readonly AgentOperation operation in batch)
         {
-            if ((operations[i].Flags & OperationFlags.Ask) != 0)
-                (ranges ??= new (ulong, ulong)[operations.Length])[i] = (operations[i].Address, operations[i].Length);
+            if ((operation.Flags & OperationFlags.Ask) != 0)
+                return batch.ToArray();
         }
 
-        return ranges;
+        return [];
     }
 
     /// <summary>How many operations fit into a hold: measured costs are some 12 µs an operation and 0.8 µs a page; unmerging copies, 2 µs a page.
@@ -451,7 +434,7 @@ internal sealed class LiveSpace : IDisposable
                 double pages = operations[count].Length / 4096.0;
                 left -= operations[count].Kind is OperationKind.Unmerge or OperationKind.Join ? 40 + 2 * pages : 12 + 0.8 * pages;
                 if ((operations[count].Flags & OperationFlags.Ask) != 0)
-                    left -= 100;
+                    left -= 8;
             }
         }
 

@@ -12,7 +12,7 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
 {
     private const ulong Page = 4096;
     private readonly List<AgentOperation> _operations = [];
-    private bool? _mayBePinned;
+    private bool? _mayBeHeld;
     private readonly List<int> _firstOutcomes = [];
     private readonly List<(ulong Start, ulong End, ulong Offset)> _merged = [];
 
@@ -46,7 +46,7 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
         space.Map.NoteMerged(_merged);
     }
 
-    private bool MayBePinned => _mayBePinned ??= Pins.MayBe(space.OwnThread, space.Map.Mappings);
+    private bool MayBeHeld => _mayBeHeld ??= HeldPages.CanBeTold || Pins.MayBe(space.OwnThread, space.Map.Mappings);
 
     private static int Pages(in AgentOperation operation) => (int)(operation.Length / Page);
 
@@ -75,12 +75,15 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
                     Length = length,
                     FrameOffset = run.FirstFrame.Value * Page + (at - length - first),
                 };
-                // A device may be writing into what is private already, and a copy would miss that: it keeps its place.
-                if (kind == AreaKind.Merged && (segments[i].IsFixed || !HeldPages.TryMind(space, MayBePinned, ref operation)))
+                if (kind == AreaKind.Merged && segments[i].IsFixed)
                 {
                     outcomes.Slice(place, (int)(length / Page)).Fill(PageOutcome.Busy);
                     continue;
                 }
+
+                // A device may be writing into what is private already, and a copy would miss that: it keeps its place.
+                if (kind == AreaKind.Merged && MayBeHeld)
+                    operation.Flags |= OperationFlags.Ask;
 
                 _firstOutcomes.Add(place);
                 _operations.Add(operation);
