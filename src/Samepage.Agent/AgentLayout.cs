@@ -55,7 +55,7 @@ internal static class AgentLayout
     public const int BatchNone = 0, BatchAsked = 1, BatchRunning = 2, BatchAwaited = 3;
 
     /// <summary>What the warden hears from the last thread by; entries of its table are addresses, and its doorbell is 0.</summary>
-    public const int LastThreadEntry = 1, FillEntry = 2;
+    public const int LastThreadEntry = 1;
 
     /// <summary>How often the warden looks whether it is alone: once the first thread has ended, when there is no daemon, and otherwise, if the daemon does not ask it to.</summary>
     public const int LeaderlessMilliseconds = 50, OrphanedMilliseconds = 100, RestMilliseconds = 10_000;

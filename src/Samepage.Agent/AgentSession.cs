@@ -314,6 +314,9 @@ public sealed class AgentSession : IDisposable
     /// <summary>The warden asked for help since this was last called: it can take no more children, or has no descriptor for one.</summary>
     public bool TakeCallForHelp() => _memory.Word(SharedWord.WantsHelp) != 0 && _memory.WriteWord(SharedWord.WantsHelp, 0);
 
+    /// <summary>Whether the executor is about to fill a page: whoever misses it waits for that.</summary>
+    public bool IsUnfilled(ulong address) => address >= _memory.Word(SharedWord.UnfilledStart) && address < _memory.Word(SharedWord.UnfilledEnd);
+
     /// <summary>Waits until the warden of one of these sessions says that its process has forked, or has gone, or until something comes over a descriptor. Any thread may wait.</summary>
     /// <param name="sessions">The sessions.</param>
     /// <param name="watched">The descriptors; they stay open meanwhile.</param>

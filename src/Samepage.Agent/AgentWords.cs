@@ -11,7 +11,7 @@ internal enum OwnWord
     State = 0x10,
 
     // Descriptors.
-    ExecutorFar = 0x18, ExecutorNear = 0x20, WardenNear = 0x30, DeviceFd = 0x38, PoolFd = 0x40, MapsFd = 0x48, T = 0x50, M = 0x58, F = 0x80, WordsFd = 0xB8, GuardFd = 0x118, EpollFd = 0xC58,
+    ExecutorFar = 0x18, ExecutorNear = 0x20, WardenNear = 0x30, DeviceFd = 0x38, PoolFd = 0x40, MapsFd = 0x48, T = 0x50, M = 0x58, WordsFd = 0xB8, GuardFd = 0x118, EpollFd = 0xC58,
 
     /// <summary>Bytes of X that are in use.</summary>
     ScratchUsed = 0x60,
@@ -67,6 +67,9 @@ internal enum SharedWord
     State = OwnWord.State, ExecutorFar = OwnWord.ExecutorFar, PoolFd = OwnWord.PoolFd, T = OwnWord.T, M = OwnWord.M, ExecutorTid = OwnWord.ExecutorTid, GuardFd = OwnWord.GuardFd,
 
     WardenTid = 0x80,
+
+    /// <summary>Fresh memory that is put in place, and not filled yet: who misses a page there waits for the executor, not for the warden. Both threads read and write it here.</summary>
+    UnfilledStart = 0xC48, UnfilledEnd = 0xC50,
 
     /// <summary>The warden has no slot or no descriptor for a child.</summary>
     WantsHelp = 0xC68,

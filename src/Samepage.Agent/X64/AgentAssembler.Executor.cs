@@ -14,8 +14,7 @@ internal sealed partial class AgentAssembler
     ///    the pool, /proc/PID/maps, what guards the pool's frames for as long as it is open (see FrameGuards), the memory that the daemon shares, /proc/PID/stat
     ///    (see Alone), and for a forked child the M that it inherited.
     /// 4. Make T, and M where none was inherited; close the device. Map the memory, and publish there what the daemon is to know. Answer: the daemon takes
-    ///    copies of T and M, and shakes hands on them. F, with which memory is put in place that is not filled yet, is the executor's alone, and so it does that itself. What fails is answered too,
-    ///    as an errno, negative.
+    ///    copies of T and M, and shakes hands on them. What fails is answered too, as an errno, negative.
     /// 5. On the daemon's word, clone the warden, which shares this descriptor table.
     /// 6. Wait for a doorbell; end of file means that the daemon is gone.
     ///    A batch that those before the gate have called off (see Gate) is answered, and not carried out.
@@ -51,8 +50,6 @@ internal sealed partial class AgentAssembler
         c.jne(haveM);
         NewUserfaultfd(OwnWord.M, failed);
         At(ref haveM);
-        NewUserfaultfd(OwnWord.F, failed);
-        EnableF(failed);
         Close(OwnWord.DeviceFd);
         MapShared(failed);
         Publish(SharedWord.ExecutorTid, SharedWord.T, SharedWord.M, SharedWord.PoolFd, SharedWord.GuardFd);
@@ -274,11 +271,6 @@ internal sealed partial class AgentAssembler
         Watch();
         c.test(rax, rax);
         c.js(failed);
-        c.mov(edx, AgentLayout.FillEntry);
-        c.mov(rsi, Word(OwnWord.F));
-        Watch();
-        c.test(rax, rax);
-        c.js(failed);
         WatchDoorbell();
         c.test(rax, rax);
         c.js(failed);
@@ -425,20 +417,6 @@ internal sealed partial class AgentAssembler
         c.test(rax, rax);
         c.js(failed);
         c.mov(Word(word), rax);
-    }
-
-    /// <summary>Shakes hands on F: it goes along with memory that is moved, mremap(2), which waits until the warden has read so.</summary>
-    private void EnableF(Label failed)
-    {
-        c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct], (int)LibC.UFFD_API);
-        c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 8], (int)LibC.UFFD_FEATURE_EVENT_REMAP);
-        c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 16], 0);
-        c.mov(rdi, Word(OwnWord.F));
-        c.mov(esi, unchecked((int)LibC.UFFDIO_API));
-        c.lea(rdx, __[r12 + AgentLayout.ExecutorStruct]);
-        Sys(SYS_ioctl);
-        c.test(rax, rax);
-        c.js(failed);
     }
 
     private void ReadDoorbell()

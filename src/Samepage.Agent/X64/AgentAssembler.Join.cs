@@ -18,7 +18,7 @@ internal sealed partial class AgentAssembler
     /// <remarks>Steps, for the range at r13, r14 and the page n before it; both must be borders of areas now:
     /// 0. If the area is locked, unlock n and the range; they are locked again at the end.
     /// 1. Register the range on T with MISSING and move its pages to X. What is pinned, or shared after fork, stays, and nothing is done.
-    /// 2. Register n on F with MISSING: whoever touches it, or the range from step 4 on, waits for the executor.
+    /// 2. Register n on M with MISSING, and announce n and the range to the warden as unfilled: whoever touches either waits for the executor.
     /// 3. Move n aside, to A; its place stays mapped and empty. Let A grow by the range.
     /// 4. Move all of A over n and the range: one call, behind which n is as it was, and the range is empty memory of the same area, registered along.
     /// 5. Move the pages back from X, unregister everything, which joins it, and wake everybody.
@@ -64,6 +64,10 @@ internal sealed partial class AgentAssembler
         c.cmp(rax, -4096);
         c.ja(noAside);
         c.lea(r9, __[rax + 4096]);
+        c.lea(rax, __[r13 - 4096]);
+        c.mov(Shared(SharedWord.UnfilledStart), rax);
+        c.lea(rax, __[r13 + r14]);
+        c.mov(Shared(SharedWord.UnfilledEnd), rax);
         OnN(LibC.UFFDIO_REGISTER, (int)LibC.UFFDIO_REGISTER_MODE_MISSING);
         c.test(rax, rax);
         c.jnz(putBack);
@@ -105,7 +109,7 @@ internal sealed partial class AgentAssembler
         c.jmp(putBack);
 
         At(ref placed);
-        c.mov(rax, Word(OwnWord.F));
+        c.mov(rax, Word(OwnWord.M));
         c.mov(Word(OwnWord.MovesOn), rax);
         c.xor(eax, eax);
         At(ref putBack);
@@ -120,6 +124,7 @@ internal sealed partial class AgentAssembler
         PutBackFrom(r9);
         OnN(LibC.UFFDIO_UNREGISTER, 0, all: true);
         OnN(LibC.UFFDIO_UNREGISTER, 0); // where the range stayed T's, the kernel has refused both
+        c.mov(Shared(SharedWord.UnfilledEnd), 0);
         OnN(LibC.UFFDIO_WAKE, 0, all: true);
         c.jmp(done);
 
@@ -129,7 +134,7 @@ internal sealed partial class AgentAssembler
         c.xor(r9d, r9d);
         PutBackFrom(r9);
         At(ref done);
-        // Where the range was on F, or on nothing, there is nothing of T's to end.
+        // Where the range is on M by now, or on nothing, there is nothing of T's to end.
         OnRange(OwnWord.T, LibC.UFFDIO_UNREGISTER, r13, r14);
         WakeOnT();
         LockFromN(SYS_mlock2);
@@ -198,8 +203,8 @@ internal sealed partial class AgentAssembler
         c.cmp(rax, rcx);
     }
 
-    /// <summary>A request on F for the page before r13, or for it and the range.</summary>
-    private void OnN(ulong request, int mode, bool all = false) => Range(Word(OwnWord.F), request, () =>
+    /// <summary>A request on M for the page before r13, or for it and the range.</summary>
+    private void OnN(ulong request, int mode, bool all = false) => Range(Word(OwnWord.M), request, () =>
     {
         c.lea(rdx, __[r13 - 4096]);
         if (all)

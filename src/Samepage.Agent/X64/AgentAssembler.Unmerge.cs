@@ -11,9 +11,8 @@ internal sealed partial class AgentAssembler
     /// 1. Write-protect it on M: whoever writes waits.
     ///    Who has pinned a page before may write still: so the daemon was asked (AskWhatMayGoOn). Nobody can pin one from there on, for that takes a write fault.
     /// 2. Copy its pages to D. A page that the program discarded is missing; the warden answers that fault with zeros.
-    /// 3. Make V, fresh memory of the same advice, and of the same protection or one that becomes the same when it is filled, register it on F with MISSING, and mremap it over the range:
-    ///    the registration goes along, so whoever touches the range waits. On F, because nobody but the executor fills anything by it: whoever has a copy of M (wardens of parents, the daemon) takes what
-    ///    is missing for discarded, and may be late by any time with what he read. What is missing of V is not his to fill: it is not on M.
+    /// 3. Make V, fresh memory of the same advice, and of the same protection or one that becomes the same when it is filled, register it on M with MISSING, and mremap it over the range:
+    ///    the registration goes along, so whoever touches the range waits. From here to step 5 the range is announced to the warden as unfilled.
     /// 4. Fill in the pages that are not all zero, and make guard pages again of those that the program has made such.
     /// 5. Unregister, which lets the memory join its neighbours as one area again; lock it if it was locked; wake everybody; drop D.
     /// V must never be touched before step 3: only memory without pages takes its new place as its own, and joins its neighbours there.
@@ -100,7 +99,7 @@ internal sealed partial class AgentAssembler
         ProtectV(null, dropV);
         At(ref writable);
         Advise(r9, r14);
-        OnRange(OwnWord.F, LibC.UFFDIO_REGISTER, r9, r14, (int)LibC.UFFDIO_REGISTER_MODE_MISSING);
+        OnRange(OwnWord.M, LibC.UFFDIO_REGISTER, r9, r14, (int)LibC.UFFDIO_REGISTER_MODE_MISSING);
         c.test(rax, rax);
         c.jnz(dropV);
         RegisterNeighbours();
@@ -127,6 +126,9 @@ internal sealed partial class AgentAssembler
         c.mov(eax, -Enoent);
         c.movsxd(rax, eax);
         c.jne(dropV);
+        c.mov(Shared(SharedWord.UnfilledStart), r13);
+        c.lea(rax, __[r13 + r14]);
+        c.mov(Shared(SharedWord.UnfilledEnd), rax);
         c.mov(rdi, r9);
         c.mov(rsi, r14);
         c.mov(rdx, r14);
@@ -158,7 +160,7 @@ internal sealed partial class AgentAssembler
         c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 16], 4096);
         c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 24], 0);
         c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 32], 0);
-        c.mov(rdi, Word(OwnWord.F));
+        c.mov(rdi, Word(OwnWord.M));
         c.mov(esi, unchecked((int)LibC.UFFDIO_COPY));
         c.lea(rdx, __[r12 + AgentLayout.ExecutorStruct]);
         Sys(SYS_ioctl);
@@ -205,7 +207,7 @@ internal sealed partial class AgentAssembler
         c.pop(rax);
         At(ref done);
         c.push(rax);
-        OnRange(OwnWord.F, LibC.UFFDIO_WAKE, r13, r14);
+        c.mov(Shared(SharedWord.UnfilledEnd), 0);
         OnRange(OwnWord.M, LibC.UFFDIO_WAKE, r13, r14);
         c.mov(rdi, rbp);
         c.mov(rsi, r14);
@@ -370,7 +372,7 @@ internal sealed partial class AgentAssembler
         c.and(ecx, 15);
         c.cmp(ecx, r15d);
         c.jne(not);
-        Range(Word(OwnWord.F), LibC.UFFDIO_REGISTER, () =>
+        Range(Word(OwnWord.M), LibC.UFFDIO_REGISTER, () =>
         {
             c.mov(rdx, Word(word));
             c.mov(r10d, 4096);
@@ -388,7 +390,7 @@ internal sealed partial class AgentAssembler
         Label none = c.CreateLabel();
         c.cmp(Word(word), 0);
         c.je(none);
-        Range(Word(OwnWord.F), LibC.UFFDIO_UNREGISTER, () =>
+        Range(Word(OwnWord.M), LibC.UFFDIO_UNREGISTER, () =>
         {
             c.mov(rdx, Word(word));
             c.mov(r10d, 4096);
@@ -401,7 +403,7 @@ internal sealed partial class AgentAssembler
     private void UnregisterWithNeighbours()
     {
         Label low = c.CreateLabel(), high = c.CreateLabel();
-        Range(Word(OwnWord.F), LibC.UFFDIO_UNREGISTER, () =>
+        Range(Word(OwnWord.M), LibC.UFFDIO_UNREGISTER, () =>
         {
             c.mov(rdx, r13);
             c.lea(r10, __[r13 + r14]);

@@ -23,7 +23,7 @@ internal sealed partial class AgentAssembler
         Label loop = c.CreateLabel(), wait = c.CreateLabel(), next = c.CreateLabel(), events = c.CreateLabel(), doorbell = c.CreateLabel();
         Label orphan = c.CreateLabel(), closeChild = c.CreateLabel(), serve = c.CreateLabel(), exit = c.CreateLabel();
         Label sweep = c.CreateLabel(), swept = c.CreateLabel(), some = c.CreateLabel();
-        Label last = c.CreateLabel(), look = c.CreateLabel(), looked = c.CreateLabel(), yield = c.CreateLabel(), alone = c.CreateLabel(), drain = c.CreateLabel();
+        Label last = c.CreateLabel(), look = c.CreateLabel(), looked = c.CreateLabel(), yield = c.CreateLabel(), alone = c.CreateLabel();
 
         At(ref _wardenMain);
         c.mov(r12, _base + AgentLayout.DataOffset);
@@ -64,19 +64,7 @@ internal sealed partial class AgentAssembler
         c.jz(doorbell);
         c.cmp(rbx, AgentLayout.LastThreadEntry);
         c.je(last);
-        c.cmp(rbx, AgentLayout.FillEntry);
-        c.je(drain);
         c.call(serve);
-        c.jmp(next);
-
-        // F: to have read it is all. REMAP lets the executor go on, and it fills what is missed.
-        At(ref drain);
-        c.mov(rdi, Word(OwnWord.F));
-        c.lea(rsi, __[r12 + AgentLayout.WardenMessage]);
-        c.mov(edx, 32);
-        Sys(SYS_read);
-        c.cmp(rax, 32);
-        c.je(drain);
         c.jmp(next);
 
         At(ref doorbell);
@@ -181,7 +169,7 @@ internal sealed partial class AgentAssembler
     /// <summary>serve: rbx = an entry of the table: reads what has come over its descriptor, and answers. Keeps r12–r14.</summary>
     private void Serve(Label serve)
     {
-        Label read = c.CreateLabel(), wake = c.CreateLabel(), fork = c.CreateLabel(), find = c.CreateLabel(), found = c.CreateLabel();
+        Label read = c.CreateLabel(), minor = c.CreateLabel(), wake = c.CreateLabel(), fork = c.CreateLabel(), find = c.CreateLabel(), found = c.CreateLabel();
         Label protectedPage = c.CreateLabel(), help = c.CreateLabel(), got = c.CreateLabel(), done = c.CreateLabel();
         At(ref serve);
         At(ref read);
@@ -216,6 +204,18 @@ internal sealed partial class AgentAssembler
         c.jne(read); // REMAP: to have read it is all
         c.test(__qword_ptr[r12 + AgentLayout.WardenMessage + 8], (int)LibC.UFFD_PAGEFAULT_FLAG_WP);
         c.jnz(protectedPage);
+        c.test(__qword_ptr[r12 + AgentLayout.WardenMessage + 8], (int)LibC.UFFD_PAGEFAULT_FLAG_MINOR);
+        c.jnz(minor);
+        // MISSING, where an unmerge has put fresh memory and not filled it yet: it fills it, and wakes the thread.
+        c.mov(rax, __qword_ptr[r12 + AgentLayout.WardenMessage + 16]);
+        c.cmp(rax, Shared(SharedWord.UnfilledStart));
+        c.jb(minor);
+        c.cmp(rax, Shared(SharedWord.UnfilledEnd));
+        c.jae(minor);
+        c.lea(rax, __[r12 + (SharedFromData + AgentLayout.WardenTable)]);
+        c.cmp(rbx, rax);
+        c.je(read);
+        At(ref minor);
         WardenRange(LibC.UFFDIO_ZEROPAGE);
         c.test(rax, rax);
         c.jz(read);

@@ -67,9 +67,10 @@ public static class Userfaultfd
 
     /// <summary>Reads the events of an M, and answers them as a warden would: a missing page was discarded, and reads as zeros.</summary>
     /// <param name="uffd">The M.</param>
-    /// <param name="hasAgent">The process has an agent, whose executor ends the protections that it begins. Where it has none, a protection that came along with a fork is ended.</param>
+    /// <param name="isUnfilled">Where the process has an agent: says of an address that its executor is about to fill it. Null where it has none: then nobody is
+    /// about anything, and a protection that came along with a fork is ended.</param>
     /// <returns>The descriptors of children that were forked meanwhile.</returns>
-    public static unsafe List<FileDescriptor> AnswerDiscards(FileDescriptor uffd, bool hasAgent)
+    public static unsafe List<FileDescriptor> AnswerDiscards(FileDescriptor uffd, Predicate<ulong>? isUnfilled)
     {
         List<FileDescriptor> children = [];
         LibC.uffd_msg message;
@@ -83,11 +84,13 @@ public static class Userfaultfd
             ulong page = message.address & ~0xFFFUL;
             if ((message.flags & LibC.UFFD_PAGEFAULT_FLAG_WP) != 0)
             {
-                if (!hasAgent && TryProtect(uffd, page, 4096, false) == Errno.EAGAIN)
+                if (isUnfilled is null && TryProtect(uffd, page, 4096, false) == Errno.EAGAIN)
                     Wake(uffd, page);
                 continue;
             }
 
+            if ((message.flags & LibC.UFFD_PAGEFAULT_FLAG_MINOR) == 0 && isUnfilled?.Invoke(message.address) == true)
+                continue;
             LibC.uffdio_zeropage zero = new() { start = page, len = 4096 };
             if (LibC.ioctl(uffd.Number, LibC.UFFDIO_ZEROPAGE, &zero) != 0)
                 Wake(uffd, page);

@@ -65,9 +65,9 @@ internal static class Offspring
         {
             if (space.IsClosed)
                 return;
-            List<FileDescriptor> born = Userfaultfd.AnswerDiscards(space.Session.M, hasAgent: true);
+            List<FileDescriptor> born = Userfaultfd.AnswerDiscards(space.Session.M, space.Session.IsUnfilled);
             foreach (Inherited inherited in space.Inherited.Values)
-                born.AddRange(Userfaultfd.AnswerDiscards(inherited.M, hasAgent: false));
+                born.AddRange(Userfaultfd.AnswerDiscards(inherited.M, isUnfilled: null));
             born.ForEach(orphans.Add);
         }
     }
@@ -168,7 +168,7 @@ internal static class Offspring
         long since = Stopwatch.GetTimestamp();
         while ((errno = Userfaultfd.TryProtect(m, address, 4096, protect)) == Errno.EAGAIN && Stopwatch.GetElapsedTime(since) < ForkBound)
         {
-            Userfaultfd.AnswerDiscards(m, hasAgent: false).ForEach(orphan);
+            Userfaultfd.AnswerDiscards(m, isUnfilled: null).ForEach(orphan);
             Thread.Yield();
         }
 

@@ -125,7 +125,7 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDis
 
     private void Answer(FileDescriptor m)
     {
-        foreach (FileDescriptor born in Userfaultfd.AnswerDiscards(m, hasAgent: false))
+        foreach (FileDescriptor born in Userfaultfd.AnswerDiscards(m, isUnfilled: null))
             Add(born);
         bool dead = Userfaultfd.IsDead(m);
         lock (_watched)
