@@ -76,8 +76,11 @@ internal static class AgentLayout
     // CloseChild: and the slot; above it the child's ticket.
     public const ulong DoorbellRun = 1, DoorbellLeave = 2, DoorbellLook = 3, DoorbellCloseChild = 0x100;
 
-    // In the middle of a batch, when nobody can write any more to what is to be given back: the executor asks which operations may go on. The answer is that those may which have not become None, or, any other, that none may.
-    public const uint Asks = 4, MayGoOn = 5;
+    // In the middle of a batch, when nobody can write any more to what is to be given back: the executor asks which operations may go on. The answer is that those may which have not become None, or that none may; the number of the question stands above both.
+    public const uint Asks = 4, MayGoOn = 5, MayNot = 6;
+
+    /// <summary>How long the executor waits for that: the daemon may have been killed, and its end of the socket be held open by a thread that does not come out of the kernel.</summary>
+    public const int AnswerMilliseconds = 2000;
 }
 
 /// <summary>What the executor can do to a range.</summary>

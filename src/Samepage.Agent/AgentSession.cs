@@ -209,15 +209,25 @@ public sealed class AgentSession : IDisposable
             if (hurries)
                 _ = _memory.WriteWord(SharedWord.Hurried, 1);
             Ring(_executorSocket, AgentLayout.DoorbellRun | ((ulong)operations << 32));
-            return inTime = AwaitAnswer((int)Urgency.Most.TotalMilliseconds, findHeld);
+            return inTime = AwaitAnswer((int)Urgency.Most.TotalMilliseconds, () =>
+            {
+                // An executor that asks sleeps; what only says so does not come first for as long as the answer takes.
+                Slow(inTime: true);
+                return findHeld();
+            });
         }
         finally
         {
-            if (hurries)
-            {
-                _urgency.Lower(inTime);
-                _ = _memory.WriteWord(SharedWord.Hurried, 0);
-            }
+            Slow(inTime);
+        }
+
+        void Slow(bool inTime)
+        {
+            if (!hurries)
+                return;
+            hurries = false;
+            _urgency.Lower(inTime);
+            _ = _memory.WriteWord(SharedWord.Hurried, 0);
         }
     }
 
@@ -244,9 +254,15 @@ public sealed class AgentSession : IDisposable
             // The program can take the socket, and ask what it likes.
             if (!_mayAsk)
                 throw new SyscallException("recv", $"answer of the agent in process {Pid}, which asks what it has not to", Errno.EPROTO);
-            _mayAsk = false;
-            IReadOnlyList<int>? held = findHeld();
-            Ring(_executorSocket, held is not null && held.All(_memory.Refuse) ? AgentLayout.MayGoOn : 0);
+            (_mayAsk, bool may) = (false, false);
+            try
+            {
+                may = findHeld() is { } held && held.All(_memory.Refuse);
+            }
+            finally
+            {
+                Ring(_executorSocket, (may ? AgentLayout.MayGoOn : AgentLayout.MayNot) | (said >> 32 << 32));
+            }
         }
 
         return false;
@@ -294,6 +310,13 @@ public sealed class AgentSession : IDisposable
                 }
             }
         }
+    }
+
+    /// <summary>Whether the warden answers for a child still: it has it in that slot.</summary>
+    public bool Answers(int slot, uint ticket)
+    {
+        Span<long> children = stackalloc long[AgentLayout.MaxChildren];
+        return _memory.ReadChildren(children) && (int)children[slot] >= 0 && (uint)(children[slot] >>> 32) == ticket;
     }
 
     /// <summary>Tells the warden that a child no longer needs it: it is dead, or has a warden of its own.</summary>

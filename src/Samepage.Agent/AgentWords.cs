@@ -46,6 +46,9 @@ internal enum OwnWord
     /// <summary>Children so far.</summary>
     Tickets = 0xD48,
 
+    /// <summary>Questions so far.</summary>
+    Questions = 0xD60,
+
     // Of moves: the userfaultfd, and the mode.
     MovesOn = 0xD50, MoveMode = 0xD58,
 

@@ -11,13 +11,9 @@
  *   `splice`   vmsplice of 4 pages into a pipe: `spliced` writes them and reads what the pipe shows
  *   `verify`, `quit`
  */
-#include "target.h"
+#include "ring.h"
 #include <fcntl.h>
-#include <linux/io_uring.h>
 #include <pthread.h>
-#include <stdatomic.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
 
 #define PAGES 1024UL
 #define BUFFER 16UL
@@ -31,66 +27,12 @@ static unsigned char *memory;
 static uint64_t seeds[PAGES];
 static const char *file_path;
 
-struct ring {
-    int fd;
-    unsigned char *rings;
-    struct io_uring_sqe *entries;
-    struct io_uring_params parameters;
-};
-
 static struct ring ring;
 static int fixed_pipe[2], plain_pipe[2], fixed_pending, plain_pending;
 
-static void ring_open(void)
+static void begin_read(int operation, int fd, void *buffer, uint64_t whose)
 {
-    if (ring.rings)
-        return;
-    ring.fd = (int)syscall(SYS_io_uring_setup, 8, &ring.parameters);
-    if (ring.fd < 0)
-        fail("io_uring_setup");
-    size_t submissions = ring.parameters.sq_off.array + 8 * sizeof(unsigned);
-    size_t completions = ring.parameters.cq_off.cqes + ring.parameters.cq_entries * sizeof(struct io_uring_cqe);
-    size_t bytes = submissions > completions ? submissions : completions;
-    ring.rings = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, ring.fd, IORING_OFF_SQ_RING);
-    ring.entries = mmap(NULL, 8 * sizeof *ring.entries, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, ring.fd, IORING_OFF_SQES);
-    if (ring.rings == MAP_FAILED || ring.entries == MAP_FAILED)
-        fail("mmap of the ring");
-}
-
-static void ring_submit(int operation, int fd, void *buffer, unsigned bytes, uint64_t user_data)
-{
-    unsigned mask = *(unsigned *)(ring.rings + ring.parameters.sq_off.ring_mask);
-    atomic_uint *tail = (atomic_uint *)(ring.rings + ring.parameters.sq_off.tail);
-    unsigned slot = atomic_load(tail) & mask;
-    ring.entries[slot] = (struct io_uring_sqe){
-        .opcode = (uint8_t)operation, .fd = fd, .off = (uint64_t)-1, .addr = (uint64_t)buffer, .len = bytes, .user_data = user_data};
-    ((unsigned *)(ring.rings + ring.parameters.sq_off.array))[slot] = slot;
-    atomic_fetch_add(tail, 1);
-    if (syscall(SYS_io_uring_enter, ring.fd, 1, 0, 0, NULL, 0) != 1)
-        fail("io_uring_enter");
-}
-
-/* Result of the next completion, and whose it is. */
-static int ring_wait(uint64_t *user_data)
-{
-    atomic_uint *head = (atomic_uint *)(ring.rings + ring.parameters.cq_off.head);
-    atomic_uint *tail = (atomic_uint *)(ring.rings + ring.parameters.cq_off.tail);
-    unsigned mask = *(unsigned *)(ring.rings + ring.parameters.cq_off.ring_mask);
-    while (atomic_load(head) == atomic_load(tail))
-        if (syscall(SYS_io_uring_enter, ring.fd, 0, 1, IORING_ENTER_GETEVENTS, NULL, 0) == -1 && errno != EINTR)
-            fail("io_uring_enter");
-    struct io_uring_cqe *entry = (struct io_uring_cqe *)(ring.rings + ring.parameters.cq_off.cqes) + (atomic_load(head) & mask);
-    int result = entry->res;
-    *user_data = entry->user_data;
-    atomic_fetch_add(head, 1);
-    return result;
-}
-
-static int ring_empty(void)
-{
-    atomic_uint *head = (atomic_uint *)(ring.rings + ring.parameters.cq_off.head);
-    atomic_uint *tail = (atomic_uint *)(ring.rings + ring.parameters.cq_off.tail);
-    return atomic_load(head) == atomic_load(tail);
+    ring_submit(&ring, (struct io_uring_sqe){.opcode = (uint8_t)operation, .fd = fd, .off = (uint64_t)-1, .addr = (uint64_t)buffer, .len = (unsigned)(FED * PAGE), .user_data = whose});
 }
 
 static uint64_t verify(void)
@@ -128,7 +70,7 @@ static void complete(void)
 {
     uint64_t salt = mix((uint64_t)getpid()) | 1;
     unsigned expected = (unsigned)(fixed_pending + plain_pending);
-    if (!ring_empty()) {
+    if (!ring_is_empty(&ring)) {
         say("bad: completed before its time");
         return;
     }
@@ -138,7 +80,7 @@ static void complete(void)
         feed(plain_pipe[1], PLAIN_AT, salt + 100);
     for (unsigned i = 0; i < expected; i++) {
         uint64_t whose;
-        int result = ring_wait(&whose), *fd = whose == 1 ? fixed_pipe : plain_pipe;
+        int result = ring_wait(&ring, &whose), *fd = whose == 1 ? fixed_pipe : plain_pipe;
         uint64_t first = whose == 1 ? FIXED_AT : PLAIN_AT;
         if (result < (int)PAGE || result % (int)PAGE) {
             say("bad: completion %lu with %d", whose, result);
@@ -220,21 +162,19 @@ int main(int argc, char **argv)
     char line[64];
     while (next_command(line, sizeof line)) {
         if (!strcmp(line, "fixed")) {
-            ring_open();
+            ring_open(&ring);
             struct iovec buffer = {memory + FIXED_AT * PAGE, BUFFER * PAGE};
-            if (syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_BUFFERS, &buffer, 1))
-                fail("IORING_REGISTER_BUFFERS");
-            ring_submit(IORING_OP_READ_FIXED, fixed_pipe[0], buffer.iov_base, (unsigned)(FED * PAGE), 1);
+            ring_register(&ring, &buffer, 1);
+            begin_read(IORING_OP_READ_FIXED, fixed_pipe[0], buffer.iov_base, 1);
             fixed_pending = 1;
             say("ok");
         } else if (!strcmp(line, "plain")) {
-            ring_open();
-            ring_submit(IORING_OP_READ, plain_pipe[0], memory + PLAIN_AT * PAGE, (unsigned)(FED * PAGE), 2);
+            ring_open(&ring);
+            begin_read(IORING_OP_READ, plain_pipe[0], memory + PLAIN_AT * PAGE, 2);
             plain_pending = 1;
             say("ok");
         } else if (!strcmp(line, "unpin")) {
-            if (syscall(SYS_io_uring_register, ring.fd, IORING_UNREGISTER_BUFFERS, NULL, 0))
-                fail("IORING_UNREGISTER_BUFFERS");
+            ring_unregister(&ring);
             close(ring.fd);
             say("ok");
         } else if (!strcmp(line, "complete")) {

@@ -1,6 +1,7 @@
 /* Memory that another process writes, and knows each word of: three of every four pages are the same in all programs of this kind.
  *
  *   remote [vm|mem]    by process_vm_writev(2), or through /proc/PID/mem, as debuggers do; what is refused there (EIO) is tried again
+ *   remote sweep       does not write: reads a word of each page, one after the other, by process_vm_readv(2), so that it comes upon whatever page is missing for a moment, and waits there
  *
  * 8192 pages. The writer writes a word of a page, common or not, reads words that it wrote before, and puts common pages back to what they were, so that they
  * can be merged again. The program itself writes other words of the pages that are its own. Commands: `report` (prints `writes N bad M`, with `mem` behind that `refused K`), `quit`.
@@ -76,8 +77,22 @@ static void writer(struct shared *shared, pid_t pid)
     _exit(0);
 }
 
+static void sweeper(struct shared *shared, pid_t pid)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    while (!shared->go)
+        pause_ms(1);
+    for (uint64_t page = 0, value = 0; getppid() == pid; page = (page + 1) % PAGES) {
+        if (at(shared, pid, page, &value, 0) != 8 || value != word_of(seed_of(page, (uint64_t)pid << 32), HERE))
+            shared->bad++;
+        shared->writes++;
+    }
+    _exit(0);
+}
+
 int main(int argc, char **argv)
 {
+    int sweeps = argc > 1 && !strcmp(argv[1], "sweep");
     by_file = argc > 1 && !strcmp(argv[1], "mem") ? 0 : -1;
     struct shared *shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED)
@@ -85,7 +100,7 @@ int main(int argc, char **argv)
     pid_t self = getpid();
     prctl(PR_SET_PTRACER, -1L); /* where Yama asks for it */
     if (fork() == 0)
-        writer(shared, self);
+        (sweeps ? sweeper : writer)(shared, self);
     unsigned char *memory = map_private(PAGES * PAGE);
     for (uint64_t page = 0; page < PAGES; page++)
         page_fill(memory + page * PAGE, seed_of(page, (uint64_t)self << 32));

@@ -89,6 +89,8 @@ internal sealed partial class AgentAssembler
         c.mov(rax, Word(OwnWord.Doorbell));
         c.cmp(eax, (int)AgentLayout.DoorbellLeave);
         c.je(exit);
+        c.cmp(eax, (int)AgentLayout.DoorbellRun);
+        c.jne(wait); // an answer that comes too late
 
         // The doorbell's upper half says how many operations wait.
         At(ref run);

@@ -134,7 +134,12 @@ internal sealed partial class AgentAssembler
         Sys(SYS_ioctl);
         c.test(rax, rax);
         c.jz(given);
-        // A part may have been copied: what is there already is passed over.
+        // What was copied of it is done.
+        c.mov(rax, __qword_ptr[r12 + AgentLayout.ExecutorStruct + 32]);
+        c.test(rax, rax);
+        c.jle(move);
+        c.add(rbx, rax);
+        c.sub(r14, rax);
         At(ref move);
         c.mov(rdi, rbx);
         c.mov(rsi, rbx);

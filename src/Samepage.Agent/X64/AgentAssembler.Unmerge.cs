@@ -22,7 +22,7 @@ internal sealed partial class AgentAssembler
     {
         Label refused = c.CreateLabel(), fail = c.CreateLabel(), next = c.CreateLabel(), copied = c.CreateLabel(), zero = c.CreateLabel();
         Label fill = c.CreateLabel(), skip = c.CreateLabel(), filled = c.CreateLabel(), retry = c.CreateLabel(), readable = c.CreateLabel(), fits = c.CreateLabel();
-        Label dropV = c.CreateLabel(), done = c.CreateLabel();
+        Label dropV = c.CreateLabel(), done = c.CreateLabel(), rest = c.CreateLabel(), whole = c.CreateLabel();
         Label asItWas = c.CreateLabel(), executable = c.CreateLabel(), writable = c.CreateLabel(), asWanted = c.CreateLabel();
         At(ref _unmerge);
         Enter();
@@ -169,6 +169,13 @@ internal sealed partial class AgentAssembler
         c.je(retry);
         c.cmp(rax, -12);
         c.je(retry);
+        // EEXIST: somebody has filled it who took it for discarded, and answered late (see LiveSpace.IsHandedOver). What is there is not the page: away with it.
+        c.cmp(rax, -Eexist);
+        c.jne(skip);
+        c.lea(rdi, __[r13 + r9]);
+        Discard();
+        c.test(rax, rax);
+        c.jz(retry);
         At(ref skip);
         c.add(r9, 4096);
         c.jmp(fill);
@@ -216,6 +223,12 @@ internal sealed partial class AgentAssembler
         At(ref fits);
         c.neg(rax);
         c.mov(__qword_ptr[rbx + ErrorAt], rax);
+        c.test(__dword_ptr[rbx + FlagsAt], (int)OperationFlags.Ask);
+        c.jz(whole);
+        c.mov(rcx, __qword_ptr[rbx + DoneAt]);
+        c.cmp(rcx, __qword_ptr[rbx + LengthAt]);
+        c.jb(rest);
+        At(ref whole);
         Leave();
         // It may have been protected before it was asked about.
         At(ref refused);
@@ -224,6 +237,15 @@ internal sealed partial class AgentAssembler
         OnRange(OwnWord.M, LibC.UFFDIO_WAKE, r13, r14);
         c.pop(rax);
         c.jmp(fits);
+
+        // What was protected before, and is not given back: the program has parted the mapping since.
+        At(ref rest);
+        c.add(r13, rcx);
+        c.mov(r14, __qword_ptr[rbx + LengthAt]);
+        c.sub(r14, rcx);
+        ProtectOnM(0);
+        OnRange(OwnWord.M, LibC.UFFDIO_WAKE, r13, r14);
+        Leave();
     }
 
     /// <summary>Protects V, at r9.</summary>
@@ -242,13 +264,13 @@ internal sealed partial class AgentAssembler
         c.jnz(refused);
     }
 
-    /// <summary>Before the first of ebp operations: write-protects what those with <see cref="OperationFlags.Ask"/> give back, asks the daemon once which of them may go on, and takes the protection off the others.
-    /// Keeps ebp.</summary>
-    /// <remarks>The daemon may be gone, or have no answer: then none goes on (EBUSY). An operation that cannot be protected does not either.</remarks>
+    /// <summary>Before the first of ebp operations: write-protects what those with <see cref="OperationFlags.Ask"/> give back, asks the daemon once which of them may go on, and takes the protection off the others. Keeps
+    /// ebp.</summary>
+    /// <remarks>The daemon may be gone, or not answer in time: then none goes on (EBUSY). An operation that cannot be protected does not either.</remarks>
     private void AskWhatMayGoOn()
     {
-        Label protect = c.CreateLabel(), protectNext = c.CreateLabel(), isProtected = c.CreateLabel(), cannot = c.CreateLabel(), fits = c.CreateLabel(), ask = c.CreateLabel();
-        Label answered = c.CreateLabel(), look = c.CreateLabel(), lookNext = c.CreateLabel(), mayNot = c.CreateLabel(), none = c.CreateLabel();
+        Label protect = c.CreateLabel(), protectNext = c.CreateLabel(), cannot = c.CreateLabel(), fits = c.CreateLabel(), ask = c.CreateLabel();
+        Label again = c.CreateLabel(), answered = c.CreateLabel(), look = c.CreateLabel(), lookNext = c.CreateLabel(), mayNot = c.CreateLabel(), none = c.CreateLabel();
         c.push(rbp);
         c.xor(r15d, r15d); // r15 = how many ask
         c.lea(rbx, __[r12 + (SharedFromData + AgentLayout.OperationsAtShared)]);
@@ -276,12 +298,17 @@ internal sealed partial class AgentAssembler
         At(ref fits);
         ProtectOnM(1);
         c.test(rax, rax);
-        c.jz(isProtected);
+        c.jnz(cannot);
+        // What is in swap is brought back: only what is present can be asked about. What cannot be read stays away.
+        c.mov(rdi, r13);
+        c.mov(rsi, r14);
+        c.mov(edx, 22); // MADV_POPULATE_READ
+        Sys(SYS_madvise);
+        c.jmp(protectNext);
         At(ref cannot);
         c.neg(rax);
         c.mov(__qword_ptr[rbx + ErrorAt], rax);
         c.mov(__dword_ptr[rbx], (int)OperationKind.None);
-        At(ref isProtected);
         At(ref protectNext);
         c.add(rbx, OperationBytes);
         c.dec(ebp);
@@ -290,16 +317,34 @@ internal sealed partial class AgentAssembler
         At(ref ask);
         c.test(r15d, r15d);
         c.jz(none);
-        c.mov(Word(OwnWord.Doorbell), (int)AgentLayout.Asks);
+        c.inc(Word(OwnWord.Questions));
+        c.mov(r13d, __dword_ptr[r12 + (int)OwnWord.Questions]); // r13 = its number: an answer that comes too late must not be taken for another's
+        c.mov(rax, r13);
+        c.shl(rax, 32);
+        c.or(rax, (int)AgentLayout.Asks);
+        c.mov(Word(OwnWord.Doorbell), rax);
         Answer();
-        ReadDoorbell();
         c.xor(r15d, r15d); // r15 = 1: what is left as it was may go on
+        At(ref again);
+        c.mov(rax, Word(OwnWord.ExecutorNear));
+        c.mov(__dword_ptr[r12 + AgentLayout.ExecutorStruct], eax);
+        c.mov(__dword_ptr[r12 + AgentLayout.ExecutorStruct + 4], LibC.POLLIN);
+        c.lea(rdi, __[r12 + AgentLayout.ExecutorStruct]);
+        c.mov(esi, 1);
+        c.mov(edx, AgentLayout.AnswerMilliseconds);
+        Sys(SYS_poll);
+        c.test(rax, rax);
+        c.jle(answered);
+        ReadDoorbell();
         c.cmp(rax, 8);
         c.jne(answered);
+        c.cmp(__dword_ptr[r12 + (int)OwnWord.Doorbell + 4], r13d);
+        c.jne(again);
         c.cmp(__dword_ptr[r12 + (int)OwnWord.Doorbell], (int)AgentLayout.MayGoOn);
         c.jne(answered);
         c.inc(r15d);
         At(ref answered);
+        c.mov(Word(OwnWord.Doorbell), 0);
         c.mov(rbp, __qword_ptr[rsp]);
         c.lea(rbx, __[r12 + (SharedFromData + AgentLayout.OperationsAtShared)]);
         At(ref look);

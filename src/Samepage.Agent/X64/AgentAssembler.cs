@@ -16,7 +16,7 @@ internal sealed partial class AgentAssembler
         SYS_mlock = 149, SYS_munlock = 150, SYS_personality = 135, SYS_gettid = 186, SYS_epoll_wait = 232, SYS_epoll_ctl = 233, SYS_sched_setscheduler = 144,
         SYS_get_mempolicy = 239, SYS_epoll_create1 = 291, SYS_mlock2 = 325, SYS_close_range = 436;
 
-    private const int Enoent = 2, Esrch = 3, Eagain = 11, Enomem = 12, Enfile = 23, Emfile = 24, Efault = 14, Ebusy = 16, Eilseq = 84, Eopnotsupp = 95;
+    private const int Enoent = 2, Esrch = 3, Eagain = 11, Enomem = 12, Enfile = 23, Emfile = 24, Efault = 14, Ebusy = 16, Eexist = 17, Eilseq = 84, Eopnotsupp = 95;
     private const int SharedFromData = AgentLayout.SharedOffset - AgentLayout.DataOffset;
     private readonly Assembler c = new(64);
     private readonly ulong _base;
@@ -177,14 +177,23 @@ internal sealed partial class AgentAssembler
         c.ret();
     }
 
+    /// <summary>Throws the page at rdi away: rax = 0 or an errno, negative.</summary>
+    private void Discard()
+    {
+        c.mov(esi, 4096);
+        c.mov(edx, 4); // MADV_DONTNEED
+        Sys(SYS_madvise);
+    }
+
     /// <summary>rdi = destination, rsi = source in scratch, rdx = length: gives pages back, by whatever way works.</summary>
     /// <remarks>
     /// The only copy of the pages is in scratch, so this does not end before they are back: it moves, and copies the page that cannot be
-    /// moved (EEXIST: it is back already; ENOENT: the program unmapped the place meanwhile, and nobody misses the page).
+    /// moved. ENOENT: the program unmapped the place meanwhile, and nobody misses the page. EEXIST: somebody has filled the place who took the page for discarded, and answered late (see LiveSpace.IsHandedOver);
+    /// what is there is thrown away.
     /// </remarks>
     private void PutBack()
     {
-        Label again = c.CreateLabel(), done = c.CreateLabel(), copied = c.CreateLabel();
+        Label again = c.CreateLabel(), done = c.CreateLabel(), copied = c.CreateLabel(), stray = c.CreateLabel();
         At(ref _putBack);
         c.push(rbx);
         c.push(rbp);
@@ -203,6 +212,8 @@ internal sealed partial class AgentAssembler
         c.add(rbp, rax);
         c.sub(r13, rax);
         c.jz(done);
+        c.cmp(rdx, Eexist);
+        c.je(stray);
         c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct], rbx);
         c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 8], rbp);
         c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 16], 4096);
@@ -214,10 +225,16 @@ internal sealed partial class AgentAssembler
         Sys(SYS_ioctl);
         c.test(rax, rax);
         c.jz(copied);
-        c.cmp(rax, -17);
-        c.je(copied);
+        c.cmp(rax, -Eexist);
+        c.je(stray);
         c.cmp(rax, -Enoent);
         c.jne(again);
+        c.jmp(copied);
+        At(ref stray);
+        c.mov(rdi, rbx);
+        Discard();
+        c.test(rax, rax);
+        c.jz(again);
         At(ref copied);
         c.add(rbx, 4096);
         c.add(rbp, 4096);

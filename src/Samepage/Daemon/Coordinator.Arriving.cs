@@ -59,7 +59,7 @@ internal sealed partial class Coordinator
         _participants[pid] = participant;
         string? reason;
         using (participant.Work())
-            reason = await TryTakeIn(participant, inheritedM: null);
+            reason = await TryTakeIn(participant);
         if (reason == "no such process")
         {
             _participants.Remove(pid);
@@ -105,10 +105,11 @@ internal sealed partial class Coordinator
 
     /// <summary>Looks at a process, and takes it in if nothing speaks against it. It is at work meanwhile.</summary>
     /// <param name="participant">The process.</param>
-    /// <param name="inheritedM">The M that came with fork, for a child of a process taken in; null otherwise.</param>
+    /// <param name="child">For a child of a process taken in; null otherwise.</param>
+    /// <param name="bringer">The space of that process.</param>
     /// <param name="parent">That process.</param>
     /// <returns>Why not; null when it is taken in.</returns>
-    private async Task<string?> TryTakeIn(Participant participant, FileDescriptor? inheritedM, Participant? parent = null)
+    private async Task<string?> TryTakeIn(Participant participant, Child? child = null, LiveSpace? bringer = null, Participant? parent = null)
     {
         participant.Arriving = true;
         string? reason;
@@ -121,7 +122,7 @@ internal sealed partial class Coordinator
             if (reason is null && parent is not null && participant.Domain != parent.Domain)
                 reason = "a child of another user, group or namespace, or of other capabilities than its parent: it keeps its parent's warden";
             if (reason is null)
-                await TakeIn(participant, inheritedM);
+                await TakeIn(participant, child?.M, child is { } forked ? new BroughtBy(bringer!, forked.Slot, forked.Ticket) : null);
         }
         catch (Exception refused) when (refused is AttachException or SyscallException)
         {
@@ -150,7 +151,7 @@ internal sealed partial class Coordinator
         return (reason, name, trust, domain);
     }
 
-    private async Task TakeIn(Participant participant, FileDescriptor? inheritedM)
+    private async Task TakeIn(Participant participant, FileDescriptor? inheritedM, BroughtBy? brought)
     {
         int pid = participant.Pid;
         string name = participant.Domain;
@@ -170,7 +171,9 @@ internal sealed partial class Coordinator
         try
         {
             (FileDescriptor pidfd, Pagemap pagemap, AgentSession session) = await _machine.Attendants.Begin(Lanes.Of(pid, Lane.Hold), () => BringIn(pid, name, trust, pool, inheritedM));
-            Enter(participant, NewSpace(pid, pidfd, domain, session, pagemap));
+            LiveSpace space = NewSpace(pid, pidfd, domain, session, pagemap);
+            space.Brought = brought;
+            Enter(participant, space);
         }
         finally
         {
@@ -273,7 +276,7 @@ internal sealed partial class Coordinator
             _participants[child.Pid] = participant;
             string? reason;
             using (participant.Work())
-                reason = await TryTakeIn(participant, child.M, parent);
+                reason = await TryTakeIn(participant, child, space, parent);
             if (reason == "no such process")
                 _participants.Remove(child.Pid);
             if (reason is not null)

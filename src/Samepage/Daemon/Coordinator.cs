@@ -55,6 +55,8 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
         LiveSpace space = _machine[id];
         if (!participant.InVisit)
         {
+            if (space.Unanswered > 0)
+                _ = space.TryBegin(Lane.Hold, space.Hear);
             space.Observe();
             // Advice that is given or taken back shows in nothing that is cheap to look at.
             if (participant.Origin == Origin.Advice && Stopwatch.GetElapsedTime(participant.AdviceReadAt) >= AdviceInterval)

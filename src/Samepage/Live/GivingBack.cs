@@ -35,6 +35,7 @@ internal static class GivingBack
     /// <returns>False when it could not be done; why stands in the space's obstacle.</returns>
     public static bool UnmergeAll(LiveSpace space)
     {
+        space.Hear();
         for (int turn = 0, refused = 0, held = 0; turn < TurnsMost && refused < 40 && held < HeldMost && space.Unanswered < 3; turn++)
         {
             if (PidFd.HasEnded(space.PidFd) || !LiveMachine.Refresh(space))
@@ -96,6 +97,7 @@ internal static class GivingBack
     /// <returns>False when not all could be done.</returns>
     public static bool UnmergeSome(LiveSpace space, Predicate<Segment> which)
     {
+        space.Hear();
         for (int turn = 0, refused = 0; turn < TurnsMost && refused < RefusedMost && space.Unanswered < 3; turn++)
         {
             if (PidFd.HasEnded(space.PidFd) || !LiveMachine.Refresh(space))

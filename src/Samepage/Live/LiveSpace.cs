@@ -21,6 +21,12 @@ internal readonly record struct Collected<T>(List<T>? Runs, bool Everything);
 /// <param name="Since">When it was first seen, as a timestamp.</param>
 internal readonly record struct Inherited(FileDescriptor M, long Since);
 
+/// <summary>Whose warden answers for a child.</summary>
+/// <param name="Parent">The parent.</param>
+/// <param name="Slot">The slot of its warden.</param>
+/// <param name="Ticket">The child's.</param>
+internal readonly record struct BroughtBy(LiveSpace Parent, int Slot, uint Ticket);
+
 /// <summary>What came of sending the warden away.</summary>
 internal enum Parting
 {
@@ -103,6 +109,9 @@ internal sealed class LiveSpace : IDisposable
 
     /// <summary>The longest hold, nanoseconds.</summary>
     public long StallNsMax { get; private set; }
+
+    /// <summary>For a child that came with a descriptor of its parent's: who answers for it, until that is known to have ended. To be set before anything is done with it.</summary>
+    public BroughtBy? Brought { private get; set; }
 
     /// <summary>It was given up, and has no descriptor any more; to be read with <see cref="Inherited"/> locked.</summary>
     public bool IsClosed { get; private set; }
@@ -224,7 +233,14 @@ internal sealed class LiveSpace : IDisposable
     private List<int>? FindHeld(AgentOperation[] batch)
     {
         List<int>? held = null;
-        return TryBegin(Lane.Frames, () => held = HeldPages.Among(Pagemap, batch)) is { } job && job.Wait(FramesBound) ? held : null;
+        try
+        {
+            return TryBegin(Lane.Frames, () => held = HeldPages.Among(Pagemap, batch)) is { } job && job.Wait(FramesBound) ? held : null;
+        }
+        catch (Exception failed) when (failed is SyscallException or IOException or OutOfMemoryException)
+        {
+            return null;
+        }
     }
 
     /// <summary>Runs operations with the program's threads held, some milliseconds at a time.</summary>
@@ -236,6 +252,12 @@ internal sealed class LiveSpace : IDisposable
         // What is to be given back is wanted, and so is that it joins what it was a part of, but not for a call that comes back half done; merging can wait.
         OperationKind? kind = operations.Length > 0 ? operations[0].Kind : null;
         bool insist = kind == OperationKind.Unmerge, waits = !insist && kind != OperationKind.Join, moves = Moves(operations);
+        if (!IsHandedOver())
+        {
+            Obstacle = "the warden of its parent still answers for it, and does not let go: that process is stopped or frozen";
+            return done;
+        }
+
         while (done < operations.Length)
         {
             if (waits && _backoff.IsOn)
@@ -317,6 +339,25 @@ internal sealed class LiveSpace : IDisposable
         }
 
         return done;
+    }
+
+    /// <summary>Hears an answer that the agent owed, or what it asks instead: it waits for that in the middle of a batch, and the program's threads with it. In <see cref="Lane.Hold"/>.</summary>
+    public void Hear()
+    {
+        if (Unanswered > 0 && Session.IsAnswered())
+            Unanswered = 0;
+    }
+
+    /// <summary>Whether nobody but its own warden answers for it any more.</summary>
+    /// <remarks>Whoever answers over a copy of M takes what is missing for discarded, and ends protections; UFFDIO_ZEROPAGE does so on any userfaultfd of the address space. A child's parent's warden does until it is told
+    /// to close its copy, and may be frozen between reading a fault and answering it, for any time: then it would fill what an exchange has emptied, or let a write through in the middle of one. It works one thing
+    /// after the other, so that none of its answers is under way once it has closed its copy.</remarks>
+    private bool IsHandedOver()
+    {
+        if (Brought is { } child && !Offspring.IsDropped(child.Parent, child.Slot, child.Ticket))
+            return false;
+        Brought = null;
+        return true;
     }
 
     /// <summary>Withholds from a batch what must not be moved. Its threads are held meanwhile, and whoever reads page tables may wait for a lock that somebody has: so another does.</summary>

@@ -12,8 +12,9 @@ namespace Samepage.Live;
 /// <summary>A living child with the descriptor over which its mappings of frames are watched.</summary>
 /// <param name="Pid">The child.</param>
 /// <param name="Slot">The slot of its parent's warden, which watches it so far.</param>
+/// <param name="Ticket">What tells it from others that have had that slot.</param>
 /// <param name="M">Its M; the parent's space owns it until it is taken.</param>
-internal readonly record struct Child(int Pid, int Slot, FileDescriptor M);
+internal readonly record struct Child(int Pid, int Slot, uint Ticket, FileDescriptor M);
 
 /// <summary>Children that a process forked after it was taken in. They share its frames (F1), and its warden watches them over descriptors of their
 /// own, until they die, call exec, or are taken in themselves.</summary>
@@ -86,6 +87,26 @@ internal static class Offspring
         }
     }
 
+    /// <summary>Whether a warden answers for a child no more that was given up, <see cref="Drop"/>; it is told so again otherwise.</summary>
+    public static bool IsDropped(LiveSpace parent, int slot, uint ticket)
+    {
+        if (!Monitor.TryEnter(parent.Inherited, LookBound))
+            return false;
+        try
+        {
+            if (parent.IsClosed || PidFd.HasEnded(parent.PidFd) || !parent.Session.Answers(slot, ticket))
+                return true;
+            // Not before it was given up: its descriptor is needed until then.
+            if (parent.Tickets[slot] == ticket && !parent.Inherited.ContainsKey(slot))
+                parent.Session.CloseInherited(slot, ticket);
+            return false;
+        }
+        finally
+        {
+            Monitor.Exit(parent.Inherited);
+        }
+    }
+
     private static void CloseDead(LiveSpace space)
     {
         foreach ((int slot, Inherited inherited) in space.Inherited.ToArray())
@@ -103,22 +124,22 @@ internal static class Offspring
     public static List<Child> Find(LiveSpace space, bool all, Action<FileDescriptor> orphan, Attendants attendants)
     {
         List<Child> children = [];
-        KeyValuePair<int, Inherited>[] brought;
+        (int Slot, uint Ticket, Inherited Inherited)[] brought;
         lock (space.Inherited)
-            brought = [.. space.Inherited];
-        if (!brought.Select(pair => pair.Value).Any(inherited => all || Stopwatch.GetElapsedTime(inherited.Since) > Settled))
+            brought = [.. space.Inherited.Select(pair => (pair.Key, space.Tickets[pair.Key], pair.Value))];
+        if (!brought.Select(one => one.Inherited).Any(inherited => all || Stopwatch.GetElapsedTime(inherited.Since) > Settled))
             return children;
         foreach (int pid in Descendants(space.Pid))
         {
             ulong? first = null;
             if (!attendants.TryDo(Lanes.Of(pid, Lane.Look), () => first = FirstFrame(pid, space), LookBound, out _) || first is not ulong address)
                 continue;
-            foreach ((int slot, Inherited inherited) in brought)
+            foreach ((int slot, uint ticket, Inherited inherited) in brought)
             {
                 if ((all || Stopwatch.GetElapsedTime(inherited.Since) > Settled) && children.TrueForAll(child => child.Slot != slot) &&
                     IsOf(pid, inherited.M, address, orphan))
                 {
-                    children.Add(new Child(pid, slot, inherited.M));
+                    children.Add(new Child(pid, slot, ticket, inherited.M));
                     break;
                 }
             }
