@@ -2,7 +2,7 @@
  *
  *   pinner
  *
- * 4096 pages. Eight buffers of two pages are pinned at a time, for 20 ms; before they are read into, nobody may have put other pages in their place. Behind that they are made
+ * 4096 pages, of which every fourth is nobody else's. Eight buffers of two pages are pinned at a time, for 20 ms; before they are read into, nobody may have put other pages in their place. Behind that they are made
  * common again. Commands: `report` (prints `pinned N bad M`), `quit`.
  */
 #include "ring.h"
@@ -16,6 +16,11 @@
 static unsigned char *memory;
 static atomic_ulong pinned, bad;
 static pthread_mutex_t working = PTHREAD_MUTEX_INITIALIZER;
+
+static uint64_t seed_of(uint64_t page)
+{
+    return page % 4 == 3 ? mix(page) ^ (uint64_t)getpid() << 32 : 1 + page;
+}
 
 static void *pin(void *unused)
 {
@@ -34,7 +39,7 @@ static void *pin(void *unused)
         pthread_mutex_lock(&working);
         for (uint64_t i = 0; i < BUFFERS; i++) { /* each in an eighth of its own */
             random = mix(random + i + 1);
-            first[i] = i * (PAGES / BUFFERS) + random % (PAGES / BUFFERS - BUFFER);
+            first[i] = i * (PAGES / BUFFERS) + random % (PAGES / BUFFERS) / 4 * 4;
             buffers[i] = (struct iovec){memory + first[i] * PAGE, BUFFER * PAGE};
         }
         ring_register(&ring, buffers, BUFFERS);
@@ -53,7 +58,7 @@ static void *pin(void *unused)
         for (uint64_t i = 0; i < BUFFERS * BUFFER; i++) {
             unsigned char *here = memory + (first[i / BUFFER] + i % BUFFER) * PAGE;
             atomic_fetch_add(&bad, page_bad(here, mix(round) ^ i));
-            page_fill(here, 1 + first[i / BUFFER] + i % BUFFER);
+            page_fill(here, seed_of(first[i / BUFFER] + i % BUFFER));
         }
         ring_unregister(&ring);
         atomic_fetch_add(&pinned, BUFFERS);
@@ -68,7 +73,7 @@ int main(void)
     pthread_t thread;
     memory = map_private(PAGES * PAGE);
     for (uint64_t page = 0; page < PAGES; page++)
-        page_fill(memory + page * PAGE, 1 + page);
+        page_fill(memory + page * PAGE, seed_of(page));
     if (pthread_create(&thread, NULL, pin, NULL))
         fail("pthread_create");
     say("ready");
@@ -77,7 +82,7 @@ int main(void)
         uint64_t here = 0;
         pthread_mutex_lock(&working);
         for (uint64_t page = 0; page < PAGES; page++)
-            here += page_bad(memory + page * PAGE, 1 + page);
+            here += page_bad(memory + page * PAGE, seed_of(page));
         say("pinned %lu bad %lu", atomic_load(&pinned), atomic_load(&bad) + here);
         pthread_mutex_unlock(&working);
     }

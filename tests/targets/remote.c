@@ -1,7 +1,7 @@
 /* Memory that another process writes, and knows each word of: three of every four pages are the same in all programs of this kind.
  *
  *   remote [vm|mem]    by process_vm_writev(2), or through /proc/PID/mem, as debuggers do; what is refused there (EIO) is tried again
- *   remote sweep       does not write: reads a word of each page, one after the other, by process_vm_readv(2), so that it comes upon whatever page is missing for a moment, and waits there
+ *   remote sweep       as vm, and another reads a word of each page, one after the other, by process_vm_readv(2), so that it comes upon whatever page is missing for a moment, and waits there
  *
  * 8192 pages. The writer writes a word of a page, common or not, reads words that it wrote before, and puts common pages back to what they were, so that they
  * can be merged again. The program itself writes other words of the pages that are its own. Commands: `report` (prints `writes N bad M`, with `mem` behind that `refused K`), `quit`.
@@ -16,6 +16,7 @@
 #define PAGES 8192UL
 #define HERE 100 /* the word that the writer writes */
 #define OURS 200 /* the word that the program writes */
+#define SWEPT 300 /* a word that nobody writes */
 
 struct shared {
     volatile uint64_t writes, bad, go, refused;
@@ -29,17 +30,18 @@ static uint64_t seed_of(uint64_t page, uint64_t own)
     return page % 4 == 3 ? mix(page) ^ own : 1 + page;
 }
 
-static long at(struct shared *shared, pid_t pid, uint64_t page, uint64_t *value, int writes)
+static long at(struct shared *shared, pid_t pid, uint64_t page, uint64_t word, uint64_t *value, int writes)
 {
     unsigned char *memory = shared->memory;
-    off_t place = (off_t)(uintptr_t)(memory + page * PAGE + HERE * 8);
+    unsigned char *there = memory + page * PAGE + word * 8;
+    off_t place = (off_t)(uintptr_t)there;
     if (by_file >= 0) {
         long done;
         while ((done = writes ? pwrite(by_file, value, 8, place) : pread(by_file, value, 8, place)) < 0 && errno == EIO)
             shared->refused++;
         return done;
     }
-    struct iovec mine = {value, 8}, theirs = {memory + page * PAGE + HERE * 8, 8};
+    struct iovec mine = {value, 8}, theirs = {there, 8};
     return writes ? process_vm_writev(pid, &mine, 1, &theirs, 1, 0) : process_vm_readv(pid, &mine, 1, &theirs, 1, 0);
 }
 
@@ -60,14 +62,14 @@ static void writer(struct shared *shared, pid_t pid)
         random ^= random << 13, random ^= random >> 7, random ^= random << 17;
         /* A window that wanders, so that most of the memory is quiet at any time. */
         uint64_t page = (i / 4096 * 256 + (random >> 20) % 256) % PAGES, value = 0, original = word_of(seed_of(page, (uint64_t)pid << 32), HERE);
-        if (at(shared, pid, page, &value, 0) != 8 || value != known[page])
+        if (at(shared, pid, page, HERE, &value, 0) != 8 || value != known[page])
             shared->bad++;
         known[page] = i % 2 ? i : original;
-        if (at(shared, pid, page, &known[page], 1) != 8)
+        if (at(shared, pid, page, HERE, &known[page], 1) != 8)
             shared->bad++;
         if (known[page] != original && page % 4 != 3) { /* common pages go back at once */
             known[page] = original;
-            if (at(shared, pid, page, &known[page], 1) != 8)
+            if (at(shared, pid, page, HERE, &known[page], 1) != 8)
                 shared->bad++;
         }
         shared->writes++;
@@ -83,9 +85,10 @@ static void sweeper(struct shared *shared, pid_t pid)
     while (!shared->go)
         pause_ms(1);
     for (uint64_t page = 0, value = 0; getppid() == pid; page = (page + 1) % PAGES) {
-        if (at(shared, pid, page, &value, 0) != 8 || value != word_of(seed_of(page, (uint64_t)pid << 32), HERE))
+        if (at(shared, pid, page, SWEPT, &value, 0) != 8 || value != word_of(seed_of(page, (uint64_t)pid << 32), SWEPT))
             shared->bad++;
-        shared->writes++;
+        if (page % 64 == 0)
+            pause_ms(1);
     }
     _exit(0);
 }
@@ -100,7 +103,9 @@ int main(int argc, char **argv)
     pid_t self = getpid();
     prctl(PR_SET_PTRACER, -1L); /* where Yama asks for it */
     if (fork() == 0)
-        (sweeps ? sweeper : writer)(shared, self);
+        writer(shared, self);
+    if (sweeps && fork() == 0)
+        sweeper(shared, self);
     unsigned char *memory = map_private(PAGES * PAGE);
     for (uint64_t page = 0; page < PAGES; page++)
         page_fill(memory + page * PAGE, seed_of(page, (uint64_t)self << 32));
