@@ -194,7 +194,14 @@ public sealed class AgentSession : IDisposable
         }
         catch (SyscallException)
         {
+            // The batch goes on without us, if there is still somebody to carry it out: nobody may run free meanwhile.
+            letGo();
             return false;
+        }
+        catch
+        {
+            letGo();
+            throw;
         }
     }
 
@@ -243,7 +250,7 @@ public sealed class AgentSession : IDisposable
     }
 
     /// <summary>Waits for the answer, and answers what is asked before it comes.</summary>
-    /// <param name="milliseconds">How long, from the last question on.</param>
+    /// <param name="milliseconds">How long, up to a question; behind one a quarter of a second.</param>
     /// <param name="findHeld">Which must not be carried out.</param>
     private bool AwaitAnswer(int milliseconds, Func<IReadOnlyList<int>?> findHeld)
     {
@@ -263,6 +270,8 @@ public sealed class AgentSession : IDisposable
             {
                 Ring(_executorSocket, (may ? AgentLayout.MayGoOn : AgentLayout.MayNot) | (said >> 32 << 32));
             }
+
+            milliseconds = AnswerMilliseconds;
         }
 
         return false;
@@ -317,6 +326,15 @@ public sealed class AgentSession : IDisposable
     {
         Span<long> children = stackalloc long[AgentLayout.MaxChildren];
         return _memory.ReadChildren(children) && (int)children[slot] >= 0 && (uint)(children[slot] >>> 32) == ticket;
+    }
+
+    /// <summary>As <see cref="CloseInherited"/>, and sets the agent's threads going for it where the process is stopped.</summary>
+    public void CloseInheritedOfStopped(int slot, uint ticket)
+    {
+        using var threads = AgentThreads.KeepAwake(Pid, ExecutorThread, WardenThread);
+        CloseInherited(slot, ticket);
+        for (long since = Stopwatch.GetTimestamp(); Answers(slot, ticket) && Stopwatch.GetElapsedTime(since) < DismissalBound; Thread.Sleep(1))
+            threads.KeepGoing();
     }
 
     /// <summary>Tells the warden that a child no longer needs it: it is dead, or has a warden of its own.</summary>

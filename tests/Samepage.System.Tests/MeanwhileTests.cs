@@ -14,10 +14,10 @@ public sealed class MeanwhileTests(SharedDaemon shared) : OnOneDaemon(shared)
         LiveProgram[] two = await LiveProgram.Targets(2, "remote", "sweep");
         await using var together = new Together(two);
         await Daemon.MergesWithoutRest();
-        for (int round = 0; round < 4; round++)
+        for (int round = 0; round < 3; round++)
         {
             await Daemon.TakeIn(two);
-            await Daemon.Merged(two[0], 3000);
+            await Daemon.Merged(two[0], 2000);
             await Daemon.GiveBack(two[round % 2]);
             await AllIsThere(two);
         }

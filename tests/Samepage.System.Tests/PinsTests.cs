@@ -45,6 +45,7 @@ public sealed class PinsTests(SharedDaemon shared) : OnOneDaemon(shared)
         await two[0].Does("fixed");
         Called refused = await Daemon.Cli("detach", $"{two[0].Pid}");
         Assert.True(refused.ExitCode == 1 && refused.Errors.Contains("pinned", StringComparison.Ordinal), $"{refused}");
+        Assert.Matches("samepage_incidents_total\\{kind=\"giving_back_held\"\\} [1-9]", await Daemon.Get("/metrics"));
         await two[0].Does("complete");
         await two[0].Does("unpin");
         await Daemon.GiveBack(two);

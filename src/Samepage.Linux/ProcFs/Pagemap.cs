@@ -20,7 +20,11 @@ public sealed unsafe class Pagemap : IDisposable
     public const ulong OfFile = LibC.PAGE_IS_FILE, SwappedOut = LibC.PAGE_IS_SWAPPED, InHugePage = LibC.PAGE_IS_HUGE;
 
     /// <summary>Bits of a pagemap word, Documentation/admin-guide/mm/pagemap.rst.</summary>
-    public const ulong Present = 1UL << 63, FilePage = 1UL << 61, WriteProtected = 1UL << 57, Exclusive = 1UL << 56, FrameMask = (1UL << 55) - 1;
+    public const ulong Present = 1UL << 63, Swapped = 1UL << 62, FilePage = 1UL << 61, WriteProtected = 1UL << 57, Exclusive = 1UL << 56, FrameMask = (1UL << 55) - 1;
+
+    /// <summary>Of a word that says <see cref="Swapped"/>: the type of its entry. Below <see cref="FirstOtherType"/> it is an area of swap; the last marks what is not there at all (protected, or a guard); between lie
+    /// pages that are being migrated, poisoned, or a device's. include/linux/swap.h.</summary>
+    public const ulong SwapTypeMask = 31, FirstOtherType = 23, Marker = 31;
 
     private const int Capacity = 8192;
     private readonly FileDescriptor _descriptor;

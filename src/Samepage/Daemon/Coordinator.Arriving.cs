@@ -122,7 +122,7 @@ internal sealed partial class Coordinator
             if (reason is null && parent is not null && participant.Domain != parent.Domain)
                 reason = "a child of another user, group or namespace, or of other capabilities than its parent: it keeps its parent's warden";
             if (reason is null)
-                await TakeIn(participant, child?.M, child is { } forked ? new BroughtBy(bringer!, forked.Slot, forked.Ticket) : null);
+                await TakeIn(participant, child?.M, child is { } forked ? new BroughtBy(bringer!, forked.Slot, forked.Ticket, () => _machine.TryForget(forked.M)) : null);
         }
         catch (Exception refused) when (refused is AttachException or SyscallException)
         {
@@ -282,7 +282,7 @@ internal sealed partial class Coordinator
             if (reason is not null)
                 continue;
             logger.LogInformation("took in process {Pid} ({Name}), forked by {Parent}", child.Pid, participant.Name, space.Pid);
-            await space.Do(Lane.Fork, () => Offspring.Drop(space, child.Slot));
+            await space.Do(Lane.Fork, () => Offspring.Drop(space, child.Slot, child.Ticket));
             adopted.Add(child.Pid);
         }
 

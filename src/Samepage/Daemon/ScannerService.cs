@@ -5,6 +5,7 @@ using Samepage.Engine.Control;
 using Samepage.Linux;
 using Samepage.Linux.Kernels;
 using Samepage.Linux.Processes;
+using Samepage.Metrics;
 using Samepage.Rules;
 using Samepage.Web;
 
@@ -42,7 +43,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
 
     /// <summary>The latest figures, and the processor time up to now; null before the thread runs.</summary>
     public StatusReport? Status => _published?.Status is { } status
-        ? status with { Daemon = status.Daemon with { ProcessorSeconds = ProcessorTime.TotalSeconds }, AgeSeconds = Stopwatch.GetElapsedTime(_published!.At).TotalSeconds }
+        ? status with { ControlDirectory = _controlDirectory, Daemon = status.Daemon with { ProcessorSeconds = ProcessorTime.TotalSeconds }, AgeSeconds = Stopwatch.GetElapsedTime(_published!.At).TotalSeconds }
         : null;
 
     /// <summary>Where the control files are served; empty while they are not.</summary>
@@ -152,6 +153,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
         try
         {
             Scheduling.BeNice(5);
+            Incidents.Told = (pid, what, count) => logger.LogInformation("process {Pid}: {What} ({Count} so far, of all processes)", pid, what, count);
             using Coordinator coordinator = new(logger, new AgentRecords(RunDirectory.Current)) { CompanionBytes = guardian.ResidentBytes, Waiting = waiting, HasAgentOfItsOwn = IsLeft };
             _coordinator = coordinator;
             SynchronizationContext.SetSynchronizationContext(_pump);

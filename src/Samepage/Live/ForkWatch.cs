@@ -73,6 +73,10 @@ internal sealed class ForkWatch : IDisposable
         _changed.Set();
     }
 
+    /// <summary>Answers no more over a descriptor; there need be none. Any thread.</summary>
+    /// <returns>False while somebody is answering over it, or about to.</returns>
+    public bool TryForget(FileDescriptor m) => _orphans.TryForget(m);
+
     /// <inheritdoc/>
     public void Dispose()
     {

@@ -34,15 +34,18 @@ internal static class HeldPages
             ulong[] words = new ulong[operations[i].Length / 4096];
             int known = pagemap.ReadWords(operations[i].Address, words);
             int before = frames.Count;
+            bool isKnown = known == words.Length;
             foreach (ulong word in words.AsSpan(0, known))
             {
+                // On its way to another physical page, or somewhere else that cannot be asked about: nobody knows. What was in swap has been brought back.
+                isKnown &= (word & Pagemap.Swapped) == 0 || (word & Pagemap.SwapTypeMask) is < Pagemap.FirstOtherType or Pagemap.Marker;
                 if ((word & (Pagemap.Present | Pagemap.FilePage)) != Pagemap.Present)
                     continue;
                 frames.Add(word & Pagemap.FrameMask);
                 owners.Add(i);
             }
 
-            if (known == words.Length && (CanBeTold || frames.Count == before))
+            if (isKnown && (CanBeTold || frames.Count == before))
                 continue;
             held.Add(i);
             frames.RemoveRange(before, frames.Count - before);

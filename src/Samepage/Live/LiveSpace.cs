@@ -25,7 +25,8 @@ internal readonly record struct Inherited(FileDescriptor M, long Since);
 /// <param name="Parent">The parent.</param>
 /// <param name="Slot">The slot of its warden.</param>
 /// <param name="Ticket">The child's.</param>
-internal readonly record struct BroughtBy(LiveSpace Parent, int Slot, uint Ticket);
+/// <param name="TryForget">Has the daemon, where it watches the child since its parent has ended, do so no more; false while it answers.</param>
+internal readonly record struct BroughtBy(LiveSpace Parent, int Slot, uint Ticket, Func<bool> TryForget);
 
 /// <summary>What came of sending the warden away.</summary>
 internal enum Parting
@@ -54,7 +55,7 @@ internal sealed class LiveSpace : IDisposable
     private readonly HoldBackoff _backoff = new();
     private MoveSieve _sieve;
     private Attendants.Job? _files;
-    private bool _usesUserfaultfd;
+    private bool _usesUserfaultfd, _isQuestionLate;
     private long _filesLookedAt;
     private TimeSpan _filesTook;
     private Look _look;
@@ -235,12 +236,39 @@ internal sealed class LiveSpace : IDisposable
         List<int>? held = null;
         try
         {
-            return TryBegin(Lane.Frames, () => held = HeldPages.Among(Pagemap, batch)) is { } job && job.Wait(FramesBound) ? held : null;
+            if (TryBegin(Lane.Frames, () => held = HeldPages.Among(Pagemap, batch)) is { } job && job.Wait(FramesBound))
+                return held;
         }
-        catch (Exception failed) when (failed is SyscallException or IOException or OutOfMemoryException)
+        catch (Exception failed) when (failed is SyscallException or IOException or OutOfMemoryException or UnauthorizedAccessException or InvalidOperationException or AggregateException)
         {
-            return null;
+            // It is not known then.
         }
+
+        _isQuestionLate = true;
+        Incidents.Note(Incident.QuestionLate, Pid);
+        return null;
+    }
+
+    /// <summary>A batch takes longer than any should.</summary>
+    private void LetGo()
+    {
+        _world.LeaveAtGate();
+        Incidents.Note(Incident.LetGo, Pid);
+    }
+
+    private void NoteRefusals(ReadOnlySpan<AgentOperation> batch)
+    {
+        int held = 0, withheld = 0, refused = 0;
+        foreach (ref readonly AgentOperation operation in batch)
+        {
+            held += operation.Kind == OperationKind.Unmerge && operation.Error == (long)Errno.EBUSY ? 1 : 0;
+            withheld += operation.Error == (long)MoveSieve.Held ? 1 : 0;
+            refused += operation.Kind != OperationKind.Unmerge && operation.Error == (long)Errno.EBUSY ? 1 : 0;
+        }
+
+        Incidents.Note(Incident.GivingBackHeld, Pid, held);
+        Incidents.Note(Incident.MoveWithheld, Pid, withheld);
+        Incidents.Note(Incident.MoveRefused, Pid, refused);
     }
 
     /// <summary>Runs operations with the program's threads held, some milliseconds at a time.</summary>
@@ -279,7 +307,11 @@ internal sealed class LiveSpace : IDisposable
             if (outcome != HoldOutcome.Held)
             {
                 if (outcome != HoldOutcome.Busy || ++attempts == 5)
+                {
+                    Incidents.Note(Incident.HoldGivenUp, Pid);
                     return done;
+                }
+
                 Thread.Sleep(1 << attempts);
                 continue;
             }
@@ -296,6 +328,7 @@ internal sealed class LiveSpace : IDisposable
             int count = CountWithin(operations[done..], TimeSpan.FromTicks(budget).TotalMicroseconds / _pace, out double estimate);
             Span<AgentOperation> batch = operations.Slice(done, count);
             bool isSifted = true, any = true, alive = true;
+            _isQuestionLate = false;
             long held;
             try
             {
@@ -303,7 +336,7 @@ internal sealed class LiveSpace : IDisposable
                     isSifted = TrySift(batch, out any);
                 AgentOperation[] asked = Asking(batch);
                 if (isSifted && any)
-                    alive = Session.Run(batch, _world.Suspended, _world.LeaveAtGate, () => FindHeld(asked));
+                    alive = Session.Run(batch, _world.Suspended, LetGo, () => FindHeld(asked));
             }
             finally
             {
@@ -314,6 +347,7 @@ internal sealed class LiveSpace : IDisposable
             if (!isSifted)
             {
                 Obstacle = "its page tables could not be looked at in time: something keeps the lock of its address space";
+                Incidents.Note(Incident.LookLate, Pid);
                 return done;
             }
 
@@ -328,8 +362,18 @@ internal sealed class LiveSpace : IDisposable
             if (!alive)
             {
                 Obstacle = Session.IsStuck ? Silence : "";
+                Incidents.Note(Incident.Unanswered, Pid);
                 return done;
             }
+
+            // What comes behind is not to be given back before it: areas join in that order only.
+            if (_isQuestionLate)
+            {
+                Obstacle = "who holds its pages could not be found out in time: the machine is crowded, or something keeps the lock of its address space";
+                return done;
+            }
+
+            NoteRefusals(batch);
 
             LocksWhatItMaps |= operations[done].Error == (long)Errno.ENOMEM && Session.LocksWhatItMaps;
             done += count;
@@ -354,7 +398,7 @@ internal sealed class LiveSpace : IDisposable
     /// after the other, so that none of its answers is under way once it has closed its copy.</remarks>
     private bool IsHandedOver()
     {
-        if (Brought is { } child && !Offspring.IsDropped(child.Parent, child.Slot, child.Ticket))
+        if (Brought is { } child && !Offspring.IsDropped(child))
             return false;
         Brought = null;
         return true;

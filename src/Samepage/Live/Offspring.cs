@@ -75,11 +75,14 @@ internal static class Offspring
 
     /// <summary>Gives a child's descriptor up: it is dead, or has a warden of its own.</summary>
     /// <returns>Whether there was one.</returns>
-    public static bool Drop(LiveSpace space, int slot)
+    public static bool Drop(LiveSpace space, int slot, uint ticket)
     {
         lock (space.Inherited)
         {
-            space.Session.CloseInherited(slot, space.Tickets[slot]);
+            // The slot may be another child's by now.
+            if (space.Tickets[slot] != ticket)
+                return false;
+            space.Session.CloseInherited(slot, ticket);
             if (!space.Inherited.Remove(slot, out Inherited inherited))
                 return false;
             inherited.M.Dispose();
@@ -87,24 +90,29 @@ internal static class Offspring
         }
     }
 
-    /// <summary>Whether a warden answers for a child no more that was given up, <see cref="Drop"/>; it is told so again otherwise.</summary>
-    public static bool IsDropped(LiveSpace parent, int slot, uint ticket)
+    /// <summary>Whether nobody answers for a child any more over a descriptor of its parent's: neither the parent's warden, which is told so again otherwise, nor the daemon.</summary>
+    public static bool IsDropped(in BroughtBy child)
     {
+        (LiveSpace parent, int slot, uint ticket) = (child.Parent, child.Slot, child.Ticket);
         if (!Monitor.TryEnter(parent.Inherited, LookBound))
             return false;
         try
         {
-            if (parent.IsClosed || PidFd.HasEnded(parent.PidFd) || !parent.Session.Answers(slot, ticket))
-                return true;
-            // Not before it was given up: its descriptor is needed until then.
-            if (parent.Tickets[slot] == ticket && !parent.Inherited.ContainsKey(slot))
-                parent.Session.CloseInherited(slot, ticket);
-            return false;
+            // Not given up yet: its descriptor is needed until it is in the child.
+            if (parent.Tickets[slot] == ticket && parent.Inherited.ContainsKey(slot))
+                return false;
+            if (!parent.IsClosed && !PidFd.HasEnded(parent.PidFd) && Directory.Exists($"/proc/{parent.Pid}/task/{parent.Session.WardenThread}") && parent.Session.Answers(slot, ticket))
+            {
+                _ = parent.TryBegin(Lane.Hold, () => parent.Session.CloseInheritedOfStopped(slot, ticket));
+                return false;
+            }
         }
         finally
         {
             Monitor.Exit(parent.Inherited);
         }
+
+        return child.TryForget();
     }
 
     private static void CloseDead(LiveSpace space)
@@ -112,7 +120,7 @@ internal static class Offspring
         foreach ((int slot, Inherited inherited) in space.Inherited.ToArray())
         {
             if (Userfaultfd.IsDead(inherited.M))
-                _ = Drop(space, slot);
+                _ = Drop(space, slot, space.Tickets[slot]);
         }
     }
 

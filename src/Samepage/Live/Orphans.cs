@@ -15,7 +15,7 @@ namespace Samepage.Live;
 internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDisposable
 {
     private static readonly TimeSpan StandsStill = TimeSpan.FromMilliseconds(100), TellsAfter = TimeSpan.FromMilliseconds(5);
-    private readonly List<FileDescriptor> _watched = [];
+    private readonly HashSet<FileDescriptor> _watched = [];
 
     /// <summary>Those that are answered, or are to be.</summary>
     private readonly HashSet<FileDescriptor> _answered = [];
@@ -30,7 +30,23 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDis
     public void Add(FileDescriptor m)
     {
         lock (_watched)
-            _watched.Add(m);
+            _ = _watched.Add(m);
+    }
+
+    /// <summary>Gives a descriptor up; there need be none. Any thread.</summary>
+    /// <returns>False while it is answered, or is to be.</returns>
+    public bool TryForget(FileDescriptor m)
+    {
+        lock (_watched)
+        {
+            if (_answered.Contains(m))
+                return false;
+            // It may be waited on: who waits has it still, and it is closed when nobody has.
+            _ = _watched.Remove(m);
+        }
+
+        changed.Set();
+        return true;
     }
 
     /// <summary>There are none.</summary>
@@ -69,7 +85,7 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDis
         {
             foreach (FileDescriptor m in waited)
             {
-                if (_answered.Add(m))
+                if (_watched.Contains(m) && _answered.Add(m))
                     _due.Enqueue(m);
             }
 

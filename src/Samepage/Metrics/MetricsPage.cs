@@ -57,6 +57,7 @@ internal static class MetricsPage
             .Domains(status, "samepage_domain_pages_merged", "gauge", "Pages mapped to a frame.", domain => domain.PagesMerged)
             .Domains(status, "samepage_domain_zero_pages", "gauge", "Pages left to the kernel's zero page.", domain => domain.ZeroPages)
             .Domains(status, "samepage_cow_breaks_total", "counter", "Merged pages that a write or a discard has taken from their frames.", domain => domain.CowBreaks)
+            .Family("samepage_incidents_total", "counter", "What was put off, or ended at a bound.", "kind", Incidents.All)
             .Histogram("samepage_hold_seconds", "How long the threads of a program were held for one batch.", HoldHistogram.Bounds, holds.Counts(), holds.Sum)
             .ToString();
     }
