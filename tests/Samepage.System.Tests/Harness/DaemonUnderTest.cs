@@ -134,6 +134,8 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
     /// <param name="pages">Pages that are merged in the first of them, at least.</param>
     public async Task Serves(LiveProgram[] programs, long pages)
     {
+        // Another daemon may be about to let go of them.
+        await TakeInInTheEnd([.. programs]);
         await TakeInAndWait(programs);
         await Merged(programs[0], pages);
         await GiveBack(programs);
