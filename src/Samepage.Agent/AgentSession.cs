@@ -17,7 +17,7 @@ public readonly record struct InheritedDescriptor(int Slot, FileDescriptor M, ui
 
 /// <summary>The agent in one target: what the daemon can ask of it.</summary>
 /// <remarks>One OS thread makes all calls. The agent is idle between them, and costs nothing.</remarks>
-public sealed class AgentSession : IDisposable
+public sealed partial class AgentSession : IDisposable
 {
     private const int AnswersBeforeLetGo = 4, AnswersBeforeStuck = 40, AnswerMilliseconds = 250; // times that long
     private static readonly TimeSpan SetUpBound = TimeSpan.FromSeconds(5), DismissalBound = TimeSpan.FromMilliseconds(250), LeaveBound = TimeSpan.FromSeconds(5);
@@ -293,52 +293,6 @@ public sealed class AgentSession : IDisposable
 
         return !_unanswered;
     }
-
-    /// <summary>Duplicates the descriptors that forked children brought.</summary>
-    /// <param name="inherited">Receives those that are new.</param>
-    /// <param name="tickets">By slot, the ticket of whoever was known last to have it. One that was told to be closed may be there for a while yet, and is not new.</param>
-    public void TakeInherited(List<InheritedDescriptor> inherited, ReadOnlySpan<uint> tickets)
-    {
-        Span<long> children = stackalloc long[AgentLayout.MaxChildren];
-        if (!_memory.ReadChildren(children) || !PidFd.TryOpenThread(Pid, ExecutorThread, out FileDescriptor? thread, out _))
-            return;
-        using (thread)
-        {
-            for (int slot = 0; slot < children.Length; slot++)
-            {
-                (int number, uint ticket) = ((int)children[slot], (uint)(children[slot] >>> 32));
-                if (number < 0 || tickets[slot] == ticket)
-                    continue;
-                try
-                {
-                    inherited.Add(new InheritedDescriptor(slot, Userfaultfd.Take(thread!, number), ticket));
-                }
-                catch (SyscallException)
-                {
-                    // The warden closed it, or the process ended: seen as gone by the next look.
-                }
-            }
-        }
-    }
-
-    /// <summary>Whether the warden answers for a child still: it has it in that slot.</summary>
-    public bool Answers(int slot, uint ticket)
-    {
-        Span<long> children = stackalloc long[AgentLayout.MaxChildren];
-        return _memory.ReadChildren(children) && (int)children[slot] >= 0 && (uint)(children[slot] >>> 32) == ticket;
-    }
-
-    /// <summary>As <see cref="CloseInherited"/>, and sets the agent's threads going for it where the process is stopped.</summary>
-    public void CloseInheritedOfStopped(int slot, uint ticket)
-    {
-        using var threads = AgentThreads.KeepAwake(Pid, ExecutorThread, WardenThread);
-        CloseInherited(slot, ticket);
-        for (long since = Stopwatch.GetTimestamp(); Answers(slot, ticket) && Stopwatch.GetElapsedTime(since) < DismissalBound; Thread.Sleep(1))
-            threads.KeepGoing();
-    }
-
-    /// <summary>Tells the warden that a child no longer needs it: it is dead, or has a warden of its own.</summary>
-    public void CloseInherited(int slot, uint ticket) => TryRing(_wardenSocket, (AgentLayout.DoorbellCloseChild + (ulong)slot) | ((ulong)ticket << 32));
 
     /// <summary>Has the warden look whether the program's own threads have all ended: it ends the process then.</summary>
     /// <remarks>Never waits: a warden that reads nothing is not asked again.</remarks>

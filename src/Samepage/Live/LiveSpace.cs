@@ -42,7 +42,7 @@ internal enum Parting
 }
 
 /// <summary>One process that was taken in, as the live machine sees it.</summary>
-internal sealed class LiveSpace : IDisposable
+internal sealed partial class LiveSpace : IDisposable
 {
     private static readonly TimeSpan ShortHold = TimeSpan.FromMilliseconds(2), LongHold = TimeSpan.FromMilliseconds(8);
     private static readonly TimeSpan MostPlan = TimeSpan.FromSeconds(4), LeastPlan = TimeSpan.FromMilliseconds(500), FilesBound = TimeSpan.FromMilliseconds(2), FramesBound = TimeSpan.FromMilliseconds(500);
@@ -229,48 +229,6 @@ internal sealed class LiveSpace : IDisposable
     /// <summary>The next visit takes it that something has happened.</summary>
     public void ForgetLook() => _look = default;
 
-    /// <summary>Which operations of a batch give a page back that somebody may hold.</summary>
-    /// <remarks>The program's threads are held meanwhile, and whoever reads page tables may wait for a lock that somebody has: so another does, and what is not known in time is held.</remarks>
-    private List<int>? FindHeld(AgentOperation[] batch)
-    {
-        List<int>? held = null;
-        try
-        {
-            if (TryBegin(Lane.Frames, () => held = HeldPages.Among(Pagemap, batch)) is { } job && job.Wait(FramesBound))
-                return held;
-        }
-        catch (Exception failed) when (failed is SyscallException or IOException or OutOfMemoryException or UnauthorizedAccessException or InvalidOperationException or AggregateException)
-        {
-            // It is not known then.
-        }
-
-        _isQuestionLate = true;
-        Incidents.Note(Incident.QuestionLate, Pid);
-        return null;
-    }
-
-    /// <summary>A batch takes longer than any should.</summary>
-    private void LetGo()
-    {
-        _world.LeaveAtGate();
-        Incidents.Note(Incident.LetGo, Pid);
-    }
-
-    private void NoteRefusals(ReadOnlySpan<AgentOperation> batch)
-    {
-        int held = 0, withheld = 0, refused = 0;
-        foreach (ref readonly AgentOperation operation in batch)
-        {
-            held += operation.Kind == OperationKind.Unmerge && operation.Error == (long)Errno.EBUSY ? 1 : 0;
-            withheld += operation.Error == (long)MoveSieve.Held ? 1 : 0;
-            refused += operation.Kind != OperationKind.Unmerge && operation.Error == (long)Errno.EBUSY ? 1 : 0;
-        }
-
-        Incidents.Note(Incident.GivingBackHeld, Pid, held);
-        Incidents.Note(Incident.MoveWithheld, Pid, withheld);
-        Incidents.Note(Incident.MoveRefused, Pid, refused);
-    }
-
     /// <summary>Runs operations with the program's threads held, some milliseconds at a time.</summary>
     /// <param name="operations">All that is to be done; each comes back with its outcome.</param>
     /// <returns>How many were tried: the threads of a program cannot always be held.</returns>
@@ -385,25 +343,6 @@ internal sealed class LiveSpace : IDisposable
         return done;
     }
 
-    /// <summary>Hears an answer that the agent owed, or what it asks instead: it waits for that in the middle of a batch, and the program's threads with it. In <see cref="Lane.Hold"/>.</summary>
-    public void Hear()
-    {
-        if (Unanswered > 0 && Session.IsAnswered())
-            Unanswered = 0;
-    }
-
-    /// <summary>Whether nobody but its own warden answers for it any more.</summary>
-    /// <remarks>Whoever answers over a copy of M takes what is missing for discarded, and ends protections; UFFDIO_ZEROPAGE does so on any userfaultfd of the address space. A child's parent's warden does until it is told
-    /// to close its copy, and may be frozen between reading a fault and answering it, for any time: then it would fill what an exchange has emptied, or let a write through in the middle of one. It works one thing
-    /// after the other, so that none of its answers is under way once it has closed its copy.</remarks>
-    private bool IsHandedOver()
-    {
-        if (Brought is { } child && !Offspring.IsDropped(child))
-            return false;
-        Brought = null;
-        return true;
-    }
-
     /// <summary>Withholds from a batch what must not be moved. Its threads are held meanwhile, and whoever reads page tables may wait for a lock that somebody has: so another does.</summary>
     /// <returns>False when it took too long, or one that did is at it still: nothing may be moved.</returns>
     private bool TrySift(Span<AgentOperation> batch, out bool any)
@@ -489,18 +428,6 @@ internal sealed class LiveSpace : IDisposable
         }
 
         return false;
-    }
-
-    /// <summary>A copy of a batch, where any of its operations asks; nothing otherwise.</summary>
-    private static AgentOperation[] Asking(ReadOnlySpan<AgentOperation> batch)
-    {
-        foreach (ref readonly AgentOperation operation in batch)
-        {
-            if ((operation.Flags & OperationFlags.Ask) != 0)
-                return batch.ToArray();
-        }
-
-        return [];
     }
 
     /// <summary>How many operations fit into a hold: measured costs are some 12 µs an operation and 0.8 µs a page; unmerging copies, 2 µs a page.
