@@ -80,7 +80,7 @@ internal static class AgentLayout
     public const uint Asks = 4, MayGoOn = 5, MayNot = 6;
 
     /// <summary>How long the executor waits for that: the daemon may have been killed, and its end of the socket be held open by a thread that does not come out of the kernel.</summary>
-    public const int AnswerMilliseconds = 2000;
+    public const int QuestionMilliseconds = 2000;
 }
 
 /// <summary>What the executor can do to a range.</summary>

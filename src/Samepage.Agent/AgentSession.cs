@@ -238,7 +238,8 @@ public sealed partial class AgentSession : IDisposable
         }
     }
 
-    private static bool Asks(ReadOnlySpan<AgentOperation> operations)
+    /// <summary>Whether any of some operations asks before it is carried out: <see cref="OperationFlags.Ask"/>.</summary>
+    public static bool Asks(ReadOnlySpan<AgentOperation> operations)
     {
         foreach (ref readonly AgentOperation operation in operations)
         {

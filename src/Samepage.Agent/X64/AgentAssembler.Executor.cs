@@ -151,9 +151,7 @@ internal sealed partial class AgentAssembler
         c.je(wait);
         c.mov(Word(OwnWord.ScratchUsed), 0);
         c.lea(rdi, __[r12 + (AgentLayout.ScratchOffset - AgentLayout.DataOffset)]);
-        c.mov(esi, AgentLayout.ScratchBytes);
-        c.mov(edx, 4); // MADV_DONTNEED
-        Sys(SYS_madvise);
+        Discard(AgentLayout.ScratchBytes);
         c.jmp(wait);
 
         // The daemon is gone. Its socket to the warden ended in the same moment; both must have noticed before there can be new ones.
@@ -241,7 +239,7 @@ internal sealed partial class AgentAssembler
         c.mov(r13, rax);
         c.mov(rdi, r13);
         c.mov(rsi, r14);
-        c.mov(edx, 4); // MADV_DONTNEED: EINVAL on locked memory
+        c.mov(edx, MADV_DONTNEED); // EINVAL on locked memory
         Sys(SYS_madvise);
         c.mov(Shared(SharedWord.LocksFuture), rax);
         c.mov(rdi, r13);

@@ -48,9 +48,7 @@ internal sealed partial class AgentAssembler
         c.cmp(rcx, AgentLayout.ScratchBytes);
         c.jbe(fits);
         c.lea(rdi, __[r12 + (AgentLayout.ScratchOffset - AgentLayout.DataOffset)]);
-        c.mov(esi, AgentLayout.ScratchBytes);
-        c.mov(edx, 4); // MADV_DONTNEED: T delivers no events, so this waits for nobody
-        Sys(SYS_madvise);
+        Discard(AgentLayout.ScratchBytes); // T delivers no events, so this waits for nobody
         c.xor(eax, eax);
         c.mov(rcx, r14);
         At(ref fits);
@@ -209,7 +207,7 @@ internal sealed partial class AgentAssembler
         Advise(r13, r9);
         c.mov(rdi, r13);
         c.mov(rsi, r9);
-        c.mov(edx, 22); // MADV_POPULATE_READ
+        c.mov(edx, MADV_POPULATE_READ);
         Sys(SYS_madvise);
         c.test(rax, rax);
         c.jnz(unplace);

@@ -35,7 +35,7 @@ internal sealed partial class AgentAssembler
         c.add(r9, rax);
         c.cmp(r9, r14);
         c.je(copied);
-        foreach ((int advice, int answer) in new[] { (22, -Efault), (MADV_GUARD_INSTALL, 0) }) // MADV_POPULATE_READ
+        foreach ((int advice, int answer) in new[] { (MADV_POPULATE_READ, -Efault), (MADV_GUARD_INSTALL, 0) })
         {
             c.lea(rdi, __[r13 + r9]);
             c.mov(esi, 4096);
@@ -58,7 +58,7 @@ internal sealed partial class AgentAssembler
         At(ref copied);
     }
 
-    private const int MADV_GUARD_INSTALL = 102; // Linux 6.13
+    private const int MADV_DONTNEED = 4, MADV_POPULATE_READ = 22, MADV_GUARD_INSTALL = 102; // the last: Linux 6.13
 
     /// <summary>Makes the pages at r13 guard pages again that <see cref="CopyToD"/> found to be such.</summary>
     private void GuardAgain()

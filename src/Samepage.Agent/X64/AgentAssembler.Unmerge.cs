@@ -20,25 +20,16 @@ internal sealed partial class AgentAssembler
     /// </remarks>
     private void Unmerge()
     {
-        Label refused = c.CreateLabel(), fail = c.CreateLabel(), next = c.CreateLabel(), copied = c.CreateLabel(), zero = c.CreateLabel();
+        Label fail = c.CreateLabel(), next = c.CreateLabel(), copied = c.CreateLabel(), zero = c.CreateLabel();
         Label fill = c.CreateLabel(), skip = c.CreateLabel(), filled = c.CreateLabel(), retry = c.CreateLabel(), readable = c.CreateLabel(), fits = c.CreateLabel();
-        Label dropV = c.CreateLabel(), done = c.CreateLabel(), rest = c.CreateLabel(), whole = c.CreateLabel();
+        Label dropV = c.CreateLabel(), done = c.CreateLabel(), whole = c.CreateLabel();
         Label asItWas = c.CreateLabel(), executable = c.CreateLabel(), writable = c.CreateLabel(), asWanted = c.CreateLabel();
         At(ref _unmerge);
         Enter();
         c.mov(Word(OwnWord.LowNeighbour), 0);
         c.mov(Word(OwnWord.HighNeighbour), 0);
-        Query(r13, 0);
-        c.test(rax, rax);
-        c.jnz(refused);
-        CompareQueriedInode();
-        c.mov(eax, -Enoent);
-        c.movsxd(rax, eax);
-        c.jne(refused);
-        c.mov(rcx, __qword_ptr[r12 + AgentLayout.QueryStruct + 32]);
-        c.sub(rcx, r13);
-        c.cmp(r14, rcx);
-        c.cmova(r14, rcx);
+        QueryFrames(fits);
+        ClipToQueried();
         c.mov(r15, __qword_ptr[r12 + AgentLayout.QueryStruct + 40]); // r15 = protection: PROCMAP's bits are PROT's
         c.and(r15d, 7);
         QueriedIdentity();
@@ -46,11 +37,11 @@ internal sealed partial class AgentAssembler
 
         ProtectOnM(1);
         c.test(rax, rax);
-        c.jnz(refused);
+        c.jnz(fits);
         // Also waits for whoever holds the lock of the address space since before the range was protected, and writes to a page of it: /proc/PID/mem.
         MapAnonymous(LibC.PROT_READ | LibC.PROT_WRITE);
         c.cmp(rax, -4096);
-        c.ja(refused);
+        c.ja(fits);
         c.mov(rbp, rax); // rbp = D
         c.test(r15d, LibC.PROT_READ);
         c.jnz(readable);
@@ -103,13 +94,7 @@ internal sealed partial class AgentAssembler
         c.test(rax, rax);
         c.jnz(dropV);
         RegisterNeighbours();
-        Query(r13, 0);
-        c.test(rax, rax);
-        c.jnz(dropV);
-        CompareQueriedInode();
-        c.mov(eax, -Enoent);
-        c.movsxd(rax, eax);
-        c.jne(dropV);
+        QueryFrames(dropV);
         c.mov(rcx, __qword_ptr[r12 + AgentLayout.QueryStruct + 40]);
         c.and(ecx, 7);
         c.mov(edx, r15d);
@@ -173,7 +158,7 @@ internal sealed partial class AgentAssembler
         c.cmp(rax, -Eexist);
         c.jne(skip);
         c.lea(rdi, __[r13 + r9]);
-        Discard();
+        Discard(4096);
         c.test(rax, rax);
         c.jz(retry);
         At(ref skip);
@@ -210,7 +195,6 @@ internal sealed partial class AgentAssembler
         c.mov(rsi, r14);
         c.mov(rdx, r15);
         Sys(SYS_mprotect);
-        ProtectOnM(0);
         c.pop(rax);
         At(ref done);
         c.push(rax);
@@ -223,28 +207,14 @@ internal sealed partial class AgentAssembler
         At(ref fits);
         c.neg(rax);
         c.mov(__qword_ptr[rbx + ErrorAt], rax);
-        c.test(__dword_ptr[rbx + FlagsAt], (int)OperationFlags.Ask);
-        c.jz(whole);
+        // What is not given back is protected no more: all of it, or what the program has parted since it was protected.
         c.mov(rcx, __qword_ptr[rbx + DoneAt]);
-        c.cmp(rcx, __qword_ptr[rbx + LengthAt]);
-        c.jb(rest);
-        At(ref whole);
-        Leave();
-        // It may have been protected before it was asked about.
-        At(ref refused);
-        c.push(rax);
-        ProtectOnM(0);
-        OnRange(OwnWord.M, LibC.UFFDIO_WAKE, r13, r14);
-        c.pop(rax);
-        c.jmp(fits);
-
-        // What was protected before, and is not given back: the program has parted the mapping since.
-        At(ref rest);
-        c.add(r13, rcx);
         c.mov(r14, __qword_ptr[rbx + LengthAt]);
         c.sub(r14, rcx);
-        ProtectOnM(0);
-        OnRange(OwnWord.M, LibC.UFFDIO_WAKE, r13, r14);
+        c.jbe(whole);
+        c.add(r13, rcx);
+        EndProtection();
+        At(ref whole);
         Leave();
     }
 
@@ -269,7 +239,7 @@ internal sealed partial class AgentAssembler
     /// <remarks>The daemon may be gone, or not answer in time: then none goes on (EBUSY). An operation that cannot be protected does not either.</remarks>
     private void AskWhatMayGoOn()
     {
-        Label protect = c.CreateLabel(), protectNext = c.CreateLabel(), cannot = c.CreateLabel(), fits = c.CreateLabel(), ask = c.CreateLabel();
+        Label protect = c.CreateLabel(), protectNext = c.CreateLabel(), cannot = c.CreateLabel(), ask = c.CreateLabel();
         Label again = c.CreateLabel(), answered = c.CreateLabel(), look = c.CreateLabel(), lookNext = c.CreateLabel(), mayNot = c.CreateLabel(), none = c.CreateLabel();
         c.push(rbp);
         c.xor(r15d, r15d); // r15 = how many ask
@@ -282,27 +252,17 @@ internal sealed partial class AgentAssembler
         c.inc(r15d);
         c.mov(r13, __qword_ptr[rbx + AddressAt]);
         c.mov(r14, __qword_ptr[rbx + LengthAt]);
-        Query(r13, 0);
-        c.test(rax, rax);
-        c.jnz(cannot);
-        CompareQueriedInode();
-        c.mov(rax, -Enoent);
-        c.jne(cannot);
+        QueryFrames(cannot);
         // An operation is for one mapping: what the program has parted since is done in part.
-        c.mov(rcx, __qword_ptr[r12 + AgentLayout.QueryStruct + 32]);
-        c.sub(rcx, r13);
-        c.cmp(r14, rcx);
-        c.jbe(fits);
-        c.mov(r14, rcx);
+        ClipToQueried();
         c.mov(__qword_ptr[rbx + LengthAt], r14);
-        At(ref fits);
         ProtectOnM(1);
         c.test(rax, rax);
         c.jnz(cannot);
         // What is in swap is brought back: only what is present can be asked about. What cannot be read stays away.
         c.mov(rdi, r13);
         c.mov(rsi, r14);
-        c.mov(edx, 22); // MADV_POPULATE_READ
+        c.mov(edx, MADV_POPULATE_READ);
         Sys(SYS_madvise);
         c.jmp(protectNext);
         At(ref cannot);
@@ -331,7 +291,7 @@ internal sealed partial class AgentAssembler
         c.mov(__dword_ptr[r12 + AgentLayout.ExecutorStruct + 4], LibC.POLLIN);
         c.lea(rdi, __[r12 + AgentLayout.ExecutorStruct]);
         c.mov(esi, 1);
-        c.mov(edx, AgentLayout.AnswerMilliseconds);
+        c.mov(edx, AgentLayout.QuestionMilliseconds);
         Sys(SYS_poll);
         c.test(rax, rax);
         c.jle(answered);
@@ -361,8 +321,7 @@ internal sealed partial class AgentAssembler
         At(ref mayNot);
         c.mov(r13, __qword_ptr[rbx + AddressAt]);
         c.mov(r14, __qword_ptr[rbx + LengthAt]);
-        ProtectOnM(0);
-        OnRange(OwnWord.M, LibC.UFFDIO_WAKE, r13, r14);
+        EndProtection();
         At(ref lookNext);
         c.add(rbx, OperationBytes);
         c.dec(ebp);
@@ -380,6 +339,33 @@ internal sealed partial class AgentAssembler
         OnRange(OwnWord.M, LibC.UFFDIO_WRITEPROTECT, r13, r14, mode);
         c.cmp(rax, -Eagain); // an event is pending, and the warden is about to read it
         c.je(again);
+    }
+
+    /// <summary>Ends the protection of r14 bytes at r13, and wakes who waits for that.</summary>
+    private void EndProtection()
+    {
+        ProtectOnM(0);
+        OnRange(OwnWord.M, LibC.UFFDIO_WAKE, r13, r14);
+    }
+
+    /// <summary>Asks for the mapping at r13, and jumps, with an errno in rax, unless it is one of frames.</summary>
+    private void QueryFrames(Label otherwise)
+    {
+        Query(r13, 0);
+        c.test(rax, rax);
+        c.jnz(otherwise);
+        CompareQueriedInode();
+        c.mov(rax, -Enoent);
+        c.jne(otherwise);
+    }
+
+    /// <summary>r14 = as many of its bytes at r13 as the mapping last asked for has.</summary>
+    private void ClipToQueried()
+    {
+        c.mov(rcx, __qword_ptr[r12 + AgentLayout.QueryStruct + 32]);
+        c.sub(rcx, r13);
+        c.cmp(r14, rcx);
+        c.cmova(r14, rcx);
     }
 
     /// <summary>rax = where the file of the mapping last asked for would begin: the same for all parts of one mapping, however it is split.</summary>

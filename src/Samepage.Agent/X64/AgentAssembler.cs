@@ -177,11 +177,11 @@ internal sealed partial class AgentAssembler
         c.ret();
     }
 
-    /// <summary>Throws the page at rdi away: rax = 0 or an errno, negative.</summary>
-    private void Discard()
+    /// <summary>Throws what is at rdi away: rax = 0 or an errno, negative.</summary>
+    private void Discard(int bytes)
     {
-        c.mov(esi, 4096);
-        c.mov(edx, 4); // MADV_DONTNEED
+        c.mov(esi, bytes);
+        c.mov(edx, MADV_DONTNEED);
         Sys(SYS_madvise);
     }
 
@@ -232,7 +232,7 @@ internal sealed partial class AgentAssembler
         c.jmp(copied);
         At(ref stray);
         c.mov(rdi, rbx);
-        Discard();
+        Discard(4096);
         c.test(rax, rax);
         c.jz(again);
         At(ref copied);

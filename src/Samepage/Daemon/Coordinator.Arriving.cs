@@ -105,11 +105,10 @@ internal sealed partial class Coordinator
 
     /// <summary>Looks at a process, and takes it in if nothing speaks against it. It is at work meanwhile.</summary>
     /// <param name="participant">The process.</param>
-    /// <param name="child">For a child of a process taken in; null otherwise.</param>
-    /// <param name="bringer">The space of that process.</param>
+    /// <param name="brought">For a child of a process taken in; null otherwise.</param>
     /// <param name="parent">That process.</param>
     /// <returns>Why not; null when it is taken in.</returns>
-    private async Task<string?> TryTakeIn(Participant participant, Child? child = null, LiveSpace? bringer = null, Participant? parent = null)
+    private async Task<string?> TryTakeIn(Participant participant, BroughtBy? brought = null, Participant? parent = null)
     {
         participant.Arriving = true;
         string? reason;
@@ -122,7 +121,7 @@ internal sealed partial class Coordinator
             if (reason is null && parent is not null && participant.Domain != parent.Domain)
                 reason = "a child of another user, group or namespace, or of other capabilities than its parent: it keeps its parent's warden";
             if (reason is null)
-                await TakeIn(participant, child?.M, child is { } forked ? new BroughtBy(bringer!, forked.Slot, forked.Ticket, () => _machine.TryForget(forked.M)) : null);
+                await TakeIn(participant, brought);
         }
         catch (Exception refused) when (refused is AttachException or SyscallException)
         {
@@ -151,7 +150,7 @@ internal sealed partial class Coordinator
         return (reason, name, trust, domain);
     }
 
-    private async Task TakeIn(Participant participant, FileDescriptor? inheritedM, BroughtBy? brought)
+    private async Task TakeIn(Participant participant, BroughtBy? brought)
     {
         int pid = participant.Pid;
         string name = participant.Domain;
@@ -170,7 +169,7 @@ internal sealed partial class Coordinator
         _arriving[domain] = _arriving.GetValueOrDefault(domain) + 1;
         try
         {
-            (FileDescriptor pidfd, Pagemap pagemap, AgentSession session) = await _machine.Attendants.Begin(Lanes.Of(pid, Lane.Hold), () => BringIn(pid, name, trust, pool, inheritedM));
+            (FileDescriptor pidfd, Pagemap pagemap, AgentSession session) = await _machine.Attendants.Begin(Lanes.Of(pid, Lane.Hold), () => BringIn(pid, name, trust, pool, brought?.Child.M));
             LiveSpace space = NewSpace(pid, pidfd, domain, session, pagemap);
             space.Brought = brought;
             Enter(participant, space);
@@ -276,7 +275,7 @@ internal sealed partial class Coordinator
             _participants[child.Pid] = participant;
             string? reason;
             using (participant.Work())
-                reason = await TryTakeIn(participant, child, space, parent);
+                reason = await TryTakeIn(participant, new BroughtBy(space, child, () => _machine.TryForget(child.M)), parent);
             if (reason == "no such process")
                 _participants.Remove(child.Pid);
             if (reason is not null)

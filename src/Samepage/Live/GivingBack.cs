@@ -142,7 +142,7 @@ internal static class GivingBack
     /// <summary>Has operations ask before they copy what somebody may hold. (What is moved out to be merged is safe: the move refuses pinned pages. Frames are, too: nobody writes them.)</summary>
     private static void MindPins(LiveSpace space, List<AgentOperation> operations)
     {
-        if (!HeldPages.CanBeTold && !Pins.MayBe(space.OwnThread, space.Map.Mappings))
+        if (!HeldPages.MayBeIn(space))
             return;
         foreach (ref AgentOperation operation in CollectionsMarshal.AsSpan(operations))
             operation.Flags |= OperationFlags.Ask;

@@ -18,6 +18,9 @@ internal static class HeldPages
     /// <summary>The references of pages can be counted.</summary>
     public static bool CanBeTold => PageReferences.Here.Counts is not null;
 
+    /// <summary>Whether what is given back of a process is to be asked about: references can be counted, or something of it may be pinned.</summary>
+    public static bool MayBeIn(LiveSpace space) => CanBeTold || Pins.MayBe(space.OwnThread, space.Map.Mappings);
+
     /// <summary>Which of some operations give a page back that somebody may hold. It stays so where nobody can write to their ranges any more: a page that is held then was held before.</summary>
     /// <param name="pagemap">The process's.</param>
     /// <param name="operations">The operations; those without <see cref="OperationFlags.Ask"/> do not count.</param>

@@ -22,7 +22,6 @@ internal sealed partial class LiveSpace
             // It is not known then.
         }
 
-        _isQuestionLate = true;
         Incidents.Note(Incident.QuestionLate, Pid);
         return null;
     }
@@ -66,17 +65,5 @@ internal sealed partial class LiveSpace
             return false;
         Brought = null;
         return true;
-    }
-
-    /// <summary>A copy of a batch, where any of its operations asks; nothing otherwise.</summary>
-    private static AgentOperation[] Asking(ReadOnlySpan<AgentOperation> batch)
-    {
-        foreach (ref readonly AgentOperation operation in batch)
-        {
-            if ((operation.Flags & OperationFlags.Ask) != 0)
-                return batch.ToArray();
-        }
-
-        return [];
     }
 }

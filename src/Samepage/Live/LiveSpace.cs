@@ -21,12 +21,11 @@ internal readonly record struct Collected<T>(List<T>? Runs, bool Everything);
 /// <param name="Since">When it was first seen, as a timestamp.</param>
 internal readonly record struct Inherited(FileDescriptor M, long Since);
 
-/// <summary>Whose warden answers for a child.</summary>
-/// <param name="Parent">The parent.</param>
-/// <param name="Slot">The slot of its warden.</param>
-/// <param name="Ticket">The child's.</param>
+/// <summary>Who answers for a child that is taken in.</summary>
+/// <param name="Parent">The parent, whose warden does.</param>
+/// <param name="Child">The child.</param>
 /// <param name="TryForget">Has the daemon, where it watches the child since its parent has ended, do so no more; false while it answers.</param>
-internal readonly record struct BroughtBy(LiveSpace Parent, int Slot, uint Ticket, Func<bool> TryForget);
+internal readonly record struct BroughtBy(LiveSpace Parent, Child Child, Func<bool> TryForget);
 
 /// <summary>What came of sending the warden away.</summary>
 internal enum Parting
@@ -55,7 +54,7 @@ internal sealed partial class LiveSpace : IDisposable
     private readonly HoldBackoff _backoff = new();
     private MoveSieve _sieve;
     private Attendants.Job? _files;
-    private bool _usesUserfaultfd, _isQuestionLate;
+    private bool _usesUserfaultfd;
     private long _filesLookedAt;
     private TimeSpan _filesTook;
     private Look _look;
@@ -285,16 +284,22 @@ internal sealed partial class LiveSpace : IDisposable
 
             int count = CountWithin(operations[done..], TimeSpan.FromTicks(budget).TotalMicroseconds / _pace, out double estimate);
             Span<AgentOperation> batch = operations.Slice(done, count);
-            bool isSifted = true, any = true, alive = true;
-            _isQuestionLate = false;
+            bool isSifted = true, any = true, alive = true, isQuestionLate = false;
             long held;
             try
             {
                 if (sifts)
                     isSifted = TrySift(batch, out any);
-                AgentOperation[] asked = Asking(batch);
+                AgentOperation[] asked = AgentSession.Asks(batch) ? batch.ToArray() : [];
                 if (isSifted && any)
-                    alive = Session.Run(batch, _world.Suspended, LetGo, () => FindHeld(asked));
+                {
+                    alive = Session.Run(batch, _world.Suspended, LetGo, () =>
+                    {
+                        List<int>? found = FindHeld(asked);
+                        isQuestionLate = found is null;
+                        return found;
+                    });
+                }
             }
             finally
             {
@@ -325,7 +330,7 @@ internal sealed partial class LiveSpace : IDisposable
             }
 
             // What comes behind is not to be given back before it: areas join in that order only.
-            if (_isQuestionLate)
+            if (isQuestionLate)
             {
                 Obstacle = "who holds its pages could not be found out in time: the machine is crowded, or something keeps the lock of its address space";
                 return done;

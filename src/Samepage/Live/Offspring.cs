@@ -93,7 +93,7 @@ internal static class Offspring
     /// <summary>Whether nobody answers for a child any more over a descriptor of its parent's: neither the parent's warden, which is told so again otherwise, nor the daemon.</summary>
     public static bool IsDropped(in BroughtBy child)
     {
-        (LiveSpace parent, int slot, uint ticket) = (child.Parent, child.Slot, child.Ticket);
+        (LiveSpace parent, int slot, uint ticket) = (child.Parent, child.Child.Slot, child.Child.Ticket);
         if (!Monitor.TryEnter(parent.Inherited, LookBound))
             return false;
         try

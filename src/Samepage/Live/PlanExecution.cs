@@ -46,7 +46,7 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
         space.Map.NoteMerged(_merged);
     }
 
-    private bool MayBeHeld => _mayBeHeld ??= HeldPages.CanBeTold || Pins.MayBe(space.OwnThread, space.Map.Mappings);
+    private bool MayBeHeld => _mayBeHeld ??= HeldPages.MayBeIn(space);
 
     private static int Pages(in AgentOperation operation) => (int)(operation.Length / Page);
 

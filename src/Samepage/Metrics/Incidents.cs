@@ -33,18 +33,6 @@ internal enum Incident
 /// <summary>Counts what is put off, or ends at a bound. Any thread.</summary>
 internal static class Incidents
 {
-    private static readonly (Incident Kind, string Name, string Text)[] s_kinds =
-    [
-        (Incident.HoldGivenUp, "hold_given_up", "threads that could not be held"),
-        (Incident.LetGo, "let_go", "a batch that took longer than a second; its threads wait at the gate"),
-        (Incident.Unanswered, "unanswered", "an agent that did not answer"),
-        (Incident.LookLate, "look_late", "a look at its pages that took too long"),
-        (Incident.QuestionLate, "question_late", "who holds its pages was not known in time"),
-        (Incident.GivingBackHeld, "giving_back_held", "pages that somebody holds were not given back"),
-        (Incident.MoveWithheld, "move_withheld", "pages that somebody holds, or of a huge page, were not moved"),
-        (Incident.MoveRefused, "move_refused", "pages that the kernel refused to move"),
-    ];
-
     private static readonly long[] s_counts = new long[Enum.GetValues<Incident>().Length];
 
     /// <summary>Is called at the first, second, fourth, eighth … of a kind: the process, what it was, how many so far. Any thread.</summary>
@@ -60,9 +48,22 @@ internal static class Incidents
             return;
         long now = Interlocked.Add(ref s_counts[(int)kind], count);
         if (now == count || BitOperations.Log2((ulong)now) > BitOperations.Log2((ulong)(now - count)))
-            Told?.Invoke(pid, s_kinds[(int)kind].Text, now);
+            Told?.Invoke(pid, Describe(kind).Text, now);
     }
 
     /// <summary>All kinds, by their names, with how many there were.</summary>
-    public static IEnumerable<(string Kind, double Count)> All => s_kinds.Select(static kind => (kind.Name, (double)Interlocked.Read(ref s_counts[(int)kind.Kind])));
+    public static IEnumerable<(string Kind, double Count)> All => Enum.GetValues<Incident>().Select(static kind => (Describe(kind).Name, (double)Interlocked.Read(ref s_counts[(int)kind])));
+
+    private static (string Name, string Text) Describe(Incident kind) => kind switch
+    {
+        Incident.HoldGivenUp => ("hold_given_up", "threads that could not be held"),
+        Incident.LetGo => ("let_go", "a batch that took longer than a second; its threads wait at the gate"),
+        Incident.Unanswered => ("unanswered", "an agent that did not answer"),
+        Incident.LookLate => ("look_late", "a look at its pages that took too long"),
+        Incident.QuestionLate => ("question_late", "who holds its pages was not known in time"),
+        Incident.GivingBackHeld => ("giving_back_held", "pages that somebody holds were not given back"),
+        Incident.MoveWithheld => ("move_withheld", "pages that somebody holds, or of a huge page, were not moved"),
+        Incident.MoveRefused => ("move_refused", "pages that the kernel refused to move"),
+        _ => throw new ArgumentOutOfRangeException(nameof(kind), kind, "no such incident"),
+    };
 }
