@@ -82,14 +82,15 @@ public sealed class WorldStop(IWaitingThreads? waiting)
         ReadOnlySpan<int> agentThreads = [session.ExecutorThread, session.WardenThread];
         _gate = session.Gate;
         _indexes.Clear();
-        if (!TryFindQuiet(agentThreads, insist, out why))
-            return HoldOutcome.Busy;
+        // This may read of every process; so the threads, which go on meanwhile, are looked at behind it. Whoever comes to share the memory behind this look is found once all are held (IsShared).
         if (_sharers.Find(ProcessId, session.ExecutorThread) is not 0 and var sharer)
         {
             why = Shares(sharer);
             return HoldOutcome.Busy;
         }
 
+        if (!TryFindQuiet(agentThreads, insist, out why))
+            return HoldOutcome.Busy;
         HoldBoard.Begin();
         HoldOutcome outcome;
         do
