@@ -139,7 +139,7 @@ public sealed class AttacksTests(SharedDaemon shared) : OnOneDaemon(shared)
         await Daemon.TakeInAndWait(two);
         await Daemon.Merged(two[0], 4000);
         foreach (LiveProgram program in two)
-            await Until.True(() => Grows(program), 300, $"{program.Name} ({program.Pid}) makes its memory longer");
+            await program.Does("grow");
         foreach (LiveProgram program in two)
             await program.Does("extra");
         await Daemon.Merged(two[0], 6000);
@@ -148,19 +148,6 @@ public sealed class AttacksTests(SharedDaemon shared) : OnOneDaemon(shared)
         await Daemon.GiveBack(two);
         foreach (LiveProgram program in two)
             await program.Does("verify");
-
-        // What was merged in several steps lies in several mappings, which mremap(2) refuses to make longer as one (docs/limits.md): merged anew, it does not.
-        async Task<bool> Grows(LiveProgram program)
-        {
-            string answer = await program.Ask("grow");
-            if (answer == "ok")
-                return true;
-            Assert.Equal("grow: Bad address", answer);
-            await Daemon.GiveBack(program);
-            await Daemon.TakeInAndWait(program);
-            await Daemon.Merged(program, 4000);
-            return false;
-        }
     }
 
     /// <summary>More than a warden has slots for; and none for which it has a descriptor.</summary>

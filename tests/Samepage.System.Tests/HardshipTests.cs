@@ -101,10 +101,12 @@ public sealed class HardshipTests
         await using LiveProgram outside = await LiveProgram.Target("common", "64");
         await using LiveProgram inside = LiveProgram.Start(group.Launcher[0], [.. group.Launcher[1..], Repository.Target("common"), "64"]);
         await inside.Ready();
+        long used = group.Usage;
         var before = Trace.Of(inside);
         await using DaemonUnderTest daemon = await DaemonUnderTest.Start();
         await daemon.TakeInAndWait(inside, outside);
         await daemon.Merged(inside, 12_000);
+        await group.Freed(40 << 20, used);
         group.Limit(group.Usage + (8 << 20));
         Called called = await daemon.Cli("detach", $"{inside.Pid}");
         Assert.True(called.ExitCode == 1 && called.ToString().Contains("control group", StringComparison.Ordinal), $"{called}");

@@ -45,8 +45,9 @@ public sealed class StarvedTests : IDisposable
         }
 
         await using DaemonUnderTest last = await DaemonUnderTest.Start(run, keep: true);
-        await Until.True(async () => (await last.Have("attach", sieges)).All(outcome => outcome.Done), Bound, () => Task.FromResult(last.Tail));
-        await Until.True(async () => (await last.Have("detach", sieges)).All(outcome => outcome.Done), Bound, () => Task.FromResult(last.Tail));
+        await Until.True(async () => (await last.Have("attach", sieges)).All(outcome => outcome.Done), Bound, () => Task.FromResult(WhereTheyStand(last, sieges)));
+        foreach (LiveProgram siege in sieges)
+            await StormTests.GivenBackInTheEnd(last, siege);
         Assert.True(await last.Terminate(Bound) == 0, last.Tail);
         foreach (LiveProgram siege in sieges)
         {
@@ -56,5 +57,13 @@ public sealed class StarvedTests : IDisposable
 
         TestContext.Current.SendDiagnosticMessage("starved at {0} % of a processor: {1} daemons killed", percent, rounds);
         DaemonUnderTest.Remove(run);
+    }
+
+    /// <summary>What the daemon said of what it found, and what of ours is in the programs.</summary>
+    private static string WhereTheyStand(DaemonUnderTest daemon, LiveProgram[] programs)
+    {
+        IEnumerable<string> said = daemon.Log.Split('\n').Where(line => line.Contains("back", StringComparison.Ordinal));
+        IEnumerable<string> ours = programs.Select(program => ProcessView.Of(program.Pid)).SelectMany(view => view.Maps.Where(line => line.Contains("samepage", StringComparison.Ordinal)).Prepend(view.Standing));
+        return string.Join('\n', [.. said, daemon.Tail, .. ours]);
     }
 }

@@ -47,9 +47,11 @@ public sealed class SwapTests(SharedDaemon shared) : OnOneDaemon(shared)
         await using SwapFile swap = await SwapFile.On(256 << 20);
         await using LiveProgram inside = LiveProgram.Start(group.Launcher[0], [.. group.Launcher[1..], Repository.Target("common"), "64"]);
         await inside.Ready();
+        long used = group.Usage;
         await using LiveProgram outside = await LiveProgram.Target("common", "64");
         await Daemon.TakeInAndWait(inside, outside);
         await Daemon.Merged(inside, 12_000);
+        await group.Freed(40 << 20, used);
         group.Limit(group.Usage + (8 << 20));
         group.LimitSwap(0);
         Called called = await Daemon.Cli("detach", $"{inside.Pid}");

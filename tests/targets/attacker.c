@@ -5,7 +5,7 @@
  * 4096 pages of common content, with no advice on them. Commands:
  *   `collapse`   asks for huge pages in place of all of it (MADV_COLLAPSE), which may be refused
  *   `pageout`    asks for it to be written out (MADV_PAGEOUT)
- *   `grow`       makes it twice as long (mremap); what came is zero, and never written
+ *   `grow`       makes it twice as long (mremap), or its last mapping longer by as much where it lies in several; what came is zero, and never written
  *   `extra`      2000 more pages of common content
  *   `nofile`     RLIMIT_NOFILE becomes 0
  *   `forks N`    N children at a time, each of which discards, checks, and lives for a second
@@ -63,6 +63,21 @@ static void fill(void)
 {
     for (uint64_t page = 0; page < PAGES; page++)
         page_fill(memory + page * PAGE, seed_of(page));
+}
+
+/* Behind it there is room for as much again, which is not used before. */
+static int grow_last(void)
+{
+    unsigned long start, end, last = 0;
+    FILE *maps = fopen("/proc/self/maps", "r");
+    char line[512];
+    while (maps && fgets(line, sizeof line, maps))
+        if (sscanf(line, "%lx-%lx", &start, &end) == 2 && start < (uintptr_t)(memory + PAGES * PAGE))
+            last = start;
+    if (!maps || fclose(maps))
+        return -1;
+    unsigned char *from = last > (uintptr_t)memory ? (unsigned char *)last : memory, *to = memory + PAGES * PAGE;
+    return munmap(to, PAGES * PAGE) || mremap(from, to - from, to - from + PAGES * PAGE, 0) != from ? -1 : 0;
 }
 
 static int child(void)
@@ -146,9 +161,10 @@ static int obey(const char *line)
         result = madvise(memory, PAGES * PAGE, MADV_PAGEOUT);
     } else if (!strcmp(line, "grow")) {
         void *longer = mremap(memory, PAGES * PAGE, 2 * PAGES * PAGE, MREMAP_MAYMOVE);
-        if (longer == MAP_FAILED)
+        if (longer != MAP_FAILED)
+            memory = longer;
+        else if (errno != EFAULT || grow_last())
             return -1;
-        memory = longer;
         grown = PAGES;
     } else if (!strcmp(line, "extra")) {
         extra = map_private(EXTRA * PAGE);
@@ -186,7 +202,7 @@ static int obey(const char *line)
 int main(int argc, char **argv)
 {
     unsigned long offset = argc > 1 ? strtoul(argv[1], NULL, 10) : 0;
-    unsigned char *room = mmap(NULL, (PAGES + 1024) * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    unsigned char *room = mmap(NULL, (2 * PAGES + 1024) * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (room == MAP_FAILED)
         fail("mmap");
     memory = (unsigned char *)(((uintptr_t)room + 0x1fffff) & ~0x1fffffUL) + offset * PAGE;

@@ -185,25 +185,29 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
         int[] threads = [.. programs.Select(program => ProcessView.Of(program.Pid).Threads)];
         using var caught = new CancellationTokenSource();
         Task asked = MergeOverAndOver(TakeIn(programs), caught.Token);
-        await Until.True(() => IsCaught(programs, threads), 180, () => $"the daemon was never seen to hold the threads of a program\n{Tail}");
+        await Until.True(() => IsCaught(programs, threads), 180, () => $"the daemon was never seen to hold the threads of a program\n{asked.Status} {asked.Exception}\n{Tail}");
         await caught.CancelAsync();
         return asked;
     }
 
-    /// <summary>A hold takes milliseconds, and who looks may be late: everything is given back and merged again until one was seen.</summary>
+    /// <summary>A hold takes milliseconds, and who looks may be late: everything is given back and merged again until one was seen. Where nothing is merged yet nobody is held, however long that takes.</summary>
     private async Task MergeOverAndOver(Task taken, CancellationToken caught)
     {
         await taken;
         while (!caught.IsCancellationRequested)
         {
             await Task.Delay(1000, CancellationToken.None);
+            if (await File.ReadAllTextAsync(ControlFile("pages_sharing"), CancellationToken.None) is "0\n")
+                continue;
             await Control("run", "2");
             await Control("run", "1");
         }
     }
 
     /// <summary>Writes one of its control files.</summary>
-    public Task Control(string file, string value) => File.WriteAllTextAsync(Path.Combine(RunFolder, "control", "ksm", file), value);
+    public Task Control(string file, string value) => File.WriteAllTextAsync(ControlFile(file), value);
+
+    private string ControlFile(string file) => Path.Combine(RunFolder, "control", "ksm", file);
 
     /// <summary>Has it merge all that can be merged, also what was written soon after it was merged: an attack wants as many merges as there can be.</summary>
     public Task MergesWithoutRest() => Control("smart_scan", "0");

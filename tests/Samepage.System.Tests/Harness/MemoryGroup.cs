@@ -17,6 +17,11 @@ internal sealed class MemoryGroup : IDisposable
     /// <summary>Bytes in use.</summary>
     public long Usage => long.Parse(File.ReadAllText(Path.Combine(_folder, _second ? "memory.current" : "memory.usage_in_bytes")), CultureInfo.InvariantCulture);
 
+    /// <summary>Waits until so much less is in use than was: what a program no longer needs is taken off its account some time behind, and a limit set before would leave room for it to come back.</summary>
+    /// <param name="bytes">How much less.</param>
+    /// <param name="used">Than what.</param>
+    public Task Freed(long bytes, long used) => Until.True(() => Usage < used - bytes, 60, () => $"the group's memory goes down by {bytes} bytes from {used}: {Usage}");
+
     /// <summary>The file that a process becomes a member by.</summary>
     public string Members => Path.Combine(_folder, "cgroup.procs");
 
