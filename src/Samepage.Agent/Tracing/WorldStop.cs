@@ -40,6 +40,7 @@ public enum HoldOutcome
 public sealed class WorldStop(IWaitingThreads? waiting)
 {
     private static readonly TimeSpan Bound = TimeSpan.FromMilliseconds(20), StopsAtOnce = TimeSpan.FromMicroseconds(200), PartialFor = TimeSpan.FromSeconds(1);
+    private const int PartialLists = 16;
     private readonly List<int> _listed = [];
     private readonly Dictionary<int, int> _indexes = [];
 
@@ -93,18 +94,25 @@ public sealed class WorldStop(IWaitingThreads? waiting)
             return HoldOutcome.Busy;
         HoldBoard.Begin();
         HoldOutcome outcome;
+        int partial = 0;
         do
         {
             int before = _count;
             outcome = SeizeNew(agentThreads, session.IsFiltered, insist, ref why);
             if (outcome == HoldOutcome.Held)
                 outcome = Await(ref why);
-            if (outcome == HoldOutcome.Held && _count == before)
+            if (outcome != HoldOutcome.Held || _count != before)
+                continue;
+            if (IsListWhole(session.ExecutorThread))
             {
                 // Without the executor another program was put in its place, exec(2): nothing there is ours.
                 return _count == 0 || !_listed.Contains(session.ExecutorThread) ? Fail(HoldOutcome.Gone)
                     : IsShared(session.ExecutorThread, out why) || !_gate.TryClose(_threads.AsSpan(0, _count), out why) ? Fail(HoldOutcome.Busy) : HoldOutcome.Held;
             }
+
+            // With all held that were seen nobody ends, or begins, for long.
+            if (++partial == PartialLists)
+                (outcome, why) = (HoldOutcome.Busy, "threads of it come and go while they are listed");
         }
         while (outcome == HoldOutcome.Held);
         return Fail(outcome);
@@ -141,6 +149,10 @@ public sealed class WorldStop(IWaitingThreads? waiting)
         Lingering.Look();
         HoldBoard.End();
     }
+
+    /// <summary>Whether the last list had all threads: where one ends just then, the kernel's list may pass others over, which live and would not be held.</summary>
+    /// <param name="executor">The agent's thread, which lives for as long as the program is ours; where it does not, the list says so.</param>
+    private bool IsListWhole(int executor) => !ProcessStat.TryCountThreads(ProcessId, executor, out int count) || count == _listed.Count;
 
     /// <summary>Whether somebody has come who may have the program's memory without being a thread of it: he is not held. All threads of the program are, so none makes another now.</summary>
     private bool IsShared(int executor, out string why)

@@ -16,7 +16,27 @@ public readonly record struct ThreadCall(bool Blocked, int Number, ulong[] Argum
 /// <summary>The threads of a process.</summary>
 public static class Threads
 {
-    /// <summary>Lists the thread ids of a process.</summary>
+    private const int TriesToListAll = 16;
+
+    /// <summary>Lists all thread ids of a process: where one ends just then, the kernel's list may pass others over, which live.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="threads">Cleared, then filled.</param>
+    /// <returns>False when the process is gone, or threads come and go faster than they can be listed.</returns>
+    /// <remarks>A list is whole when it has as many threads as the kernel counts behind it, <c>num_threads</c> in proc_pid_stat(5): one that ended or began in between makes it be read again.</remarks>
+    public static bool TryListAll(int pid, List<int> threads)
+    {
+        for (int tries = 0; tries < TriesToListAll; tries++)
+        {
+            if (!TryList(pid, threads))
+                return false;
+            if (ProcessStat.TryCountThreads(pid, threads[0], out int count) && count == threads.Count)
+                return true;
+        }
+
+        return false;
+    }
+
+    /// <summary>Lists the thread ids of a process, perhaps not all: see <see cref="TryListAll"/>.</summary>
     /// <returns>False when the process is gone.</returns>
     public static bool TryList(int pid, List<int> threads)
     {
@@ -37,13 +57,26 @@ public static class Threads
     /// <summary>Finds a thread by the id that it has for itself, in the innermost pid namespace that it is in; pid_namespaces(7).</summary>
     /// <param name="pid">The process; no thread of another is ever found.</param>
     /// <param name="ownTid">What gettid(2) answers in the thread.</param>
-    /// <returns>The thread's id here; 0 when there is none.</returns>
+    /// <returns>The thread's id here; 0 when there is none. One that lives is found, whoever ends meanwhile.</returns>
     public static int FindByOwnId(int pid, int ownTid)
     {
-        List<int> threads = [];
-        if (ownTid <= 0 || !TryList(pid, threads))
+        if (ownTid <= 0)
             return 0;
-        return threads.Find(tid => ProcessStatus.TryRead($"/proc/{pid}/task/{tid}/status")?.OwnId == ownTid);
+        bool Is(int tid) => ProcessStatus.TryRead($"/proc/{pid}/task/{tid}/status")?.OwnId == ownTid;
+        // In most processes that is its id here, too.
+        if (Is(ownTid))
+            return ownTid;
+        List<int> threads = [];
+        int found = 0;
+        for (int tries = 0; tries < TriesToListAll && found == 0; tries++)
+        {
+            bool all = TryListAll(pid, threads);
+            found = threads.Find(Is);
+            if (all)
+                break;
+        }
+
+        return found;
     }
 
     /// <summary>The children that a thread has made, <c>/proc/PID/task/TID/children</c>; none where the kernel does not say (CONFIG_PROC_CHILDREN).</summary>
@@ -72,6 +105,21 @@ public static class Threads
         for (int i = 0; i < 6; i++)
             arguments[i] = Hex(fields[i + 1]);
         return new ThreadCall(true, number, arguments, Hex(fields[7]));
+    }
+
+    /// <summary>Where a thread that sleeps in the kernel goes on in the program.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="tid">The thread.</param>
+    /// <param name="stack">Its stack pointer.</param>
+    /// <param name="instruction">Its instruction pointer.</param>
+    /// <returns>False when it runs, waits for a processor, or is gone: that is not shown then.</returns>
+    public static bool TryFindAsleep(int pid, int tid, out ulong stack, out ulong instruction)
+    {
+        // NUMBER ARGUMENTS STACK INSTRUCTION, or -1 STACK INSTRUCTION where it is in no call, or "running".
+        _ = ProcFile.TryRead($"/proc/{pid}/task/{tid}/syscall", out string text);
+        string[] fields = text.TrimEnd('\n').Split(' ');
+        (stack, instruction) = fields.Length >= 3 ? (Hex(fields[^2]), Hex(fields[^1])) : (0, 0);
+        return fields.Length >= 3;
     }
 
     private static ulong Hex(string field) => ulong.Parse(field.AsSpan(2), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
