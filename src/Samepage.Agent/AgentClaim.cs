@@ -9,6 +9,7 @@ namespace Samepage.Agent;
 /// <para>A daemon claims a process before it brings an agent (<see cref="PidFd.TryClaim"/>), and keeps the claim for as long as the agent is there. Of two only one has it. But anybody may take it, so that
 /// it cannot be had is only a reason to look again for some seconds whether an agent comes to be seen: the agent's memory has its daemon's number in its name. If none does, somebody means mischief, and
 /// the process is taken in without a claim; whether an agent has come meanwhile is then looked at once more behind.</para>
+/// <para>What an agent has left of which nobody knows any more, and in which no thread is, would keep every daemon out for as long as the program lives: it is unmapped. Who has the claim knows that no daemon which lives has it.</para>
 /// <para>All of this reads the program's mappings, which may wait for as long as it likes.</para>
 /// </remarks>
 public static class AgentClaim
@@ -25,7 +26,15 @@ public static class AgentClaim
         for (long since = Stopwatch.GetTimestamp(); ; Thread.Sleep(10))
         {
             bool claimed = PidFd.TryClaim(pidfd);
-            if (AgentMemory.Owners(pid, except: 0) is [var owner, ..])
+            List<(int Owner, ulong Start)> agents = AgentMemory.Agents(pid, except: 0);
+            // Nobody who lives has it: what is there may be what nobody knows of any more, and runs no more.
+            if (agents.Count > 0 && claimed)
+            {
+                agents.ForEach(agent => Injector.TryClear(pid, agent.Start));
+                agents = AgentMemory.Agents(pid, except: 0);
+            }
+
+            if (agents is [var (owner, _), ..])
                 throw Refusal(owner, claimed);
             if (claimed || Stopwatch.GetElapsedTime(since) > Looks)
                 return claimed;
@@ -36,7 +45,7 @@ public static class AgentClaim
     /// <exception cref="AttachException">It has: ours has left, or is left.</exception>
     public static void Confirm(AgentSession session)
     {
-        if (AgentMemory.Owners(session.Pid, session.BaseAddress) is not [var owner, ..])
+        if (AgentMemory.Agents(session.Pid, session.BaseAddress) is not [var (owner, _), ..])
             return;
         bool left = session.Leave();
         session.Dispose();

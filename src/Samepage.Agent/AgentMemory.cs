@@ -61,24 +61,28 @@ internal sealed class AgentMemory : IDisposable
         return false;
     }
 
-    /// <summary>The daemons, by process id, whose agents are in a process: by what their memory is called in <c>/proc/PID/maps</c>, which the program can call its own too.</summary>
+    /// <summary>The agents in a process, by what their memory is called in <c>/proc/PID/maps</c>, which the program can call its own too: the daemon, by process id, and where the agent lies.</summary>
     /// <param name="pid">The process; its mappings are read, which may wait for as long as it likes.</param>
     /// <param name="except">Where our own agent lies; 0 for none.</param>
-    public static List<int> Owners(int pid, ulong except)
+    public static List<(int Owner, ulong Start)> Agents(int pid, ulong except)
     {
         List<Mapping> mappings = [];
-        List<int> owners = [];
+        List<(int Owner, ulong Start)> agents = [];
         _ = Mapping.TryReadAll($"/proc/{pid}/maps", mappings);
+        ulong before = 0;
         foreach (Mapping mapping in mappings)
         {
-            if (!IsName(mapping.Name) || mapping.Start == except + AgentLayout.SharedOffset)
+            // One without the rest of an agent in front of it came by a fork, in the moment before the agent kept it from forks: there is no agent.
+            bool isAlone = mapping.Start != before;
+            before = mapping.End;
+            if (isAlone || !IsName(mapping.Name) || mapping.Start == except + AgentLayout.SharedOffset)
                 continue;
             ReadOnlySpan<char> number = mapping.Name.AsSpan(MappedPrefix.Length);
             int end = number.IndexOf(' ');
-            owners.Add(int.TryParse(end < 0 ? number : number[..end], NumberStyles.None, CultureInfo.InvariantCulture, out int owner) ? owner : 0);
+            agents.Add((int.TryParse(end < 0 ? number : number[..end], NumberStyles.None, CultureInfo.InvariantCulture, out int owner) ? owner : 0, mapping.Start - AgentLayout.SharedOffset));
         }
 
-        return owners;
+        return agents;
     }
 
     /// <summary>A mapping of that name is such memory.</summary>

@@ -49,6 +49,12 @@ internal static class AgentRange
     public static bool IsFresh(IReadOnlyList<Mapping> mappings, ulong start) => mappings.Any(mapping => mapping.Start == start && mapping.End == start + AgentLayout.Size
         && mapping is { Readable: true, Writable: false, Executable: true, Shared: false, Inode: 0, Name: "" });
 
+    /// <summary>Whether a mapping is of what an agent shares with its daemon: all of it, or a part, where the program has done something with a part of it (watched it, say).</summary>
+    /// <param name="mapping">The mapping.</param>
+    /// <param name="start">Where the range begins.</param>
+    public static bool IsSharedPart(in Mapping mapping, ulong start) =>
+        mapping.Start >= start + AgentLayout.SharedOffset && mapping.End <= start + AgentLayout.Size && mapping.Shared && AgentMemory.IsName(mapping.Name);
+
     /// <summary>Whether all that lies in an agent's range looks like the agent's, so that it can be unmapped.</summary>
     /// <param name="mappings">The process's mappings, by rising address.</param>
     /// <param name="start">Where the range begins.</param>
@@ -60,8 +66,7 @@ internal static class AgentRange
             if (mapping.End <= start || mapping.Start >= end)
                 continue;
             bool isCode = mapping.Start < start + AgentLayout.CodeBytes;
-            // In parts where the program has done something with a part of it: watched it, say.
-            bool isShared = mapping.Start >= start + AgentLayout.SharedOffset && AgentMemory.IsName(mapping.Name);
+            bool isShared = IsSharedPart(mapping, start);
             bool fits = mapping.Start == at && mapping.End <= end && mapping.Readable && mapping.Writable == !isCode && mapping.Executable == isCode
                 && mapping.Shared == isShared && (mapping.Inode == 0) == !isShared && (!isCode || mapping.End == start + AgentLayout.CodeBytes);
             if (!fits)

@@ -59,17 +59,6 @@ internal sealed partial class AgentAssembler
         ReadDoorbell();
         c.cmp(rax, 8);
         c.jne(exit);
-        PrepareWarden(failed);
-        c.mov(edi, CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM);
-        c.lea(rsi, __[r12 + AgentLayout.WardenStackTop]);
-        c.xor(edx, edx);
-        c.xor(r10d, r10d);
-        c.xor(r8d, r8d);
-        Sys(SYS_clone);
-        c.test(rax, rax);
-        c.jz(warden);
-        c.js(failed);
-        c.mov(Shared(SharedWord.WardenTid), rax);
         // X belongs to T, or nothing could be moved there. Not with MISSING: a page that the program has said it does not need (MADV_FREE) may be dropped there, too, before it was
         // compared or given back. Then it reads as zeros, as it might where it came from, and the executor does not wait for itself.
         Range(Word(OwnWord.T), LibC.UFFDIO_REGISTER, () =>
@@ -80,6 +69,17 @@ internal sealed partial class AgentAssembler
         });
         c.test(rax, rax);
         c.jnz(failed);
+        PrepareWarden(failed);
+        c.mov(edi, CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM);
+        c.lea(rsi, __[r12 + AgentLayout.WardenStackTop]);
+        c.xor(edx, edx);
+        c.xor(r10d, r10d);
+        c.xor(r8d, r8d);
+        Sys(SYS_clone);
+        c.test(rax, rax);
+        c.jz(warden);
+        c.js(failed); // nothing fails behind this: a warden would be left alone
+        c.mov(Shared(SharedWord.WardenTid), rax);
         Answer();
 
         At(ref wait);
