@@ -69,13 +69,13 @@ internal sealed class AgentMemory : IDisposable
         List<Mapping> mappings = [];
         List<(int Owner, ulong Start)> agents = [];
         _ = Mapping.TryReadAll($"/proc/{pid}/maps", mappings);
-        ulong before = 0;
+        Mapping before = default;
         foreach (Mapping mapping in mappings)
         {
-            // One without the rest of an agent in front of it came by a fork, in the moment before the agent kept it from forks: there is no agent.
-            bool isAlone = mapping.Start != before;
-            before = mapping.End;
-            if (isAlone || !IsName(mapping.Name) || mapping.Start == except + AgentLayout.SharedOffset)
+            // One without the rest of an agent in front of it came by a fork, in the moment before the agent kept it from forks: there is no agent. And the program may have cut it into pieces.
+            bool begins = mapping.Start == before.End && !IsName(before.Name ?? "");
+            before = mapping;
+            if (!begins || !IsName(mapping.Name) || mapping.Start == except + AgentLayout.SharedOffset)
                 continue;
             ReadOnlySpan<char> number = mapping.Name.AsSpan(MappedPrefix.Length);
             int end = number.IndexOf(' ');

@@ -375,6 +375,9 @@ public sealed partial class AgentSession : IDisposable
         return AwaitEnd(WardenThread, threads, DismissalBound);
     }
 
+    /// <summary>All threads of the program were held, none of them in the agent's code, and none will be held, and so be put before the gate, any more: they need not be looked for there.</summary>
+    public bool AreElsewhere { get; set; }
+
     /// <summary>Asks the agent's threads to leave, waits until they are gone, and removes their mapping.</summary>
     /// <returns>False when something of it is left in the process.</returns>
     public bool Leave()
@@ -382,7 +385,7 @@ public sealed partial class AgentSession : IDisposable
         using var threads = AgentThreads.KeepAwake(Pid, ExecutorThread, WardenThread);
         TryRing(_wardenSocket, AgentLayout.DoorbellLeave);
         TryRing(_executorSocket, AgentLayout.DoorbellLeave);
-        return AwaitEnd(ExecutorThread, threads, LeaveBound) && AwaitEnd(WardenThread, threads, LeaveBound) && Injector.Uproot(Pid, BaseAddress, _place.Cookie);
+        return AwaitEnd(ExecutorThread, threads, LeaveBound) && AwaitEnd(WardenThread, threads, LeaveBound) && Injector.Uproot(Pid, BaseAddress, _place.Cookie, AreElsewhere);
     }
 
     private bool AwaitEnd(int threadId, AgentThreads threads, TimeSpan bound)

@@ -29,7 +29,7 @@ internal static class Injector
 {
     private const int SYS_prctl = 157, PR_GET_DUMPABLE = 3;
     private const int MapTries = 16;
-    private static readonly TimeSpan Bound = TimeSpan.FromSeconds(5), LookBound = TimeSpan.FromMilliseconds(100);
+    private static readonly TimeSpan Bound = TimeSpan.FromSeconds(5), ClearBound = TimeSpan.FromMilliseconds(500);
 
     /// <summary>Why such a process is not taken in.</summary>
     internal const string NotDumpable = "not dumpable (PR_SET_DUMPABLE, or ids that changed without exec): other programs of its user may not look into it, and they could into frames";
@@ -100,24 +100,31 @@ internal static class Injector
     /// <param name="baseAddress">The mapping.</param>
     /// <param name="cookie">What stands in it: where that is not found, exec has put another address space in its place, and nothing is unmapped. Where nothing stands there yet, whoever mapped it
     /// died right then: it is known by its place and its form.</param>
+    /// <param name="isDeserted">That no thread is in it is known: all of them were held, and stood elsewhere, and none was sent there since.</param>
     /// <returns>False when the process could not be held within some seconds, or a thread is there still; the mapping is then left, and harmless.</returns>
-    public static bool Uproot(int pid, ulong baseAddress, ulong cookie)
+    public static bool Uproot(int pid, ulong baseAddress, ulong cookie, bool isDeserted = false)
     {
+        RangeSearch search = new(pid, baseAddress);
         long since = Stopwatch.GetTimestamp();
         do
         {
             try
             {
-                UprootNow(pid, baseAddress, cookie);
-                return true;
+                if (isDeserted || search.IsDeserted())
+                {
+                    UprootNow(pid, baseAddress, cookie);
+                    return true;
+                }
             }
             catch (Exception failed) when (failed is AttachException or SyscallException)
             {
                 // A status that cannot be read says nothing of a process that is there.
                 if (ProcessStatus.TryReadLiving(pid) is { } status ? !status.HasMemory : !Directory.Exists($"/proc/{pid}"))
                     return true;
-                Thread.Sleep(1);
             }
+
+            Lingering.Look();
+            Thread.Sleep(1);
         }
         while (Stopwatch.GetElapsedTime(since) < Bound);
         return false;
@@ -130,7 +137,14 @@ internal static class Injector
     {
         try
         {
-            UprootNow(pid, baseAddress, cookie: null);
+            RangeSearch search = new(pid, baseAddress);
+            for (long since = Stopwatch.GetTimestamp(); Stopwatch.GetElapsedTime(since) < ClearBound && !search.IsInhabited; Thread.Sleep(1))
+            {
+                if (!search.IsDeserted())
+                    continue;
+                UprootNow(pid, baseAddress, cookie: null);
+                return;
+            }
         }
         catch (Exception left) when (left is AttachException or SyscallException)
         {
@@ -151,44 +165,11 @@ internal static class Injector
         // Where the program has put something of its own into the range, that stays, and what is left of ours with it; but for what no other agent could come beside.
         (ulong Start, ulong Length)[] ours = isWhole ? [(baseAddress, AgentLayout.Size)]
             : [.. mappings.Where(mapping => AgentRange.IsSharedPart(mapping, baseAddress)).Select(mapping => (mapping.Start, mapping.Length))];
-        if (ours.Length > 0 && !IsDeserted(thread, baseAddress))
-            throw new AttachException("a thread is in the agent's code still");
         foreach ((ulong start, ulong length) in ours)
         {
             if (thread.Call(AgentAssembler.SYS_munmap, start, length) is not 0 and var refused)
                 throw new SyscallException("munmap", $"{length} bytes of the agent's at 0x{start:x} in process {pid}", (Errno)(-(long)refused));
         }
-    }
-
-    /// <summary>Whether no thread is about to run in an agent's range.</summary>
-    /// <remarks>
-    /// <para>What the agent says of itself is not enough: a thread that waits for a processor may have been sent there, or have been cloned, and not have said so yet; or be in the gate that a daemon left behind, the last
-    /// few instructions before its own code.</para>
-    /// <para>Whoever is in none of these now comes into none: nobody is sent there while this thread holds one of the program's (one process traces it), and only the executor clones.</para>
-    /// </remarks>
-    private static bool IsDeserted(BorrowedThread borrowed, ulong start)
-    {
-        bool IsOutside(ulong stack, ulong instruction) => stack - start >= AgentLayout.Size && instruction - start >= AgentLayout.Size;
-        List<int> threads = [];
-        return borrowed.Standing is var (own, at) && IsOutside(own, at) && Threads.TryListAll(borrowed.ProcessId, threads) && threads.TrueForAll(tid =>
-            tid == borrowed.ThreadId || LivingThread.HasEnded(borrowed.ProcessId, tid)
-            || ((Threads.TryFindAsleep(borrowed.ProcessId, tid, out ulong stack, out ulong instruction) || TryFindRunning(borrowed.ProcessId, tid, out stack, out instruction)) && IsOutside(stack, instruction)));
-    }
-
-    /// <summary>Where a thread stands that runs, or waits for a processor: it is held for a moment.</summary>
-    private static bool TryFindRunning(int pid, int tid, out ulong stack, out ulong instruction)
-    {
-        (stack, instruction) = (0, 0);
-        Tracee thread = new(pid, tid) { IsFiltered = ProcessStatus.TryRead($"/proc/{pid}/task/{tid}/status") is { Seccomp: not 0 } };
-        if (thread.Seize() != Errno.None)
-            return false;
-        _ = thread.Interrupt();
-        for (long since = Stopwatch.GetTimestamp(); thread.Poll() == StopKind.Running && Stopwatch.GetElapsedTime(since) < LookBound;)
-            Thread.SpinWait(20);
-        bool found = thread.TryRegisters(out LibC.user_regs_struct registers);
-        (stack, instruction) = (registers.rsp, registers.rip);
-        thread.Release();
-        return found;
     }
 
     private static AgentPlace Plant(int pid, FramePool pool, ulong cookie, Action<AgentPlace> planned, bool mustBeDumpable)

@@ -38,12 +38,6 @@ internal sealed class BorrowedThread : IDisposable
     /// <summary>The thread.</summary>
     public int ThreadId => _thread.ThreadId;
 
-    /// <summary>Its process.</summary>
-    public int ProcessId => _pid;
-
-    /// <summary>Where it goes on: its stack pointer and its instruction.</summary>
-    public (ulong Stack, ulong Instruction) Standing => (_saved.rsp, _saved.rip);
-
     /// <summary>Registers for code of ours, which begins at <paramref name="instruction"/>: the program's own flags are not for it.</summary>
     public static LibC.user_regs_struct ForOurs(in LibC.user_regs_struct registers, ulong instruction) =>
         registers with { rip = instruction, eflags = registers.eflags & ~OwnFlags, orig_rax = ulong.MaxValue };

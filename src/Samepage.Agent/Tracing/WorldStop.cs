@@ -151,8 +151,9 @@ public sealed class WorldStop(IWaitingThreads? waiting)
     }
 
     /// <summary>Whether the last list had all threads: where one ends just then, the kernel's list may pass others over, which live and would not be held.</summary>
-    /// <param name="executor">The agent's thread, which lives for as long as the program is ours; where it does not, the list says so.</param>
-    private bool IsListWhole(int executor) => !ProcessStat.TryCountThreads(ProcessId, executor, out int count) || count == _listed.Count;
+    /// <param name="executor">The agent's thread, which lives for as long as the program is ours; where it is not there, the list says so.</param>
+    private bool IsListWhole(int executor) =>
+        Threads.IsWhole(ProcessId, executor, _listed, tid => _indexes.TryGetValue(tid, out int index) && _threads[index].Kind != StopKind.Gone) || !Threads.IsThere(ProcessId, executor);
 
     /// <summary>Whether somebody has come who may have the program's memory without being a thread of it: he is not held. All threads of the program are, so none makes another now.</summary>
     private bool IsShared(int executor, out string why)

@@ -20,21 +20,31 @@ public static class Threads
 
     /// <summary>Lists all thread ids of a process: where one ends just then, the kernel's list may pass others over, which live.</summary>
     /// <param name="pid">The process.</param>
-    /// <param name="threads">Cleared, then filled.</param>
+    /// <param name="threads">Cleared, then filled; also with some that have ended since, perhaps.</param>
     /// <returns>False when the process is gone, or threads come and go faster than they can be listed.</returns>
-    /// <remarks>A list is whole when it has as many threads as the kernel counts behind it, <c>num_threads</c> in proc_pid_stat(5): one that ended or began in between makes it be read again.</remarks>
     public static bool TryListAll(int pid, List<int> threads)
     {
-        for (int tries = 0; tries < TriesToListAll; tries++)
+        for (int tries = 0; tries < TriesToListAll && TryList(pid, threads); tries++)
         {
-            if (!TryList(pid, threads))
-                return false;
-            if (ProcessStat.TryCountThreads(pid, threads[0], out int count) && count == threads.Count)
+            if (IsWhole(pid, threads[0], threads, static _ => false))
                 return true;
         }
 
         return false;
     }
+
+    /// <summary>Whether a list that was just read has all threads that there are.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="living">A thread of it that lives.</param>
+    /// <param name="listed">The list.</param>
+    /// <param name="exists">Says of a thread that it is known to be there still; of the others that is looked at.</param>
+    /// <remarks>As many of them are there still as the kernel counted, <c>num_threads</c> in proc_pid_stat(5), behind the list and before that look: whoever is listed, and is there behind the count, was there when it was
+    /// counted. To hold the length of the list against the count would not do: one that is listed and ends makes the kernel pass another one over, and both numbers are the same.</remarks>
+    public static bool IsWhole(int pid, int living, List<int> listed, Predicate<int> exists) =>
+        ProcessStat.TryCountThreads(pid, living, out int count) && count == listed.Count(tid => exists(tid) || IsThere(pid, tid));
+
+    /// <summary>Whether a thread is there, ended or not.</summary>
+    public static bool IsThere(int pid, int tid) => Directory.Exists($"/proc/{pid}/task/{tid}");
 
     /// <summary>Lists the thread ids of a process, perhaps not all: see <see cref="TryListAll"/>.</summary>
     /// <returns>False when the process is gone.</returns>
@@ -68,11 +78,10 @@ public static class Threads
             return ownTid;
         List<int> threads = [];
         int found = 0;
-        for (int tries = 0; tries < TriesToListAll && found == 0; tries++)
+        for (int tries = 0; tries < TriesToListAll && found == 0 && TryList(pid, threads); tries++)
         {
-            bool all = TryListAll(pid, threads);
             found = threads.Find(Is);
-            if (all)
+            if (IsWhole(pid, threads[0], threads, static _ => false))
                 break;
         }
 

@@ -10,7 +10,7 @@ namespace Samepage.Daemon;
 /// <content>Giving processes back.</content>
 internal sealed partial class Coordinator
 {
-    private const int PartingRounds = 100;
+    private const int PartingRounds = 100, LooksBetweenTries = 20;
     private static readonly TimeSpan s_unmergeStill = TimeSpan.FromSeconds(5), s_lookAgain = TimeSpan.FromMilliseconds(50), s_childrenEnd = TimeSpan.FromSeconds(5);
 
     /// <summary>When anything of what is done beside the scanner last came forward, as a timestamp.</summary>
@@ -175,10 +175,15 @@ internal sealed partial class Coordinator
             if (!await space.Do(Lane.Hold, () => GivingBack.UnmergeAll(space)))
                 return $"not everything could be given back: {space.Obstacle}";
             // What it forks from here on shares nothing with us, so those that do become fewer: on a crowded machine one that forks all the time always has some that cannot be taken in before they end.
-            for (long since = Stopwatch.GetTimestamp(); space.Inherited.Count > 0 && !PidFd.HasEnded(space.PidFd); await Task.Delay(s_lookAgain))
+            long since = Stopwatch.GetTimestamp();
+            for (int look = 1; space.Inherited.Count > 0 && !PidFd.HasEnded(space.PidFd); look++)
             {
                 if (Stopwatch.GetElapsedTime(since) > s_childrenEnd)
                     return $"{space.Inherited.Count} processes that it forked share frames and cannot be taken in; they are served until they end or call exec; then detach it again";
+                await Task.Delay(s_lookAgain);
+                _ = await space.Do(Lane.Fork, () => Offspring.TryLook(space));
+                if (look % LooksBetweenTries != 0)
+                    continue;
                 failure = await GiveChildrenBack(space, children);
                 if (failure.Length > 0)
                     return failure;
@@ -207,7 +212,8 @@ internal sealed partial class Coordinator
         _ = await space.Do(Lane.Fork, () => Offspring.TryLook(space));
         foreach (int child in await AdoptChildren(space, all: true))
         {
-            if (await Detach(child) is { Done: false } left)
+            // One that is gone was given back by somebody else, or has ended.
+            if (await Detach(child) is { Done: false, State: not "gone" } left)
                 return $"process {child}, which it forked, could not be given back: {left.Reason}";
             children?.Add(child);
         }

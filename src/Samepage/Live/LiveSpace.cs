@@ -376,6 +376,7 @@ internal sealed partial class LiveSpace : IDisposable
     public Parting Part()
     {
         string executor = $"/proc/{Pid}/task/{Session.ExecutorThread}";
+        Session.AreElsewhere = false;
         if (!Session.HasExchanged || !Directory.Exists(executor))
             return Parting.Done;
         HoldOutcome outcome = HoldOutcome.Busy;
@@ -394,6 +395,7 @@ internal sealed partial class LiveSpace : IDisposable
             if (!Offspring.TryLook(this) || Inherited.Count > 0 || !Mapping.TryReadAll($"{executor}/maps", mappings) || mappings.Exists(mapping => Pool.Has(mapping)))
                 return Parting.NotYet;
             _ = Session.DismissWarden(_world.Suspended);
+            Session.AreElsewhere = true;
             return Parting.Done;
         }
         finally
