@@ -118,12 +118,13 @@ internal static class Injector
             }
             catch (Exception failed) when (failed is AttachException or SyscallException)
             {
-                // A status that cannot be read says nothing of a process that is there.
-                if (ProcessStatus.TryReadLiving(pid) is { } status ? !status.HasMemory : !Directory.Exists($"/proc/{pid}"))
-                    return true;
+                // Not now, or there is nothing any more, which is seen next.
             }
 
-            Lingering.Look();
+            // A status that cannot be read says nothing of a process that is there.
+            if (ProcessStatus.TryReadLiving(pid) is { } status ? !status.HasMemory : !Directory.Exists($"/proc/{pid}"))
+                return true;
+            WorldStop.LookAfterLingering();
             Thread.Sleep(1);
         }
         while (Stopwatch.GetElapsedTime(since) < Bound);
