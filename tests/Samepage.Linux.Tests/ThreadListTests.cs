@@ -16,7 +16,7 @@ public sealed class ThreadListTests
     public async Task AListHasAllThatLiveWhoeverEndsMeanwhile()
     {
         string folder = Directory.CreateTempSubdirectory("samepage-test-").FullName, program = Path.Combine(folder, "comers"), words = Path.Combine(folder, "living");
-        await Compile("comers.c", program);
+        await Make(folder, program);
         using Process comers = Process.Start(new ProcessStartInfo(program, [words]) { RedirectStandardInput = true, RedirectStandardOutput = true })!;
         try
         {
@@ -59,14 +59,14 @@ public sealed class ThreadListTests
         Assert.Equal(0, Threads.FindByOwnId(Environment.ProcessId, 0));
     }
 
-    private static async Task Compile(string source, string program)
+    private static async Task Make(string folder, string program)
     {
         DirectoryInfo? root = new(AppContext.BaseDirectory);
         while (root is not null && !File.Exists(Path.Combine(root.FullName, "Samepage.slnx")))
             root = root.Parent;
         Assert.NotNull(root);
-        using Process compiler = Process.Start("cc", ["-O2", "-pthread", "-o", program, Path.Combine(root.FullName, "tests", "targets", source)]);
-        await compiler.WaitForExitAsync(TestContext.Current.CancellationToken);
-        Assert.Equal(0, compiler.ExitCode);
+        using Process make = Process.Start("make", ["-s", "-C", Path.Combine(root.FullName, "tests", "targets"), $"OUT={folder}", program]);
+        await make.WaitForExitAsync(TestContext.Current.CancellationToken);
+        Assert.Equal(0, make.ExitCode);
     }
 }

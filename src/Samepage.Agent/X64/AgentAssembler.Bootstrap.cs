@@ -49,12 +49,7 @@ internal sealed partial class AgentAssembler
         c.mov(Word(OwnWord.PoolInode), rax);
         c.mov(__qword_ptr[r12 + AgentLayout.AllSignals], -1);
         BlockSignals();
-        c.mov(edi, CLONE_VM | CLONE_FS | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM);
-        c.lea(rsi, __[r12 + AgentLayout.ExecutorStackTop]);
-        c.xor(edx, edx);
-        c.xor(r10d, r10d);
-        c.xor(r8d, r8d);
-        Sys(SYS_clone);
+        CloneThread(0, AgentLayout.ExecutorStackTop);
         c.test(rax, rax);
         c.jz(child);
         c.js(failed);
@@ -69,6 +64,19 @@ internal sealed partial class AgentAssembler
         c.jmp(back);
         At(ref child);
         c.jmp(_executorMain);
+    }
+
+    /// <summary>Makes a thread of the process. rax = 0 in it, its id or an errno, negative, in the one that makes it.</summary>
+    /// <param name="shared">What it has in common with its maker besides: CLONE_FILES, or nothing.</param>
+    /// <param name="stackTop">Where its stack begins, from Data on.</param>
+    private void CloneThread(int shared, int stackTop)
+    {
+        c.mov(edi, CLONE_VM | CLONE_FS | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | shared);
+        c.lea(rsi, __[r12 + stackTop]);
+        c.xor(edx, edx);
+        c.xor(r10d, r10d);
+        c.xor(r8d, r8d);
+        Sys(SYS_clone);
     }
 
     private void Madvise(ulong address, int length, int advice)

@@ -70,12 +70,7 @@ internal sealed partial class AgentAssembler
         c.test(rax, rax);
         c.jnz(failed);
         PrepareWarden(failed);
-        c.mov(edi, CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM);
-        c.lea(rsi, __[r12 + AgentLayout.WardenStackTop]);
-        c.xor(edx, edx);
-        c.xor(r10d, r10d);
-        c.xor(r8d, r8d);
-        Sys(SYS_clone);
+        CloneThread(CLONE_FILES, AgentLayout.WardenStackTop);
         c.test(rax, rax);
         c.jz(warden);
         c.js(failed); // nothing fails behind this: a warden would be left alone

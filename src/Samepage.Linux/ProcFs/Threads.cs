@@ -26,7 +26,7 @@ public static class Threads
     {
         for (int tries = 0; tries < TriesToListAll && TryList(pid, threads); tries++)
         {
-            if (IsWhole(pid, threads[0], threads, static _ => false))
+            if (IsWhole(pid, threads[0], threads))
                 return true;
         }
 
@@ -37,11 +37,11 @@ public static class Threads
     /// <param name="pid">The process.</param>
     /// <param name="living">A thread of it that lives.</param>
     /// <param name="listed">The list.</param>
-    /// <param name="exists">Says of a thread that it is known to be there still; of the others that is looked at.</param>
+    /// <param name="exists">Says of a thread that it is known to be there still; of the others that is looked at. Null where nothing is known.</param>
     /// <remarks>As many of them are there still as the kernel counted, <c>num_threads</c> in proc_pid_stat(5), behind the list and before that look: whoever is listed, and is there behind the count, was there when it was
     /// counted. To hold the length of the list against the count would not do: one that is listed and ends makes the kernel pass another one over, and both numbers are the same.</remarks>
-    public static bool IsWhole(int pid, int living, List<int> listed, Predicate<int> exists) =>
-        ProcessStat.TryCountThreads(pid, living, out int count) && count == listed.Count(tid => exists(tid) || IsThere(pid, tid));
+    public static bool IsWhole(int pid, int living, List<int> listed, Predicate<int>? exists = null) =>
+        ProcessStat.TryCountThreads(pid, living, out int count) && count == listed.Count(tid => exists?.Invoke(tid) == true || IsThere(pid, tid));
 
     /// <summary>Whether a thread is there, ended or not.</summary>
     public static bool IsThere(int pid, int tid) => Directory.Exists($"/proc/{pid}/task/{tid}");
@@ -81,7 +81,7 @@ public static class Threads
         for (int tries = 0; tries < TriesToListAll && found == 0 && TryList(pid, threads); tries++)
         {
             found = threads.Find(Is);
-            if (IsWhole(pid, threads[0], threads, static _ => false))
+            if (IsWhole(pid, threads[0], threads))
                 break;
         }
 

@@ -181,9 +181,12 @@ internal sealed partial class Coordinator
                 if (Stopwatch.GetElapsedTime(since) > s_childrenEnd)
                     return $"{space.Inherited.Count} processes that it forked share frames and cannot be taken in; they are served until they end or call exec; then detach it again";
                 await Task.Delay(s_lookAgain);
-                _ = await space.Do(Lane.Fork, () => Offspring.TryLook(space));
                 if (look % LooksBetweenTries != 0)
+                {
+                    _ = await space.Do(Lane.Fork, () => Offspring.TryLook(space));
                     continue;
+                }
+
                 failure = await GiveChildrenBack(space, children);
                 if (failure.Length > 0)
                     return failure;
