@@ -34,6 +34,27 @@ public sealed class AgentRecordsTests : IDisposable
         Assert.Empty(records.ReadAll());
     }
 
+    /// <summary>What could not be removed is tried again, and is not what somebody else has written there since.</summary>
+    [Fact]
+    public void WhatCouldNotBeRemovedIsRemovedLaterUnlessItIsAnothers()
+    {
+        AgentRecords records = new(_folder.FullName), others = new(_folder.FullName);
+        AgentRecord before = new(new AgentPlace(4711, 12345, 0x7f12_3456_7000, 1), 7, 42, "uid:1000"), now = before with { Place = before.Place with { Cookie = 2 } };
+        string inTheWay = Path.Combine(_folder.FullName, "agents", "4711");
+        foreach (AgentRecord left in (AgentRecord[])[before, now])
+        {
+            Directory.CreateDirectory(inTheWay);
+            records.Remove(before.Place);
+            Directory.Delete(inTheWay);
+            others.Write(left);
+            records.RemoveLeft();
+            Assert.Equal(left == now ? [now] : [], records.ReadAll());
+        }
+
+        records.RemoveLeft();
+        Assert.Equal([now], records.ReadAll());
+    }
+
     [Theory]
     [InlineData("12345 7f1234567000 fedc 7:42 uid:1000")] // no end of line: it was being written
     [InlineData("")]

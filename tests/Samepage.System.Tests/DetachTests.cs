@@ -81,7 +81,22 @@ public sealed class DetachTests(SharedDaemon shared) : OnOneDaemon(shared)
     {
         await using LiveProgram stranger = await LiveProgram.Target("common", "1");
         Called called = await Daemon.Cli("detach", $"{stranger.Pid}");
-        Assert.True(called.ExitCode is 0 or 1, $"{called}");
+        Assert.True(called.ExitCode == 1 && called.Errors.Contains("was not taken in", StringComparison.Ordinal), $"{called}");
         await stranger.Does("verify");
+    }
+
+    /// <summary>An answer is waited for only so long, and what was asked for goes on: who asks again may find it done.</summary>
+    [Fact]
+    public async Task WhoAsksAgainForWhatWasGivenBackIsToldThatItIsDone()
+    {
+        await using LiveProgram program = await LiveProgram.Target("common", "1");
+        await Daemon.TakeIn(program);
+        await Daemon.GiveBack(program);
+        await Daemon.GiveBack(program);
+        // And it is no less so of a process that is taken in once more.
+        await Daemon.TakeIn(program);
+        await Daemon.GiveBack(program);
+        Assert.Equal("absent", (await Daemon.Status()).Of(program.Pid).State);
+        await program.Does("verify");
     }
 }

@@ -4,6 +4,7 @@ using Samepage.SystemTests.Harness;
 namespace Samepage.SystemTests;
 
 /// <summary>The daemon, or a program, is short of something, or is cheated: nobody else is the worse for it.</summary>
+[Collection(SwapFile.Machine)]
 public sealed class HardshipTests
 {
     /// <summary>One that holds its agent's threads is waited for, ten seconds: with <c>./test --long</c> only.</summary>
@@ -108,6 +109,8 @@ public sealed class HardshipTests
         await daemon.Merged(inside, 12_000);
         await group.Freed(40 << 20, used);
         group.Limit(group.Usage + (8 << 20));
+        if (File.ReadLines("/proc/swaps").Count() > 1)
+            group.LimitSwap(0);
         Called called = await daemon.Cli("detach", $"{inside.Pid}");
         Assert.True(called.ExitCode == 1 && called.ToString().Contains("control group", StringComparison.Ordinal), $"{called}");
         await inside.Does("verify");

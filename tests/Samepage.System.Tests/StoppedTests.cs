@@ -93,6 +93,43 @@ public sealed partial class StoppedTests(SharedDaemon shared) : OnOneDaemon(shar
             await program.Does("write");
     }
 
+    /// <summary>One that is stopped on its way out of a call shows that call, and does not wait in it: what it came to is settled.</summary>
+    [Fact]
+    public async Task AProgramThatWasStoppedOnItsWayOutOfAWriteIsGivenBack()
+    {
+        string python = Needs.Program("python3", "python3");
+        const string Writer = """
+            import os
+            pages = bytearray(8 << 20)
+            for i in range(2048):
+                pages[4096 * i:4096 * i + 8] = i.to_bytes(8, "little")
+            print("ready", flush=True)
+            file = os.open("/dev/null", os.O_WRONLY)
+            while True:
+                os.write(file, b"x")
+            """;
+        LiveProgram[] two = [LiveProgram.Start(python, "-c", Writer), LiveProgram.Start(python, "-c", Writer)];
+        await using var together = new Together(two);
+        foreach (LiveProgram writer in two)
+            await writer.Ready();
+        await Daemon.TakeInAndWait(two);
+        await Daemon.Merged(two[0], 1500);
+        await Until.True(async () =>
+        {
+            Go(two[0]);
+            await Task.Delay(1);
+            await Stop(two[0]);
+            return (await File.ReadAllTextAsync($"/proc/{two[0].Pid}/syscall")).StartsWith("1 ", StringComparison.Ordinal);
+        }, 60, () => Task.FromResult("it is stopped on its way out of a write"));
+        Called called = await Daemon.Cli("detach", $"{two[0].Pid}");
+        // But for the agent's empty mapping, as of any that is stopped.
+        Assert.True(called.ExitCode == 1 && !called.Errors.Contains("waits in write", StringComparison.Ordinal), $"{called}");
+        ProcessView left = ProcessView.Of(two[0].Pid);
+        Assert.True(left.PssShmemBytes <= 64 << 10, $"{called}\n{left.PssShmemBytes} bytes of shared memory");
+        Go(two[0]);
+        await Daemon.GiveBack(two);
+    }
+
     private static bool IsStopped(LiveProgram program) =>
         File.ReadLines($"/proc/{program.Pid}/status").Any(line => line.StartsWith("State:\tT", StringComparison.Ordinal));
 

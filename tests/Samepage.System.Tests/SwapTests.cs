@@ -3,6 +3,7 @@ using Samepage.SystemTests.Harness;
 namespace Samepage.SystemTests;
 
 /// <summary>Memory that is in swap, on a swap file of the test's own.</summary>
+[Collection(SwapFile.Machine)]
 public sealed class SwapTests(SharedDaemon shared) : OnOneDaemon(shared)
 {
     [Fact]

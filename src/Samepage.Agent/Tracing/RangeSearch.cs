@@ -34,12 +34,9 @@ internal sealed class RangeSearch(int pid, ulong start)
         IsInhabited = false;
         bool deserted = Threads.TryListAll(pid, _threads);
         foreach (int tid in _threads)
-            deserted &= _elsewhere.Contains(tid) || HasEnded(tid) || IsElsewhere(tid);
+            deserted &= _elsewhere.Contains(tid) || LivingThread.HasEnded(pid, tid) || IsElsewhere(tid);
         return deserted;
     }
-
-    /// <summary>What cannot be read says nothing.</summary>
-    private bool HasEnded(int tid) => LivingThread.HasEnded(pid, tid) && (!Threads.IsThere(pid, tid) || ProcessStatus.TryRead($"/proc/{pid}/task/{tid}/status") is { State: 'Z' or 'X' });
 
     private bool IsElsewhere(int tid)
     {
@@ -66,8 +63,7 @@ internal sealed class RangeSearch(int pid, ulong start)
         }
 
         _ = thread.Interrupt();
-        for (long since = Stopwatch.GetTimestamp(); thread.Poll() == StopKind.Running && Stopwatch.GetElapsedTime(since) < StopBound;)
-            Thread.SpinWait(20);
+        _ = thread.Await(StopBound);
         bool found = thread.TryRegisters(out LibC.user_regs_struct registers);
         (stack, instruction) = (registers.rsp, registers.rip);
         thread.Release();

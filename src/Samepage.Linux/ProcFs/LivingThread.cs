@@ -24,8 +24,8 @@ public static class LivingThread
         return pid;
     }
 
-    /// <summary>Whether a thread has ended, reaped or not.</summary>
-    public static bool HasEnded(int pid, int tid) => !ProcFile.TryRead($"/proc/{pid}/task/{tid}/stat", out string text) || StateIn(text) is 'Z' or 'X';
+    /// <summary>Whether a thread has ended, reaped or not. What cannot be read says nothing.</summary>
+    public static bool HasEnded(int pid, int tid) => Threads.State(pid, tid) is 'Z' or 'X';
 
     /// <summary>The letter behind the name, which may hold blanks and parentheses.</summary>
     internal static char StateIn(string stat)

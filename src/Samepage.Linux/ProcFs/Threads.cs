@@ -101,9 +101,16 @@ public static class Threads
     }
 
     /// <summary>Whether a thread of this very process traces a thread.</summary>
-    public static bool IsTracedByUs(int pid, int tid) => ProcessStatus.TryRead($"/proc/{pid}/task/{tid}/status") is { Tracer: not 0 } status && Directory.Exists($"/proc/self/task/{status.Tracer}");
+    public static bool IsTracedByUs(int pid, int tid) => ProcessStatus.TryRead($"/proc/{pid}/task/{tid}/status") is { Tracer: not 0 and var tracer } && IsOurs(tracer);
+
+    /// <summary>Whether a thread is one of this very process.</summary>
+    public static bool IsOurs(int tid) => Directory.Exists($"/proc/self/task/{tid}");
+
+    /// <summary>The state of a thread, as proc_pid_stat(5) has it; X when it is gone; a question mark when it cannot be read, which says nothing (no descriptor is left).</summary>
+    public static char State(int pid, int tid) => ProcFile.TryRead($"/proc/{pid}/task/{tid}/stat", out string text) ? LivingThread.StateIn(text) : IsThere(pid, tid) ? '?' : 'X';
 
     /// <summary>Looks at what a thread is doing at this moment.</summary>
+    /// <remarks>A thread that was stopped, by a signal or for its tracer, shows the call that it is on its way out of: see <see cref="State"/>.</remarks>
     public static ThreadCall Look(int pid, int tid)
     {
         _ = ProcFile.TryRead($"/proc/{pid}/task/{tid}/syscall", out string text);

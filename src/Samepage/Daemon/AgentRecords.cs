@@ -19,7 +19,8 @@ internal sealed record AgentRecord(AgentPlace Place, ulong PoolDevice, ulong Poo
 internal sealed class AgentRecords(string runDirectory)
 {
     private readonly string _folder = Path.Combine(runDirectory, "agents");
-    private readonly ConcurrentDictionary<int, bool> _unremoved = [];
+    private readonly Lock _changed = new();
+    private readonly ConcurrentDictionary<int, AgentPlace> _unremoved = [];
 
     /// <exception cref="IOException">It cannot be written.</exception>
     /// <exception cref="UnauthorizedAccessException">It may not be written.</exception>
@@ -27,9 +28,12 @@ internal sealed class AgentRecords(string runDirectory)
     {
         Directory.CreateDirectory(_folder, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         AgentPlace place = record.Place;
-        File.WriteAllText(PathOf(place.Pid), string.Create(CultureInfo.InvariantCulture,
-            $"{place.StartTime} {place.BaseAddress:x} {place.Cookie:x} {record.PoolDevice}:{record.PoolInode} {record.Domain}\n"));
-        _unremoved.TryRemove(place.Pid, out _);
+        lock (_changed)
+        {
+            File.WriteAllText(PathOf(place.Pid), string.Create(CultureInfo.InvariantCulture,
+                $"{place.StartTime} {place.BaseAddress:x} {place.Cookie:x} {record.PoolDevice}:{record.PoolInode} {record.Domain}\n"));
+            _unremoved.TryRemove(place.Pid, out _);
+        }
     }
 
     /// <summary>Removes a record. One that cannot be removed now (a file system that became read-only) does no harm, as none is believed without a look: it is tried again later.</summary>
@@ -37,22 +41,21 @@ internal sealed class AgentRecords(string runDirectory)
     public void Remove(AgentPlace place)
     {
         int pid = place.Pid;
-        if (ReadText(PathOf(pid)) is { } text && TryParse(Path.GetFileName(PathOf(pid)), text, out AgentRecord? there) && there!.Place.Cookie != place.Cookie)
-            return;
-        if (TryDelete(PathOf(pid)))
-            _unremoved.TryRemove(pid, out _);
-        else
-            _unremoved[pid] = true;
+        lock (_changed)
+        {
+            bool isAnothers = ReadText(PathOf(pid)) is { } text && TryParse(Path.GetFileName(PathOf(pid)), text, out AgentRecord? there) && there!.Place.Cookie != place.Cookie;
+            if (isAnothers || TryDelete(PathOf(pid)))
+                _unremoved.TryRemove(new KeyValuePair<int, AgentPlace>(pid, place));
+            else
+                _unremoved[pid] = place;
+        }
     }
 
-    /// <summary>Removes what could not be removed before.</summary>
+    /// <summary>Removes what could not be removed before, unless another agent has been written down in its place.</summary>
     public void RemoveLeft()
     {
-        foreach (int pid in _unremoved.IsEmpty ? [] : _unremoved.Keys)
-        {
-            if (TryDelete(PathOf(pid)))
-                _unremoved.TryRemove(pid, out _);
-        }
+        foreach (AgentPlace place in _unremoved.IsEmpty ? [] : _unremoved.Values)
+            Remove(place);
     }
 
     public List<AgentRecord> ReadAll()

@@ -10,18 +10,29 @@ namespace Samepage.Daemon;
 /// <content>Processes that were found by <see cref="Discovery"/>, and advice that is given and taken back.</content>
 internal sealed partial class Coordinator
 {
-    private readonly HashSet<(int Pid, ulong Start)> _released = [];
+    /// <summary>Processes that somebody asked to be given back, with what came of it where they were.</summary>
+    private readonly Dictionary<(int Pid, ulong Start), ProcessOutcome?> _released = [];
 
     /// <summary>Gives a process back because somebody asked for it: rules do not take it in again.</summary>
-    public Task<ProcessOutcome> Release(int pid)
+    /// <remarks>What was not done by the time that an answer is waited for goes on, and may have come to its end when the same is asked for again: that is no error then.</remarks>
+    public async Task<ProcessOutcome> Release(int pid)
     {
-        if (ProcessStat.TryRead(pid, out ProcessStat stat))
-            _released.Add((pid, stat.StartTime));
-        return Detach(pid);
+        if (!ProcessStat.TryRead(pid, out ProcessStat stat))
+            return await Detach(pid);
+        (int, ulong) process = (pid, stat.StartTime);
+        _ = _released.TryAdd(process, null);
+        ProcessOutcome outcome = await Detach(pid);
+        // Whoever asked earlier may have had it done while this one waited for that.
+        if (!outcome.Done && !_participants.ContainsKey(pid) && _released.GetValueOrDefault(process) is { } earlier)
+            return earlier;
+        // The rules may have been read again meanwhile: they take it in then.
+        if (outcome.Done && _released.ContainsKey(process))
+            _released[process] = outcome;
+        return outcome;
     }
 
     /// <summary>Whether a process was given back by hand.</summary>
-    public bool WasReleased(int pid, ulong start) => _released.Contains((pid, start));
+    public bool WasReleased(int pid, ulong start) => _released.ContainsKey((pid, start));
 
     /// <summary>Rules may take in again what was given back by hand.</summary>
     public void ForgetReleased() => _released.Clear();

@@ -126,7 +126,7 @@ internal sealed class Recovery
             }
 
             // Without a bound: this thread is its alone.
-            _ = ThreadPump.TryRun(() => coordinator.Detach(pid), TimeSpan.MaxValue, out ProcessOutcome back);
+            ProcessOutcome back = ThreadPump.Run(() => coordinator.Detach(pid));
             return back.Done ? "" : back.Reason;
         }
         catch (SyscallException failed)

@@ -1,5 +1,4 @@
 using System.Collections.Concurrent;
-using System.Diagnostics;
 using Samepage.Linux;
 
 namespace Samepage.Daemon;
@@ -52,22 +51,18 @@ internal sealed class ThreadPump : SynchronizationContext, IDisposable
     }
 
     /// <summary>Runs an asynchronous method on the calling thread to its end.</summary>
-    /// <param name="method">The method.</param>
-    /// <param name="bound">How long to wait.</param>
-    /// <param name="result">What it returns.</param>
-    /// <returns>False when it has not ended in time: it is not gone on with.</returns>
-    public static bool TryRun<T>(Func<Task<T>> method, TimeSpan bound, out T result)
+    /// <returns>What it returns.</returns>
+    public static T Run<T>(Func<Task<T>> method)
     {
+        // Not disposed: what nobody waits for may post to it later.
         ThreadPump pump = new();
         SynchronizationContext? before = Current;
         SetSynchronizationContext(pump);
         try
         {
-            long since = Stopwatch.GetTimestamp();
             Task<T> task = method();
-            bool ended = pump.ServeUntil(task, () => Stopwatch.GetElapsedTime(since) > bound);
-            result = ended ? task.Result : default!;
-            return ended;
+            _ = pump.ServeUntil(task, static () => false);
+            return task.GetAwaiter().GetResult();
         }
         finally
         {

@@ -76,7 +76,7 @@ internal static class Eligibility
         if (status.ShadowStack)
             return "it has a shadow stack (CET): its threads cannot be held safely";
         // What the kernel shows as the tracer is the thread that traces: one of ours holds now and then a thread that it could not let go of yet.
-        if (status.Tracer != 0 && !Directory.Exists($"/proc/self/task/{status.Tracer}"))
+        if (status.Tracer != 0 && !Threads.IsOurs(status.Tracer))
             return $"traced by process {status.Tracer}";
         return TrustDomain.IsKeptFromItsUser(pid, status) ? AgentSession.NotDumpable : null;
     }

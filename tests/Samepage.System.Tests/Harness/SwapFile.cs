@@ -3,6 +3,9 @@ namespace Samepage.SystemTests.Harness;
 /// <summary>A swap file that is in use for the time of a test.</summary>
 internal sealed class SwapFile : IAsyncDisposable
 {
+    /// <summary>The tests that turn swap on, and those that another's swap would give room to, run one after another.</summary>
+    public const string Machine = "the machine's swap";
+
     private readonly string _path;
 
     private SwapFile(string path) => _path = path;
