@@ -63,7 +63,8 @@ internal sealed class RangeSearch(int pid, ulong start)
         }
 
         _ = thread.Interrupt();
-        _ = thread.Await(StopBound);
+        for (long since = Stopwatch.GetTimestamp(); thread.Poll() == StopKind.Running && Stopwatch.GetElapsedTime(since) < StopBound;)
+            Thread.SpinWait(20);
         bool found = thread.TryRegisters(out LibC.user_regs_struct registers);
         (stack, instruction) = (registers.rsp, registers.rip);
         thread.Release();

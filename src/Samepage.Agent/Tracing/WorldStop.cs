@@ -216,7 +216,8 @@ public sealed class WorldStop(IWaitingThreads? waiting)
         why = "";
         if (!call.Blocked || (waiting is not null && waiting.Waits(tid)))
             return false;
-        if (X64.CallTable.MayReturnHalfDone(call.Number, call.Arguments))
+        // One that was stopped has left its call, with whatever that came to.
+        if (X64.CallTable.MayReturnHalfDone(call.Number, call.Arguments) && Threads.State(ProcessId, tid) is not ('t' or 'T'))
             why = $"thread {tid} waits in {X64.CallTable.Name(call.Number)}, which an interruption could cut short";
         else if (X64.CallTable.IsUninterruptible(call.Number, call.Arguments))
             why = $"thread {tid} waits in {X64.CallTable.Name(call.Number)}, which cannot be interrupted";
@@ -284,12 +285,13 @@ public sealed class WorldStop(IWaitingThreads? waiting)
         long since = Stopwatch.GetTimestamp();
         for (int i = 0; i < _count; i++)
         {
-            while (_threads[i].Poll() == StopKind.Running)
+            // Who waits may have got no processor himself: each is looked at once more when the time is over.
+            for (bool isOver = false; _threads[i].Poll() == StopKind.Running;)
             {
                 // It ran when it was looked at, and has begun to wait for us since.
                 if (waiting is not null && Stopwatch.GetElapsedTime(since) > StopsAtOnce && waiting.Waits(_threads[i].ThreadId))
                     waiting.LetGo(_threads[i].ThreadId);
-                if (Stopwatch.GetElapsedTime(since) > Bound)
+                if (isOver)
                 {
                     if (LivingThread.HasEnded(ProcessId, _threads[i].ThreadId))
                     {
@@ -297,11 +299,12 @@ public sealed class WorldStop(IWaitingThreads? waiting)
                         break;
                     }
 
-                    why = $"thread {_threads[i].ThreadId} does not stop: it is in a call that cannot be interrupted";
+                    why = $"thread {_threads[i].ThreadId} does not stop: it " + (Threads.State(ProcessId, _threads[i].ThreadId) == 'R' ? "gets no processor" : "is in a call that cannot be interrupted");
                     return HoldOutcome.Busy;
                 }
 
                 Thread.SpinWait(20);
+                isOver = Stopwatch.GetElapsedTime(since) > Bound;
             }
 
             Suspended |= _threads[i].Kind == StopKind.Suspended;
