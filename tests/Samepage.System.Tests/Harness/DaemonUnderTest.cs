@@ -105,11 +105,7 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
     }
 
     /// <summary>Takes processes in, and returns when they are (they may still have much to merge).</summary>
-    public async Task TakeIn(params IEnumerable<LiveProgram> programs)
-    {
-        Called called = await Cli(["attach", .. programs.Select(program => $"{program.Pid}")]);
-        Assert.True(called.ExitCode == 0, $"attach: {called}\n{Tail}");
-    }
+    public Task TakeIn(params IEnumerable<LiveProgram> programs) => InTheEnd("attach", "not taken in (waiting)", programs);
 
     /// <summary>Takes processes in, however long that takes: another program, or a crowded machine, may keep it for longer than an answer is waited for.</summary>
     public async Task TakeInInTheEnd(params LiveProgram[] programs)
@@ -143,13 +139,15 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
             await program.Does("verify");
     }
 
-    /// <summary>Gives processes back. On a crowded machine an answer may be given up while the work goes on: then it is asked for again, and for nothing else.</summary>
-    public async Task GiveBack(params IEnumerable<LiveProgram> programs)
+    public Task GiveBack(params IEnumerable<LiveProgram> programs) => InTheEnd("detach", "not given back (waiting)", programs);
+
+    /// <summary>On a crowded machine an answer may be given up while the work goes on: then it is asked for again, and for nothing else.</summary>
+    private async Task InTheEnd(string command, string waiting, IEnumerable<LiveProgram> programs)
     {
+        string[] arguments = [command, .. programs.Select(program => $"{program.Pid}")];
         Called called = new(1, "", "");
-        await Until.True(async () => (called = await Cli(["detach", .. programs.Select(program => $"{program.Pid}")])).ExitCode == 0 || !called.Errors.Contains("not given back (waiting)", StringComparison.Ordinal), 60,
-            () => Task.FromResult($"detach: {called}\n{Tail}"));
-        Assert.True(called.ExitCode == 0, $"detach: {called}\n{Tail}");
+        await Until.True(async () => (called = await Cli(arguments)).ExitCode == 0 || !called.Errors.Contains(waiting, StringComparison.Ordinal), 60, () => Task.FromResult($"{command}: {called}\n{Tail}"));
+        Assert.True(called.ExitCode == 0, $"{command}: {called}\n{Tail}");
     }
 
     /// <summary>Waits until so many pages of a process are merged.</summary>
