@@ -71,7 +71,13 @@ internal sealed partial class Coordinator
     private async Task<string> LookBack(LiveSpace space)
     {
         (string different, bool matters) = await space.Do(Lane.Hold, () =>
-            LiveMachine.RefreshAtLast(space) ? (space.Footprint.Difference(space.Map.Mappings, out bool matters), matters) : ("", false));
+        {
+            if (!LiveMachine.RefreshAtLast(space))
+                return ("", false);
+            string difference = space.Footprint.Difference(space.Map.Mappings, out bool matters);
+            int left = space.HasParted ? space.Map.Segments.Count(segment => segment.Kind == AreaKind.Merged) : 0;
+            return left == 0 ? (difference, matters) : ($"{left} mappings of frames are left in it, which are right until the program discards their pages; {difference}", true);
+        });
         if (different.Length > 0)
             logger.Log(matters ? LogLevel.Warning : LogLevel.Information, "given back, process {Pid} is not quite as it was: {Different}", space.Pid, different);
         return matters ? different : "";
@@ -159,6 +165,8 @@ internal sealed partial class Coordinator
     /// <returns>What stood in the way; empty when the process is as it was.</returns>
     private async Task<string> GiveBack(LiveSpace space, List<int>? children)
     {
+        // The scanner goes on with others meanwhile. Where this comes to nothing, whoever looks after it next says anew whether it may stay.
+        space.MustLeave = true;
         await space.Do(Lane.Hold, () =>
         {
             space.Session.Shield();

@@ -36,6 +36,8 @@ internal static class GivingBack
     public static bool UnmergeAll(LiveSpace space)
     {
         space.Hear();
+        if (space.HasParted)
+            return true;
         for (int turn = 0, refused = 0, held = 0; turn < TurnsMost && refused < 40 && held < HeldMost && space.Unanswered < 3; turn++)
         {
             if (PidFd.HasEnded(space.PidFd) || !LiveMachine.Refresh(space))

@@ -122,6 +122,9 @@ internal sealed partial class LiveSpace : IDisposable
     /// <summary>It is to be given back as soon as it can be: nothing is merged in it any more, whoever's page has the same content.</summary>
     public bool MustLeave { get; set; }
 
+    /// <summary>It was found to have no frames, and its warden was sent away (<see cref="Part"/>): nothing is exchanged in it any more. The thread of <see cref="Lane.Hold"/>.</summary>
+    public bool HasParted { get; private set; }
+
     /// <summary>The program has asked that all that is mapped from now on be locked: nothing can be merged in it.</summary>
     public bool LocksWhatItMaps { get; private set; }
 
@@ -234,6 +237,13 @@ internal sealed partial class LiveSpace : IDisposable
     public int Run(Span<AgentOperation> operations)
     {
         int done = 0, attempts = 0;
+        // Others are visited while it is given back, and what they have in common with it may have been planned before that was known.
+        if (HasParted)
+        {
+            Obstacle = "it is being given back, and nothing is exchanged in it any more";
+            return done;
+        }
+
         // What is to be given back is wanted, and so is that it joins what it was a part of, but not for a call that comes back half done; merging can wait.
         OperationKind? kind = operations.Length > 0 ? operations[0].Kind : null;
         bool insist = kind == OperationKind.Unmerge, waits = !insist && kind != OperationKind.Join, moves = Moves(operations);
@@ -374,6 +384,13 @@ internal sealed partial class LiveSpace : IDisposable
     /// somebody ended it) has nobody to be sent away by.</remarks>
     /// <returns>Not <see cref="Parting.Done"/>: it is as it was.</returns>
     public Parting Part()
+    {
+        Parting parting = TryPart();
+        HasParted = HasParted || parting == Parting.Done;
+        return parting;
+    }
+
+    private Parting TryPart()
     {
         string executor = $"/proc/{Pid}/task/{Session.ExecutorThread}";
         Session.AreElsewhere = false;
