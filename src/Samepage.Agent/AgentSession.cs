@@ -142,11 +142,8 @@ public sealed partial class AgentSession : IDisposable
     /// <inheritdoc cref="Begin"/>
     internal void Resume()
     {
-        if (_memory.Word(SharedWord.Hurried) != 0)
-        {
-            _urgency.LowerLeft();
-            _ = _memory.WriteWord(SharedWord.Hurried, 0);
-        }
+        _urgency.LowerLeft();
+        _ = _memory.WriteWord(SharedWord.Hurried, 0);
 
         AwaitReady(_executorSocket, Pid);
         WardenThread = Threads.FindByOwnId(Pid, (int)_memory.Word(SharedWord.WardenTid));
@@ -167,7 +164,7 @@ public sealed partial class AgentSession : IDisposable
         {
             Volatile.Write(ref _unanswered, true);
             _mayAsk = Asks(operations);
-            bool isAnswered = RunHurried(operations.Length, findHeld);
+            bool isAnswered = RunHurried(operations.Length, findHeld, isPossible: !suspended);
             for (int waited = 0; !isAnswered && !AwaitAnswer(AnswerMilliseconds, findHeld); waited++)
             {
                 threads.KeepGoing();
@@ -206,26 +203,54 @@ public sealed partial class AgentSession : IDisposable
     }
 
     /// <summary>Has the batch begun, by an executor that comes first for a moment. The word is for one that becomes an orphan meanwhile.</summary>
+    /// <param name="operations">How many operations it has.</param>
+    /// <param name="findHeld">Answers what the executor asks.</param>
+    /// <param name="isPossible">It can run: one whose process is stopped may have to be set going once more, and be late for that.</param>
     /// <returns>Whether it has answered within that moment.</returns>
     /// <exception cref="SyscallException">It ended, most likely.</exception>
-    private bool RunHurried(int operations, Func<IReadOnlyList<int>?> findHeld)
+    private bool RunHurried(int operations, Func<IReadOnlyList<int>?> findHeld, bool isPossible)
     {
-        bool hurries = _urgency.TryRaise(), inTime = true; // one that ended has kept nobody
+        const int Worthwhile = 40; // longer than any batch should take
+        int left = (int)Urgency.Most.TotalMilliseconds;
+        bool hurries = false, inTime = true; // one that ended has kept nobody
         try
         {
-            if (hurries)
-                _ = _memory.WriteWord(SharedWord.Hurried, 1);
+            Hurry();
+            long since = Stopwatch.GetTimestamp();
             Ring(_executorSocket, AgentLayout.DoorbellRun | ((ulong)operations << 32));
-            return inTime = AwaitAnswer((int)Urgency.Most.TotalMilliseconds, () =>
+            return inTime = AwaitAnswer(left, () =>
             {
                 // An executor that asks sleeps; what only says so does not come first for as long as the answer takes.
                 Slow(inTime: true);
-                return findHeld();
-            });
+                left -= (int)Stopwatch.GetElapsedTime(since).TotalMilliseconds;
+                IReadOnlyList<int>? held = findHeld();
+                // The others stand still for what comes behind the question, too.
+                if (left >= Worthwhile)
+                    Hurry();
+                else
+                    left = AnswerMilliseconds;
+                return held;
+            }, () => left);
+        }
+        catch (SyscallException odd) when (odd.Errno == Errno.EPROTO)
+        {
+            inTime = false;
+            throw;
         }
         finally
         {
             Slow(inTime);
+        }
+
+        void Hurry()
+        {
+            if (!isPossible || !_urgency.IsPossible)
+                return;
+            // The word comes first: should we die in between, the orphan takes back what it may have.
+            _ = _memory.WriteWord(SharedWord.Hurried, 1);
+            hurries = _urgency.TryRaise();
+            if (!hurries)
+                _ = _memory.WriteWord(SharedWord.Hurried, 0);
         }
 
         void Slow(bool inTime)
@@ -251,9 +276,10 @@ public sealed partial class AgentSession : IDisposable
     }
 
     /// <summary>Waits for the answer, and answers what is asked before it comes.</summary>
-    /// <param name="milliseconds">How long, up to a question; behind one a quarter of a second.</param>
+    /// <param name="milliseconds">How long, up to a question.</param>
     /// <param name="findHeld">Which must not be carried out.</param>
-    private bool AwaitAnswer(int milliseconds, Func<IReadOnlyList<int>?> findHeld)
+    /// <param name="behind">How long behind a question, asked there; a quarter of a second where it is null.</param>
+    private bool AwaitAnswer(int milliseconds, Func<IReadOnlyList<int>?> findHeld, Func<int>? behind = null)
     {
         while (TryReadAnswer(_executorSocket, Pid, out ulong said, milliseconds))
         {
@@ -272,7 +298,7 @@ public sealed partial class AgentSession : IDisposable
                 Ring(_executorSocket, (may ? AgentLayout.MayGoOn : AgentLayout.MayNot) | (said >> 32 << 32));
             }
 
-            milliseconds = AnswerMilliseconds;
+            milliseconds = behind?.Invoke() ?? AnswerMilliseconds;
         }
 
         return false;
@@ -403,7 +429,7 @@ public sealed partial class AgentSession : IDisposable
 
             if (Stopwatch.GetElapsedTime(since) > bound)
                 return false;
-            Thread.Sleep(0);
+            Scheduling.Pause(since);
         }
 
         return true;
@@ -440,8 +466,13 @@ public sealed partial class AgentSession : IDisposable
     {
         answer = 0;
         LibC.pollfd poll = new() { fd = socket.Number, events = LibC.POLLIN };
-        if (LibC.poll(&poll, 1, milliseconds) <= 0)
-            return false;
+        long since = Stopwatch.GetTimestamp();
+        for (int ready; (ready = LibC.poll(&poll, 1, Math.Max(0, milliseconds - (int)Stopwatch.GetElapsedTime(since).TotalMilliseconds))) <= 0;)
+        {
+            if (ready == 0 || (Errno)Marshal.GetLastPInvokeError() != Errno.EINTR)
+                return false;
+        }
+
         return SocketPair.TryReceive(socket, out answer) ? true : throw new SyscallException("recv", $"answer of the agent in process {pid}", Errno.ECONNRESET);
     }
 

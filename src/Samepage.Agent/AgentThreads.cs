@@ -83,9 +83,6 @@ internal sealed class AgentThreads : IDisposable
     private static StopKind Halt(ref Tracee thread)
     {
         _ = thread.Interrupt();
-        long since = Stopwatch.GetTimestamp();
-        while (thread.Poll() == StopKind.Running && Stopwatch.GetElapsedTime(since) < Bound)
-            Thread.SpinWait(20);
-        return thread.Kind;
+        return thread.Await(Bound);
     }
 }

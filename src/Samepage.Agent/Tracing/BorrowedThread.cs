@@ -163,7 +163,9 @@ internal sealed class BorrowedThread : IDisposable
         if (errno != Errno.None)
         {
             HoldBoard.End();
-            if (errno == Errno.EPERM && !LivingThread.HasEnded(pid, tid))
+            if (Threads.IsTracedByUs(pid, tid))
+                why = $"thread {tid} is not let go yet; try again";
+            else if (errno == Errno.EPERM && !LivingThread.HasEnded(pid, tid))
                 throw new AttachException($"ptrace(PTRACE_SEIZE, {tid}): {errno}", permission: true);
             return null;
         }
@@ -172,11 +174,9 @@ internal sealed class BorrowedThread : IDisposable
         try
         {
             _ = thread.Interrupt();
-            for (long since = Stopwatch.GetTimestamp(); thread.Poll() == StopKind.Running; Thread.SpinWait(20))
+            if (thread.Await(StopBound) == StopKind.Running)
             {
-                if (Stopwatch.GetElapsedTime(since) <= StopBound)
-                    continue;
-                why = $"thread {tid} does not stop: it is in a call that cannot be interrupted";
+                why = WorldStop.DoesNotStop(tid, Threads.State(pid, tid));
                 return null;
             }
 
@@ -220,11 +220,13 @@ internal sealed class BorrowedThread : IDisposable
         {
             if (_thread.ContinueToCall() != Errno.None)
                 throw new SyscallException("ptrace", $"PTRACE_SYSCALL, thread {ThreadId} of {_pid}", Errno.ESRCH);
-            while (_thread.Look() == StopKind.Running)
+            for (bool isOver = false; _thread.Look() == StopKind.Running;)
             {
-                if (Stopwatch.GetElapsedTime(since) <= CallBound)
+                if (!isOver)
                 {
-                    Thread.SpinWait(20);
+                    Scheduling.Pause(since);
+                    // And looked at once more: who waits may have got no processor himself.
+                    isOver = Stopwatch.GetElapsedTime(since) > CallBound;
                     continue;
                 }
 
@@ -236,7 +238,7 @@ internal sealed class BorrowedThread : IDisposable
                     throw new AttachException($"call {number} that was made in thread {ThreadId} does not come back; it goes on as it was when that ends");
                 }
 
-                interrupted = true;
+                (interrupted, isOver) = (true, false);
                 _ = _thread.Interrupt();
                 since = Stopwatch.GetTimestamp();
             }

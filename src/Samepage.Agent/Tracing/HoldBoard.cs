@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Samepage.Linux;
 using Samepage.Linux.Interop;
+using Samepage.Linux.Processes;
 
 namespace Samepage.Agent.Tracing;
 
@@ -28,16 +29,23 @@ public static unsafe class HoldBoard
     [ThreadStatic]
     private static int s_own;
 
+    /// <summary>The calling thread comes first because it holds threads.</summary>
+    [ThreadStatic]
+    private static bool s_comesFirst;
+
     /// <summary>Where another process of the same user can open it for as long as this one lives.</summary>
     public static string Path { get; } = $"/proc/{Environment.ProcessId}/fd/{s_file.Number}";
 
     /// <summary>False while no hold may be begun: this process was stopped in the middle of one, and is about to be stopped again; or as many threads as there are slots hold some.</summary>
     internal static bool MayHold => (s_own != 0 || !s_free.IsEmpty) && Volatile.Read(ref s_page[Slots]) <= (ulong)(Stopwatch.GetTimestamp() * (1e9 / Stopwatch.Frequency));
 
-    /// <summary>The calling thread holds threads from now on. To be called right behind <see cref="MayHold"/>.</summary>
+    /// <summary>The calling thread holds threads from now on, and comes first: on a crowded machine they would stand still for as long as it waits for a processor. To be called right behind <see cref="MayHold"/>.</summary>
     /// <remarks>Where others took the last slots in between, this hold is not on the board: only a daemon that is stopped during it would not be woken for it.</remarks>
     internal static void Begin()
     {
+        if (!s_comesFirst)
+            Scheduling.ComeFirst();
+        s_comesFirst = true;
         if (s_own != 0 || !s_free.TryPop(out int slot))
             return;
         s_own = slot + 1;
@@ -47,6 +55,9 @@ public static unsafe class HoldBoard
     /// <summary>The calling thread holds none any more, unless some linger.</summary>
     internal static void End()
     {
+        if (s_comesFirst)
+            Scheduling.ComeAsBefore();
+        s_comesFirst = false;
         if (s_own == 0 || Lingering.Any)
             return;
         int slot = s_own - 1;

@@ -63,8 +63,7 @@ internal sealed class RangeSearch(int pid, ulong start)
         }
 
         _ = thread.Interrupt();
-        for (long since = Stopwatch.GetTimestamp(); thread.Poll() == StopKind.Running && Stopwatch.GetElapsedTime(since) < StopBound;)
-            Thread.SpinWait(20);
+        _ = thread.Await(StopBound);
         bool found = thread.TryRegisters(out LibC.user_regs_struct registers);
         (stack, instruction) = (registers.rsp, registers.rip);
         thread.Release();

@@ -103,8 +103,7 @@ internal static class Restarts
         }
 
         _ = thread.Interrupt();
-        for (long since = Stopwatch.GetTimestamp(); thread.Poll() == StopKind.Running && Stopwatch.GetElapsedTime(since) < s_stopBound;)
-            Thread.SpinWait(20);
+        _ = thread.Await(s_stopBound);
         thread.Release();
         HoldBoard.End();
         return true;

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics.X86;
 using Samepage.Linux;
@@ -54,6 +55,19 @@ internal struct Tracee(int processId, int threadId)
         return Kind;
     }
 
+    /// <summary>Waits until it has stopped, or ended, for so long at most.</summary>
+    /// <remarks>Who waits may have got no processor himself: it is looked at once more when the time is over.</remarks>
+    public StopKind Await(TimeSpan bound)
+    {
+        long since = Stopwatch.GetTimestamp();
+        for (bool isOver = false; ; Scheduling.Pause(since))
+        {
+            if (Poll() != StopKind.Running || isOver)
+                return Kind;
+            isOver = Stopwatch.GetElapsedTime(since) > bound;
+        }
+    }
+
     /// <summary>As <see cref="Poll"/>, for a thread that is in a call of ours: its registers are left as they are.</summary>
     public unsafe StopKind Look()
     {
@@ -82,7 +96,7 @@ internal struct Tracee(int processId, int threadId)
     public void TakeForEnded()
     {
         Kind = StopKind.Gone;
-        Lingering.Add(this with { Kind = StopKind.Running });
+        Lingering.AddEnded(this with { Kind = StopKind.Running });
     }
 
     /// <summary>Lets it run while still seized.</summary>

@@ -39,7 +39,12 @@ public enum HoldOutcome
 /// <param name="waiting">Threads that wait for an answer of ours; null where nobody can.</param>
 public sealed class WorldStop(IWaitingThreads? waiting)
 {
-    private static readonly TimeSpan Bound = TimeSpan.FromMilliseconds(20), StopsAtOnce = TimeSpan.FromMicroseconds(200), PartialFor = TimeSpan.FromSeconds(1);
+    /// <summary>How long a thread is waited for that does not stop, while the others stand still.</summary>
+    private static readonly TimeSpan Bound = TimeSpan.FromMilliseconds(20);
+
+    /// <summary>How often that is doubled where a hold that is insisted upon came to nothing because a thread got no processor: on a crowded machine each of them waits as long for one, and those that were let go begin anew.</summary>
+    private const int DoubledMost = 3;
+    private static readonly TimeSpan StopsSoon = TimeSpan.FromMilliseconds(2), StopsAtOnce = TimeSpan.FromMicroseconds(200), PartialFor = TimeSpan.FromSeconds(1);
     private const int PartialLists = 16;
     private readonly List<int> _listed = [];
     private readonly Dictionary<int, int> _indexes = [];
@@ -49,7 +54,7 @@ public sealed class WorldStop(IWaitingThreads? waiting)
     private readonly MemorySharers _sharers = new();
     private Tracee[] _threads = new Tracee[16];
     private Gate? _gate;
-    private int _count;
+    private int _count, _late;
     private long _since;
 
     /// <summary>The process whose threads are held.</summary>
@@ -73,7 +78,23 @@ public sealed class WorldStop(IWaitingThreads? waiting)
     /// <param name="insist">Also with a thread that runs and is often seen in a call that comes back half done: it may be in one now.</param>
     public HoldOutcome TryHold(AgentSession session, out string why, bool insist = false)
     {
-        (ProcessId, Suspended, AllSlept, _count, _since, why) = (session.Pid, false, true, 0, Stopwatch.GetTimestamp(), "");
+        (ProcessId, Suspended, AllSlept, _count, _since, _gate) = (session.Pid, false, true, 0, Stopwatch.GetTimestamp(), null);
+        _indexes.Clear();
+        try
+        {
+            HoldOutcome outcome = Hold(session, insist, out why);
+            return outcome == HoldOutcome.Held ? outcome : Fail(outcome);
+        }
+        catch
+        {
+            _ = Fail(HoldOutcome.Busy);
+            throw;
+        }
+    }
+
+    private HoldOutcome Hold(AgentSession session, bool insist, out string why)
+    {
+        why = "";
         if (!HoldBoard.MayHold)
         {
             why = "samepage is about to be stopped, and begins nothing";
@@ -81,8 +102,6 @@ public sealed class WorldStop(IWaitingThreads? waiting)
         }
 
         ReadOnlySpan<int> agentThreads = [session.ExecutorThread, session.WardenThread];
-        _gate = session.Gate;
-        _indexes.Clear();
         // This may read of every process; so the threads, which go on meanwhile, are looked at behind it. Whoever comes to share the memory behind this look is found once all are held (IsShared).
         if (_sharers.Find(ProcessId, session.ExecutorThread) is not 0 and var sharer)
         {
@@ -93,6 +112,7 @@ public sealed class WorldStop(IWaitingThreads? waiting)
         if (!TryFindQuiet(agentThreads, insist, out why))
             return HoldOutcome.Busy;
         HoldBoard.Begin();
+        Gate gate = _gate = session.Gate;
         HoldOutcome outcome;
         int partial = 0;
         do
@@ -100,14 +120,14 @@ public sealed class WorldStop(IWaitingThreads? waiting)
             int before = _count;
             outcome = SeizeNew(agentThreads, session.IsFiltered, insist, ref why);
             if (outcome == HoldOutcome.Held)
-                outcome = Await(ref why);
+                outcome = Await(insist, ref why);
             if (outcome != HoldOutcome.Held || _count != before)
                 continue;
             if (IsListWhole(session.ExecutorThread))
             {
                 // Without the executor another program was put in its place, exec(2): nothing there is ours.
-                return _count == 0 || !_listed.Contains(session.ExecutorThread) ? Fail(HoldOutcome.Gone)
-                    : IsShared(session.ExecutorThread, out why) || !_gate.TryClose(_threads.AsSpan(0, _count), out why) ? Fail(HoldOutcome.Busy) : HoldOutcome.Held;
+                return _count == 0 || !_listed.Contains(session.ExecutorThread) ? HoldOutcome.Gone
+                    : IsShared(session.ExecutorThread, out why) || !gate.TryClose(_threads.AsSpan(0, _count), out why) ? HoldOutcome.Busy : HoldOutcome.Held;
             }
 
             // With all held that were seen nobody ends, or begins, for long.
@@ -115,7 +135,7 @@ public sealed class WorldStop(IWaitingThreads? waiting)
                 (outcome, why) = (HoldOutcome.Busy, "threads of it come and go while they are listed");
         }
         while (outcome == HoldOutcome.Held);
-        return Fail(outcome);
+        return outcome;
     }
 
     /// <summary>Lets every thread go on.</summary>
@@ -172,8 +192,8 @@ public sealed class WorldStop(IWaitingThreads? waiting)
         long since = Stopwatch.GetTimestamp();
         for (int i = 0; i < _count; i++)
         {
-            while (_threads[i].Poll() == StopKind.Running && Stopwatch.GetElapsedTime(since) < Bound)
-                Thread.Yield();
+            while (_threads[i].Poll() == StopKind.Running && Stopwatch.GetElapsedTime(since) < StopsSoon)
+                Scheduling.Pause(since);
         }
 
         Release();
@@ -190,6 +210,21 @@ public sealed class WorldStop(IWaitingThreads? waiting)
         {
             if (agentThreads.Contains(tid))
                 continue;
+            if (Lingering.Has(tid))
+            {
+                // It may have begun to wait for an answer of ours since.
+                if (waiting is not null && waiting.Waits(tid))
+                    waiting.LetGo(tid);
+                // Interrupted for an earlier hold. It stands by now, is about to end, or waits for a processor, for which nobody is kept waiting unless that is insisted upon; or nothing can be done about it.
+                else if (Threads.State(ProcessId, tid) is var state && (state is 'D' or 'S' || (state == 'R' && !insist)))
+                {
+                    why = DoesNotStop(tid, state);
+                    return false;
+                }
+
+                continue;
+            }
+
             ThreadCall call = Threads.Look(ProcessId, tid);
             if (IsInTheWay(tid, call, out why))
             {
@@ -232,6 +267,20 @@ public sealed class WorldStop(IWaitingThreads? waiting)
         {
             if (agentThreads.Contains(tid) || _indexes.ContainsKey(tid))
                 continue;
+            // It did not stop in time for an earlier hold, and what its call may come back with is settled since then.
+            if (Lingering.TryTake(tid, out Tracee late))
+            {
+                if (LivingThread.HasEnded(ProcessId, tid))
+                {
+                    Lingering.AddEnded(late);
+                    continue;
+                }
+
+                AllSlept = false;
+                Add(late with { IsFiltered = filtered });
+                continue;
+            }
+
             // Looked at once more, right before it is interrupted: it may have gone on since all were looked at. One that is seized cannot be let go without.
             ThreadCall call = Threads.Look(ProcessId, tid);
             bool waits = call.Blocked && waiting is not null && waiting.Waits(tid);
@@ -262,26 +311,35 @@ public sealed class WorldStop(IWaitingThreads? waiting)
                 return works || ours ? HoldOutcome.Busy : HoldOutcome.Refused;
             }
 
-            _ = thread.Interrupt();
+            Add(thread);
+            ref Tracee added = ref _threads[_count - 1];
+            _ = added.Interrupt();
             AllSlept &= call.Blocked;
             if (waits)
                 waiting!.LetGo(tid);
             // A call that comes out with EINTR is begun again once it is seen to have stopped. Were we to die before that, the program would see
             // the EINTR, so a sleeping thread is waited for at once: some ten microseconds.
-            long since = Stopwatch.GetTimestamp();
-            while (call.Blocked && thread.Poll() == StopKind.Running && Stopwatch.GetElapsedTime(since) < StopsAtOnce)
-                Thread.SpinWait(20);
-            _indexes.Add(tid, _count);
-            if (_count == _threads.Length)
-                Array.Resize(ref _threads, _count * 2);
-            _threads[_count++] = thread;
+            if (call.Blocked)
+                _ = added.Await(StopsAtOnce);
         }
 
         return HoldOutcome.Held;
     }
 
-    private HoldOutcome Await(ref string why)
+    /// <summary>Why a thread that was interrupted goes on.</summary>
+    internal static string DoesNotStop(int tid, char state) => $"thread {tid} does not stop: " + (state == 'R' ? "it gets no processor" : "it is in a call that cannot be interrupted");
+
+    private void Add(in Tracee thread)
     {
+        _indexes.Add(thread.ThreadId, _count);
+        if (_count == _threads.Length)
+            Array.Resize(ref _threads, _count * 2);
+        _threads[_count++] = thread;
+    }
+
+    private HoldOutcome Await(bool insist, ref string why)
+    {
+        TimeSpan bound = Bound * (1 << (insist ? Math.Min(_late, DoubledMost) : 0));
         long since = Stopwatch.GetTimestamp();
         for (int i = 0; i < _count; i++)
         {
@@ -299,17 +357,20 @@ public sealed class WorldStop(IWaitingThreads? waiting)
                         break;
                     }
 
-                    why = $"thread {_threads[i].ThreadId} does not stop: it " + (Threads.State(ProcessId, _threads[i].ThreadId) == 'R' ? "gets no processor" : "is in a call that cannot be interrupted");
+                    char state = Threads.State(ProcessId, _threads[i].ThreadId);
+                    _late += insist && state == 'R' ? 1 : 0;
+                    why = DoesNotStop(_threads[i].ThreadId, state);
                     return HoldOutcome.Busy;
                 }
 
-                Thread.SpinWait(20);
-                isOver = Stopwatch.GetElapsedTime(since) > Bound;
+                Scheduling.Pause(since);
+                isOver = Stopwatch.GetElapsedTime(since) > bound;
             }
 
             Suspended |= _threads[i].Kind == StopKind.Suspended;
         }
 
+        _late = 0;
         return HoldOutcome.Held;
     }
 }

@@ -10,6 +10,16 @@ internal static unsafe partial class LibC
     [LibraryImport("libc", SetLastError = true)]
     public static partial int setpriority(int which, int who, int priority);
 
+    /// <summary>-1 is an answer, too.</summary>
+    [LibraryImport("libc")]
+    public static partial int getpriority(int which, int who);
+
+    [LibraryImport("libc")]
+    public static partial int gettid();
+
+    [LibraryImport("libc")]
+    public static partial int nanosleep(timespec* duration, timespec* rem);
+
     [LibraryImport("libc", SetLastError = true)]
     public static partial int sched_getscheduler(int pid);
 
@@ -18,6 +28,13 @@ internal static unsafe partial class LibC
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial int prlimit(int pid, int resource, ulong* new_limit, ulong* old_limit);
+
+    [StructLayout(LayoutKind.Sequential)]
+    public struct timespec
+    {
+        public long tv_sec;
+        public long tv_nsec;
+    }
 
     [StructLayout(LayoutKind.Sequential)]
     public struct sched_param

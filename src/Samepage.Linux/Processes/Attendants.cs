@@ -152,12 +152,12 @@ public sealed class Attendants(Func<bool>? lookAfter, Action<Thread> start) : ID
                 _programs.Add(pid, program = new Program(pid));
             if (onlyIfFree && program.Work.Count > 0)
                 return null;
-            Job job = new(work);
+            Job job = new(work) { ComesFirst = Scheduling.ComesFirst };
             program.Work.Enqueue(job);
             if (program.Work.Count > 1)
                 return job;
             if (program.Attendant is { } kept)
-                kept.Wake.Release();
+                kept.Rouse(job.ComesFirst);
             else
                 made = Employ(program);
             return job;
@@ -171,18 +171,30 @@ public sealed class Attendants(Func<bool>? lookAfter, Action<Thread> start) : ID
         if (_idle.TryPop(out Attendant? attendant))
         {
             (attendant.Program, program.Attendant) = (program, attendant);
-            attendant.Wake.Release();
+            attendant.Rouse(program.Work.Peek().ComesFirst);
             return null;
         }
 
-        return program.Attendant = new Attendant { Program = program };
+        return program.Attendant = new Attendant { Program = program, Nice = Scheduling.UsualNice };
     }
 
     private void Run(Attendant attendant)
     {
         bool inHand = false;
+        attendant.Thread = Scheduling.BeOwnThread(attendant.Nice);
         while (TryNext(attendant, inHand, out Job? job))
         {
+            if (job is { ComesFirst: true })
+            {
+                Scheduling.ComeFirst();
+                job.Do();
+                // Threads stand still for who waits for it.
+                job.End(() => Ended(attendant));
+                Scheduling.ComeAsBefore();
+                inHand = lookAfter is not null && lookAfter();
+                continue;
+            }
+
             job?.Do();
             inHand = lookAfter is not null && lookAfter();
             job?.End(() => Ended(attendant));
@@ -267,6 +279,9 @@ public sealed class Attendants(Func<bool>? lookAfter, Action<Thread> start) : ID
 
         internal Job(Action work) => _work = work;
 
+        /// <summary>Whoever waits for it comes first, <see cref="Scheduling"/>, and so does who does it.</summary>
+        internal bool ComesFirst { get; init; }
+
         /// <summary>Ends with the work, with what it throws.</summary>
         public Task Task => _task.Task;
 
@@ -343,5 +358,20 @@ public sealed class Attendants(Func<bool>? lookAfter, Action<Thread> start) : ID
         public Program? Program { get; set; }
 
         public SemaphoreSlim Wake { get; } = new(0);
+
+        /// <summary>Its nice value: that of who made it, while that one does not come first.</summary>
+        public int? Nice { get; init; }
+
+        /// <summary>Its id; 0 before it runs.</summary>
+        public volatile int Thread;
+
+        /// <summary>There is work for it.</summary>
+        /// <param name="first">Which comes first.</param>
+        public void Rouse(bool first)
+        {
+            if (first && Thread != 0)
+                Scheduling.HaveComeFirst(Thread);
+            Wake.Release();
+        }
     }
 }

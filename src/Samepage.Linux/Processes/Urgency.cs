@@ -26,6 +26,9 @@ public sealed unsafe class Urgency(int thread)
     /// <summary>For how long a thread may be urgent.</summary>
     public static readonly TimeSpan Most = TimeSpan.FromMilliseconds(100);
 
+    /// <summary>False where it is known that it cannot be: the system refuses, or it has kept that for too long once.</summary>
+    public bool IsPossible => _policy != Never;
+
     /// <summary>From now on it comes first, if that is possible, and nobody else does at the moment. To be followed by <see cref="Lower"/>, <see cref="Most"/> later at most.</summary>
     /// <returns>False when it is as it was.</returns>
     public bool TryRaise()
@@ -65,7 +68,8 @@ public sealed unsafe class Urgency(int thread)
     public void LowerLeft()
     {
         LibC.sched_param none = default;
-        if ((LibC.sched_getscheduler(thread) & ~LibC.SCHED_RESET_ON_FORK) == LibC.SCHED_FIFO)
+        // A program's own real-time thread may have been cloned for it, and has that without the flag.
+        if (LibC.sched_getscheduler(thread) == (LibC.SCHED_FIFO | LibC.SCHED_RESET_ON_FORK))
             _ = LibC.sched_setscheduler(thread, LibC.SCHED_OTHER, &none);
     }
 

@@ -283,25 +283,20 @@ internal sealed partial class LiveSpace : IDisposable
                 continue;
             }
 
-            // Some kernels stop, or lose count, when a page that is moved is being swapped out at that moment, which no look at the page beforehand can rule out: it is swapped out when the kernel likes.
-            // Without swap it cannot be. What is left is swap that is turned on within the milliseconds of this very batch.
-            if (moves && !KernelRestraints.Here.MayMoveNow())
-            {
-                _world.Release();
-                Obstacle = "swap is on, and this kernel cannot move pages beside it";
-                return done;
-            }
-
-            int count = CountWithin(operations[done..], TimeSpan.FromTicks(budget).TotalMicroseconds / _pace, out double estimate);
-            Span<AgentOperation> batch = operations.Slice(done, count);
-            bool isSifted = true, any = true, alive = true, isQuestionLate = false;
+            Span<AgentOperation> batch = [];
+            double estimate = 0;
+            bool mayMove = true, isSifted = true, any = true, alive = true, isQuestionLate = false;
             long held;
             try
             {
-                if (sifts)
+                // Some kernels stop, or lose count, when a page that is moved is being swapped out at that moment, which no look at the page beforehand can rule out: it is swapped out when the kernel likes.
+                // Without swap it cannot be. What is left is swap that is turned on within the milliseconds of this very batch.
+                mayMove = !moves || KernelRestraints.Here.MayMoveNow();
+                batch = operations.Slice(done, CountWithin(operations[done..], TimeSpan.FromTicks(budget).TotalMicroseconds / _pace, out estimate));
+                if (mayMove && sifts)
                     isSifted = TrySift(batch, out any);
                 AgentOperation[] asked = AgentSession.Asks(batch) ? batch.ToArray() : [];
-                if (isSifted && any)
+                if (mayMove && isSifted && any)
                 {
                     alive = Session.Run(batch, _world.Suspended, LetGo, () =>
                     {
@@ -315,6 +310,12 @@ internal sealed partial class LiveSpace : IDisposable
             {
                 held = _world.HeldNanoseconds;
                 _world.Release();
+            }
+
+            if (!mayMove)
+            {
+                Obstacle = "swap is on, and this kernel cannot move pages beside it";
+                return done;
             }
 
             if (!isSifted)
@@ -349,7 +350,7 @@ internal sealed partial class LiveSpace : IDisposable
             NoteRefusals(batch);
 
             LocksWhatItMaps |= operations[done].Error == (long)Errno.ENOMEM && Session.LocksWhatItMaps;
-            done += count;
+            done += batch.Length;
             // A program that was running gets as long to run as it was held.
             if (!_world.AllSlept && done < operations.Length)
                 Thread.Sleep(TimeSpan.FromTicks(Math.Max(held / 100, TimeSpan.TicksPerMillisecond)));
