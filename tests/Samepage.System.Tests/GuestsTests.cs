@@ -11,7 +11,7 @@ public sealed class GuestsTests
     private const long Floor = 3_500;
 
     /// <summary>Those who asked for merging, but for what other tests start.</summary>
-    private const string Guests = "settle_seconds = 1\n[[exclude]]\nname = \"common*\"\n[[exclude]]\nname = \"target\"\n";
+    private static readonly string s_guests = $"settle_seconds = 1\n{Repository.OthersExcluded}";
 
     [Fact]
     public async Task GuestsAreFoundMergedAndGivenBackAgainAndAgainWhileTheyCheckTheirMemory()
@@ -25,7 +25,7 @@ public sealed class GuestsTests
         Trace[] before = [.. two.Select(guest => Trace.Of(guest.Machine))];
 
         string rules = Path.GetTempFileName();
-        await File.WriteAllTextAsync(rules, Guests);
+        await File.WriteAllTextAsync(rules, s_guests);
         await using (DaemonUnderTest daemon = await DaemonUnderTest.Start(rules: rules))
         {
             for (int round = 0; round < 2; round++)

@@ -10,18 +10,21 @@ public sealed partial class OptInTests
     private const string Nobody = "settle_seconds = 1\nadvised = false\n";
 
     /// <summary>Rules that leave the rest of this machine alone.</summary>
-    private const string Advised = "settle_seconds = 1\n[[exclude]]\nname = \"qemu*\"\n[[exclude]]\nname = \"target\"\n";
+    private static readonly string s_advised = $"settle_seconds = 1\n[[exclude]]\nname = \"qemu*\"\n{Repository.OthersExcluded}";
 
     [Fact]
     public async Task A1_A5_AdvisedMemoryIsFoundAndGivenBackWhenTheAdviceIsTakenBack()
     {
         Needs.Root();
         Assert.SkipUnless(Directory.Exists("/sys/kernel/mm/ksm"), "this kernel keeps no advice to merge: it is built without its own merging");
-        string rules = Rules(Advised);
+        string rules = Rules(s_advised);
+        using OpenFolder own = new("common", "advised-");
         await using DaemonUnderTest daemon = await DaemonUnderTest.Start(rules: rules);
-        LiveProgram[] advised = await LiveProgram.Targets(2, "common", "16", "advise");
-        await using LiveProgram whole = await LiveProgram.Target("common", "8", "merge"), silent = await LiveProgram.Target("common", "8");
+        LiveProgram[] advised = [LiveProgram.Start(own.Target, "16", "advise"), LiveProgram.Start(own.Target, "16", "advise")];
+        await using LiveProgram whole = LiveProgram.Start(own.Target, "8", "merge"), silent = LiveProgram.Start(own.Target, "8"), excluded = await LiveProgram.Target("common", "16", "advise");
         await using var together = new Together(advised);
+        foreach (LiveProgram program in (LiveProgram[])[.. advised, whole, silent])
+            await program.Ready();
         // Half of their memory, three quarters of it common.
         foreach (LiveProgram program in advised)
             await daemon.Merged(program, 1536, 90);
@@ -29,6 +32,7 @@ public sealed partial class OptInTests
         await Until.True(async () => (await daemon.Status()).Of(advised[0].Pid).Settled, 30, "it settles");
         Assert.InRange((await daemon.Status()).Of(advised[0].Pid).PagesTracked, 2048, 2048);
         Assert.Equal("absent", (await daemon.Status()).Of(silent.Pid).State);
+        Assert.Equal("absent", (await daemon.Status()).Of(excluded.Pid).State);
 
         // A5: private again, then not mergeable any more, and with nothing left of us in it.
         await advised[0].Does("unadvise");

@@ -29,7 +29,7 @@ internal static class DaemonHost
         StillBound = TimeSpan.FromSeconds(10), RequestsBound = TimeSpan.FromSeconds(2), LookAgain = TimeSpan.FromMilliseconds(100);
 
     /// <summary>Serves until SIGTERM or SIGINT, which may come at any moment; then gives everybody back.</summary>
-    /// <returns>0 when everybody was given back; 1 when the daemon could not serve; 3 when it is not permitted to.</returns>
+    /// <returns>0 when everybody was given back; 1 when somebody was not, or the daemon could not serve; 3 when it is not permitted to.</returns>
     /// <exception cref="RuleFileException">The rules cannot be taken.</exception>
     /// <exception cref="CommandException">The machine, or our privileges, do not allow it; or the run directory cannot be used.</exception>
     /// <param name="rulesPath">The file of rules; null to take in nobody but by hand.</param>
@@ -77,7 +77,6 @@ internal static class DaemonHost
             return refused is UnauthorizedAccessException ? 3 : 1;
         }
 
-        using RunLock mine = held;
         using ServiceManager? manager = ServiceManager.Find();
         await using WebApplication application = Build(rules, rulesPath, ports);
         ILogger logger = application.Services.GetRequiredService<ILogger<ScannerService>>();
@@ -96,14 +95,11 @@ internal static class DaemonHost
         foreach ((int pid, string why) in left)
             logger.LogWarning("process {Pid}, which a daemon that died had left, is not given back yet: it stays merged, and right; this goes on beside: {Why}", pid, why);
         if (cancellation.IsCancellationRequested)
-        {
-            if (left.Count == 0)
-                guardian.AllIsWell();
-            return 0;
-        }
+            return End(held, recovery, guardian, logger);
 
         scanner.IsLeft = recovery.IsLeft;
         scanner.History = ports.Web is null ? null : new SavingsHistory();
+        bool all = false;
         try
         {
             await scanner.Start();
@@ -118,13 +114,25 @@ internal static class DaemonHost
         finally
         {
             manager?.Stopping();
-            if (await scanner.StopAsync())
-                guardian.AllIsWell();
+            all = await scanner.StopAsync();
             application.Services.GetRequiredService<FuseSession>().Dispose();
             DeleteSocket(logger);
         }
 
-        return Environment.ExitCode;
+        return all ? Math.Max(Environment.ExitCode, End(held, recovery, guardian, logger)) : 1;
+    }
+
+    /// <summary>Ends where everybody whom this daemon took in was given back: if nobody is left of whom it has taken over either, all is well.</summary>
+    /// <returns>0, or 1 when somebody is left. Threads that recover him go on until this process ends, and the guardian must not begin before: the lock ends with it.</returns>
+    private static int End(RunLock mine, Recovery recovery, Guardian guardian, ILogger logger)
+    {
+        foreach ((int pid, string why) in recovery.Left)
+            logger.LogError("process {Pid}, which a daemon that died had left, is left as it is, and given back later by the guardian: {Reason}", pid, why);
+        if (recovery.Left.Count > 0)
+            return 1;
+        guardian.AllIsWell();
+        mine.Dispose();
+        return 0;
     }
 
     /// <summary>Serves until it is told to end.</summary>

@@ -45,6 +45,9 @@ internal sealed class Recovery
     /// <summary>Whether a process is among those that are not given back yet. Any thread.</summary>
     public bool IsLeft(int pid) => _left.ContainsKey(pid);
 
+    /// <summary>The processes that are not given back yet, and why. Any thread.</summary>
+    public IReadOnlyList<(int Pid, string Why)> Left => [.. _left.Values.OrderBy(one => one.Record.Place.Pid).Select(one => (one.Record.Place.Pid, one.Obstacle))];
+
     /// <summary>Waits until nothing is left, or the time is over.</summary>
     /// <param name="bound">How long to try what cannot be done at once.</param>
     /// <param name="finish">What is under way when the time is over, and comes forward, is waited for a while longer.</param>
@@ -63,7 +66,7 @@ internal sealed class Recovery
             await Task.Delay(Pause, CancellationToken.None);
         }
 
-        return [.. _left.Values.OrderBy(one => one.Record.Place.Pid).Select(one => (one.Record.Place.Pid, one.Obstacle))];
+        return Left;
     }
 
     private void BeginAll()

@@ -4,10 +4,13 @@ namespace Samepage.SystemTests.Harness;
 internal sealed class OpenFolder : IDisposable
 {
     private const UnixFileMode All = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute | UnixFileMode.OtherRead | UnixFileMode.OtherExecute;
-    private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("samepage-open-");
+    private readonly DirectoryInfo _folder;
 
-    public OpenFolder(string target)
+    /// <param name="target">The target.</param>
+    /// <param name="prefix">How the folder's name begins; see <see cref="Repository.OthersExcluded"/>.</param>
+    public OpenFolder(string target, string prefix = "samepage-open-")
     {
+        _folder = Directory.CreateTempSubdirectory(prefix);
         File.SetUnixFileMode(_folder.FullName, All);
         Target = Path.Combine(_folder.FullName, target);
         Repository.CopyTarget(target, Target);

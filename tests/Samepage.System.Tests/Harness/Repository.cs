@@ -23,6 +23,9 @@ internal static class Repository
         Assert.Equal(0, copying.ExitCode);
     }
 
+    /// <summary>Rules that leave the programs of other tests alone, which run beside and advise memory too: all targets, and what was copied into the folder of a test.</summary>
+    public static string OthersExcluded => $"[[exclude]]\nexecutable = \"{Compiled.Value}/*\"\n[[exclude]]\nexecutable = \"{Path.Combine(Path.GetTempPath(), "samepage-")}*\"\n";
+
     /// <returns>Path of a compiled target.</returns>
     public static string Target(string name) => Path.Combine(Compiled.Value, name);
 
