@@ -1,0 +1,106 @@
+using System.Collections.Concurrent;
+using Microsoft.Extensions.Logging.Abstractions;
+using Samepage.Api;
+using Samepage.Daemon;
+
+namespace Samepage.LinuxTests;
+
+/// <summary>While a program is given back the scanner goes on with others, who have pages in common with it. From the moment at which it was found to have no frames, and its warden was sent away, none may come.</summary>
+public sealed class LeavingTests
+{
+    /// <summary>More than giving back one program has.</summary>
+    private const int Steps = 12;
+
+    /// <summary>Contents that both have in common, and that nobody has merged before one of them is given back. A page that was discarded must read as zeros: one that is a frame still, with nobody to hear of that, would not.</summary>
+    private const string Alike = """
+        import mmap, sys
+        memory = mmap.mmap(-1, 256 * 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        for i in range(256): memory[i * 4096:(i + 1) * 4096] = (i + 1).to_bytes(4, 'little') * 1024
+        print('ready', flush=True)
+        for line in sys.stdin:
+            right = all(memory[i * 4096:(i + 1) * 4096] == (i + 1).to_bytes(4, 'little') * 1024 for i in range(256))
+            memory.madvise(mmap.MADV_DONTNEED)
+            print('right' if right and memory[:] == bytes(len(memory)) else 'wrong', flush=True)
+        """;
+
+    [Fact]
+    public async Task NothingIsMergedIntoAProgramThatIsGivenBackWhateverTheMoment()
+    {
+        for (int step = -1; step < Steps; step++)
+        {
+            await using ForeignProgram leaves = await ForeignProgram.Python(Alike), stays = await ForeignProgram.Python(Alike);
+            int first = leaves.Pid, second = stays.Pid, begin = step;
+            ForeignProgram.Trace(() => GiveBackBesideTheScanner(first, second, begin));
+            Assert.DoesNotContain(leaves.Maps, line => line.Contains("samepage", StringComparison.Ordinal));
+            await leaves.Says("", "right");
+            Assert.DoesNotContain(stays.Maps, line => line.Contains("samepage", StringComparison.Ordinal));
+            await stays.Says("", "right");
+        }
+    }
+
+    /// <summary>Gives one back, and has the scanner visit the other at one step of that; at -1 before it begins, so that it is seen that it would merge them.</summary>
+    private static void GiveBackBesideTheScanner(int first, int second, int begin)
+    {
+        string folder = Directory.CreateTempSubdirectory("samepage-leaving-").FullName;
+        using Coordinator coordinator = new(NullLogger.Instance, new AgentRecords(folder));
+        StepByStep steps = new();
+        SynchronizationContext.SetSynchronizationContext(steps);
+        Assert.True(steps.Run(coordinator.Attach(first)).Done);
+        for (int pass = 0; pass < 100 && (pass < 5 || coordinator.IsBusy); pass++)
+            Pass(coordinator, first);
+        Assert.True(steps.Run(coordinator.Attach(second)).Done);
+        int step = 0;
+        if (begin < 0)
+        {
+            VisitSecond();
+            Assert.InRange(coordinator.Engine.Figures.PagesSharing, 200, 300);
+        }
+
+        ProcessOutcome back = steps.Run(coordinator.Detach(first), () =>
+        {
+            if (step++ == begin)
+                VisitSecond();
+        });
+        Assert.True(back.Done && back.Different.Length == 0, $"{back}");
+        Assert.True(steps.Run(coordinator.Detach(second)).Done);
+        Directory.Delete(folder, recursive: true);
+
+        void VisitSecond()
+        {
+            for (int pass = 0; pass < 5; pass++)
+                Pass(coordinator, second);
+        }
+    }
+
+    private static void Pass(Coordinator coordinator, int pid)
+    {
+        VisitProgress progress;
+        do
+        {
+            long pages = 1 << 20;
+            progress = coordinator.Visit(pid, ref pages);
+        }
+        while (progress == VisitProgress.Unfinished);
+        _ = coordinator.EndPass();
+    }
+
+    /// <summary>Asynchronous methods of one thread go on one step at a time.</summary>
+    private sealed class StepByStep : SynchronizationContext
+    {
+        private readonly BlockingCollection<(SendOrPostCallback Work, object? State)> _posted = [];
+
+        public override void Post(SendOrPostCallback d, object? state) => _posted.Add((d, state));
+
+        public T Run<T>(Task<T> task, Action? before = null)
+        {
+            while (!task.IsCompleted)
+            {
+                Assert.True(_posted.TryTake(out (SendOrPostCallback Work, object? State) next, TimeSpan.FromMinutes(2)), "nothing came forward");
+                before?.Invoke();
+                next.Work(next.State);
+            }
+
+            return task.GetAwaiter().GetResult();
+        }
+    }
+}
