@@ -126,10 +126,10 @@ public static class Adoption
             FileDescriptor frames = Keep(PidFd.Take(thread!, (int)memory.Word(SharedWord.PoolFd))), guard = Keep(PidFd.Take(thread!, (int)memory.Word(SharedWord.GuardFd)));
             pool = FramePool.Adopt(frames, guard, poolDevice, poolInode);
             (FileDescriptor executorSocket, FileDescriptor wardenSocket) = Connect(thread!, (int)memory.Word(SharedWord.ExecutorFar), Keep);
-            session = new AgentSession(place, memory, executor, tracking, merged, executorSocket, wardenSocket);
+            session = new AgentSession(place, memory, executor, thread!, tracking, merged, executorSocket, wardenSocket);
             using (AgentThreads.KeepAwake(place.Pid, executor, Thread(SharedWord.WardenTid)))
                 session.Resume();
-            taken.RemoveRange(1, taken.Count - 1);
+            taken.Clear();
             return AdoptionOutcome.Adopted;
         }
         finally

@@ -35,6 +35,22 @@ public sealed partial class AgentSession
         }
     }
 
+    /// <summary>Whether the warden has children that were never taken: there was no descriptor left for theirs, or they have come just now. Also where that cannot be read.</summary>
+    /// <inheritdoc cref="TakeInherited"/>
+    public bool HasUntakenChildren(ReadOnlySpan<uint> tickets)
+    {
+        Span<long> children = stackalloc long[AgentLayout.MaxChildren];
+        if (!_memory.ReadChildren(children))
+            return true;
+        for (int slot = 0; slot < children.Length; slot++)
+        {
+            if ((int)children[slot] >= 0 && tickets[slot] != (uint)(children[slot] >>> 32))
+                return true;
+        }
+
+        return false;
+    }
+
     /// <summary>Whether the warden answers for a child still: it has it in that slot.</summary>
     public bool Answers(int slot, uint ticket)
     {

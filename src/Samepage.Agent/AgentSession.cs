@@ -22,7 +22,7 @@ public sealed partial class AgentSession : IDisposable
     private const int AnswersBeforeLetGo = 4, AnswersBeforeStuck = 40, AnswerMilliseconds = 250; // times that long
     private static readonly TimeSpan SetUpBound = TimeSpan.FromSeconds(5), DismissalBound = TimeSpan.FromMilliseconds(250), LeaveBound = TimeSpan.FromSeconds(5);
     private readonly AgentMemory _memory;
-    private readonly FileDescriptor _executorSocket, _wardenSocket;
+    private readonly FileDescriptor _executorSocket, _wardenSocket, _executorThread;
     private readonly AgentPlace _place;
     private Tracee _executor, _warden;
     private readonly Urgency _urgency;
@@ -35,10 +35,10 @@ public sealed partial class AgentSession : IDisposable
     [ThreadStatic]
     private static List<AgentSession>? s_shielded;
 
-    internal AgentSession(AgentPlace place, AgentMemory memory, int executor, FileDescriptor tracking, FileDescriptor merged,
+    internal AgentSession(AgentPlace place, AgentMemory memory, int executor, FileDescriptor executorThread, FileDescriptor tracking, FileDescriptor merged,
         FileDescriptor executorSocket, FileDescriptor wardenSocket)
     {
-        (_place, ExecutorThread, T, M) = (place, executor, tracking, merged);
+        (_place, ExecutorThread, _executorThread, T, M) = (place, executor, executorThread, tracking, merged);
         (_memory, _executorSocket, _wardenSocket) = (memory, executorSocket, wardenSocket);
         Gate = new Gate(place.BaseAddress, memory);
         _urgency = new Urgency(executor);
@@ -56,6 +56,9 @@ public sealed partial class AgentSession : IDisposable
     /// <summary>A batch was begun, its answer was never read, and the executor is there still: it may be anywhere in the batch, and go on with it at any time. Any thread may ask; never waits.</summary>
     public bool MayBeInABatch => Volatile.Read(ref _unanswered) && Directory.Exists($"/proc/{Pid}/task/{ExecutorThread}");
 
+    /// <summary>The executor has ended: its number may be anybody's by now. What was done by that number before this was asked was done to this process, if it is false. Any thread.</summary>
+    public bool HasExecutorEnded => PidFd.HasEnded(_executorThread);
+
     /// <summary>A seccomp filter looks at the calls of the agent's threads: see <see cref="Shield"/>.</summary>
     public bool IsFiltered { get; private set; }
 
@@ -67,8 +70,8 @@ public sealed partial class AgentSession : IDisposable
             return;
         IsFiltered = true;
         (_executor, _warden) = (new Tracee(Pid, ExecutorThread) { IsFiltered = true }, new Tracee(Pid, WardenThread) { IsFiltered = true });
-        _ = _executor.Seize();
-        _ = _warden.Seize();
+        AgentThreads.Free(ref _executor);
+        AgentThreads.Free(ref _warden);
         (s_shielded ??= []).Add(this);
     }
 
@@ -98,6 +101,9 @@ public sealed partial class AgentSession : IDisposable
     /// <summary>Children's descriptors that the warden can keep.</summary>
     public const int MaxInherited = AgentLayout.MaxChildren;
 
+    /// <summary>Whether the agent is among some mappings of the process.</summary>
+    public bool IsIn(IReadOnlyList<Mapping> mappings) => mappings.Any(mapping => AgentRange.IsSharedPart(mapping, BaseAddress));
+
     /// <summary>The process.</summary>
     public int Pid => _place.Pid;
 
@@ -112,8 +118,8 @@ public sealed partial class AgentSession : IDisposable
 
     /// <summary>Takes a process in; see <see cref="Injector.Attach"/>.</summary>
     /// <inheritdoc cref="Injector.Attach"/>
-    public static AgentSession Attach(int pid, Samepage.Linux.Frames.FramePool pool, FileDescriptor? inheritedM, Action<AgentPlace> planned,
-        Entitlement entitlement) => Injector.Attach(pid, pool, inheritedM, planned, entitlement);
+    public static AgentSession Attach(int pid, FileDescriptor pidfd, Samepage.Linux.Frames.FramePool pool, FileDescriptor? inheritedM, Action<AgentPlace> planned,
+        Entitlement entitlement) => Injector.Attach(pid, pidfd, pool, inheritedM, planned, entitlement);
 
     /// <summary>Where the agent's mapping lies; <see cref="AgentLayout.Size"/> bytes.</summary>
     public ulong BaseAddress => _place.BaseAddress;
@@ -440,6 +446,7 @@ public sealed partial class AgentSession : IDisposable
     {
         T.Dispose();
         M.Dispose();
+        _executorThread.Dispose();
         _executorSocket.Dispose();
         _wardenSocket.Dispose();
         _memory.Dispose();

@@ -57,6 +57,13 @@ internal sealed class AgentThreads : IDisposable
         (_executorThawed, _wardenThawed) = (false, false);
     }
 
+    /// <summary>Seizes a thread and sets it going again at its first stop, from which on no filter looks at its calls. Where it stops late it is <see cref="Restart"/> that does.</summary>
+    public static void Free(ref Tracee thread)
+    {
+        if (thread.Seize() == Errno.None && Halt(ref thread) is StopKind.Held or StopKind.Suspended)
+            _ = thread.Continue();
+    }
+
     /// <summary>Sets a seized thread going again, if it has come to a stop.</summary>
     public static void Restart(ref Tracee thread)
     {

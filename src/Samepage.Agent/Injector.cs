@@ -36,12 +36,13 @@ internal static class Injector
 
     /// <summary>Takes a process in.</summary>
     /// <param name="pid">The process.</param>
+    /// <param name="pidfd">The process: its number may be another's by now.</param>
     /// <param name="pool">The frames of its trust domain.</param>
     /// <param name="inheritedM">The M that came with fork, for a child of a process taken in; null otherwise.</param>
     /// <param name="planned">Called before anything is mapped, perhaps more than once: what it writes down finds the agent even if we die right then.</param>
     /// <param name="entitlement">What it must be.</param>
     /// <exception cref="AttachException">It cannot be taken in, and why. Nothing of ours is left in it.</exception>
-    public static AgentSession Attach(int pid, FramePool pool, FileDescriptor? inheritedM, Action<AgentPlace> planned, Entitlement entitlement)
+    public static AgentSession Attach(int pid, FileDescriptor pidfd, FramePool pool, FileDescriptor? inheritedM, Action<AgentPlace> planned, Entitlement entitlement)
     {
         AgentPlace? place = null;
         AgentMemory? memory = null;
@@ -51,7 +52,7 @@ internal static class Injector
                 throw new AttachException($"it has its memory in common with process {sharer} (clone with CLONE_VM, vfork), whose threads are not its own");
             ulong cookie = RandomWord();
             memory = AgentMemory.Create(cookie);
-            place = Plant(pid, pool, cookie, planned, entitlement.Dumpable);
+            place = Plant(pid, pidfd, pool, cookie, planned, entitlement.Dumpable);
             AgentSession session = Connect(place, memory, pool, inheritedM, entitlement.Check);
             memory = null;
             return session;
@@ -173,9 +174,12 @@ internal static class Injector
         }
     }
 
-    private static AgentPlace Plant(int pid, FramePool pool, ulong cookie, Action<AgentPlace> planned, bool mustBeDumpable)
+    private static AgentPlace Plant(int pid, FileDescriptor pidfd, FramePool pool, ulong cookie, Action<AgentPlace> planned, bool mustBeDumpable)
     {
         using BorrowedThread thread = BorrowedThread.Borrow(pid);
+        // The thread is of whoever has the number now, and keeps it as long as it is held.
+        if (PidFd.HasEnded(pidfd))
+            throw new AttachException("no such process");
         AgentPlace placed = MapRange(thread, pid, cookie, planned);
         ulong place = placed.BaseAddress;
         try
@@ -201,14 +205,15 @@ internal static class Injector
     /// <remarks>Where it is to be is written down before: we may die right behind the call.</remarks>
     private static AgentPlace MapRange(BorrowedThread thread, int pid, ulong cookie, Action<AgentPlace> planned)
     {
-        ulong startTime = ProcessStat.TryRead(pid, out ProcessStat stat) ? stat.StartTime : 0;
+        if (!ProcessStat.TryRead(pid, out ProcessStat stat))
+            throw new AttachException($"/proc/{pid}/stat cannot be read");
         Errno errno = Errno.ENOMEM;
         List<Mapping> mappings = [];
         for (int tries = 0; tries < MapTries; tries++)
         {
             if (!Mapping.TryReadAll($"/proc/{thread.ThreadId}/maps", mappings) || AgentRange.Choose(mappings, RandomWord()) is not (> 0 and ulong wanted))
                 break;
-            AgentPlace plan = new(pid, startTime, wanted, cookie);
+            AgentPlace plan = new(pid, stat.StartTime, wanted, cookie);
             planned(plan);
             ulong place = thread.Call(AgentAssembler.SYS_mmap, wanted, AgentLayout.Size, LibC.PROT_READ | LibC.PROT_EXEC,
                 LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | LibC.MAP_NORESERVE | LibC.MAP_FIXED_NOREPLACE, ulong.MaxValue);
@@ -244,44 +249,50 @@ internal static class Injector
         int executor = data.Thread(OwnWord.ExecutorTid);
         if (!PidFd.TryOpenThread(pid, executor, out FileDescriptor? thread, out Errno errno))
             throw new SyscallException("pidfd_open", $"thread {executor}", errno);
-        using (thread)
+        FileDescriptor? first = null, executorSocket = null, wardenSocket = null, tracking = null, merged = null;
+        try
         {
-            using FileDescriptor first = PidFd.Take(thread!, (int)data.Word(OwnWord.ExecutorFar));
-            FileDescriptor? executorSocket = null, wardenSocket = null, tracking = null, merged = null;
-            try
-            {
-                (executorSocket, FileDescriptor executorEnd) = SocketPair.Create();
-                using FileDescriptor theExecutors = executorEnd;
-                (wardenSocket, FileDescriptor wardenEnd) = SocketPair.Create();
-                using FileDescriptor theWardens = wardenEnd;
-                using FileDescriptor device = Userfaultfd.OpenDevice();
-                using FileDescriptor maps = FileDescriptor.Open($"/proc/{executor}/maps"), stat = FileDescriptor.Open($"/proc/{pid}/stat");
-                entitled(executor);
-                ReadOnlySpan<int> handed = [executorEnd.Number, wardenEnd.Number, device.Number, pool.Readable.Number, maps.Number, pool.Guard.Number, memory.File.Number, stat.Number, inheritedM?.Number ?? 0];
-                DescriptorPassing.Send(first, 1, inheritedM is null ? handed[..^1] : handed);
-                // With it the pair that the executor made is at its end, and our death ends the others.
-                executorEnd.Dispose();
-                wardenEnd.Dispose();
-                AgentSession.AwaitReady(executorSocket, pid);
-                tracking = Userfaultfd.Take(thread!, (int)memory.Word(SharedWord.T));
-                merged = Userfaultfd.Take(thread!, (int)memory.Word(SharedWord.M));
-                Userfaultfd.Enable(tracking, Userfaultfd.TrackingFeatures);
-                if (inheritedM is null)
-                    Userfaultfd.Enable(merged, Userfaultfd.MergedFeatures);
-                AgentSession session = new(place, memory, executor, tracking, merged, executorSocket, wardenSocket);
-                session.Begin();
-                return session;
-            }
-            catch (SyscallException)
-            {
-                // The executor waits at its socket, and leaves when that ends.
+            first = PidFd.Take(thread!, (int)data.Word(OwnWord.ExecutorFar));
+            (executorSocket, FileDescriptor executorEnd) = SocketPair.Create();
+            using FileDescriptor theExecutors = executorEnd;
+            (wardenSocket, FileDescriptor wardenEnd) = SocketPair.Create();
+            using FileDescriptor theWardens = wardenEnd;
+            using FileDescriptor device = Userfaultfd.OpenDevice();
+            using FileDescriptor maps = FileDescriptor.Open($"/proc/{pid}/task/{executor}/maps"), stat = FileDescriptor.Open($"/proc/{pid}/stat");
+            entitled(executor);
+            // What was opened by number is not another's that has it by now.
+            if (PidFd.HasEnded(thread!))
+                throw new SyscallException("agent", $"setting up in process {pid}, whose agent has ended", Errno.ESRCH);
+            ReadOnlySpan<int> handed = [executorEnd.Number, wardenEnd.Number, device.Number, pool.Readable.Number, maps.Number, pool.Guard.Number, memory.File.Number, stat.Number, inheritedM?.Number ?? 0];
+            DescriptorPassing.Send(first, 1, inheritedM is null ? handed[..^1] : handed);
+            // With it the pair that the executor made is at its end, and our death ends the others.
+            executorEnd.Dispose();
+            wardenEnd.Dispose();
+            AgentSession.AwaitReady(executorSocket, pid);
+            tracking = Userfaultfd.Take(thread!, (int)memory.Word(SharedWord.T));
+            merged = Userfaultfd.Take(thread!, (int)memory.Word(SharedWord.M));
+            Userfaultfd.Enable(tracking, Userfaultfd.TrackingFeatures);
+            if (inheritedM is null)
+                Userfaultfd.Enable(merged, Userfaultfd.MergedFeatures);
+            AgentSession session = new(place, memory, executor, thread!, tracking, merged, executorSocket, wardenSocket);
+            session.Begin();
+            return session;
+        }
+        catch (SyscallException)
+        {
+            // The executor waits at its socket, and leaves when that ends.
+            if (first is not null)
                 DescriptorPassing.End(first);
-                executorSocket?.Dispose();
-                wardenSocket?.Dispose();
-                tracking?.Dispose();
-                merged?.Dispose();
-                throw;
-            }
+            thread!.Dispose();
+            executorSocket?.Dispose();
+            wardenSocket?.Dispose();
+            tracking?.Dispose();
+            merged?.Dispose();
+            throw;
+        }
+        finally
+        {
+            first?.Dispose();
         }
     }
 

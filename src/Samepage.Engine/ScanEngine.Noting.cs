@@ -164,9 +164,10 @@ public sealed partial class ScanEngine
             long still = 0;
             for (int i = at; i < _merged.Count && _merged[i].Range.Start.Value < area.Range.End; i++)
                 still += (long)(Math.Min(area.Range.End, _merged[i].Range.End) - Math.Max(area.Range.Start.Value, _merged[i].Range.Start.Value));
-            if (still * 2 > area.Range.Count || (_plans.Count > 0 && _plans.Count + area.Range.Count > PlanLimit))
+            if (still * 2 > area.Range.Count)
                 continue;
-            for (ulong page = area.Range.Start.Value; page < area.Range.End; page++)
+            // What is more comes at the next visits: a mapping may be as long as its program likes.
+            for (ulong page = area.Range.Start.Value; page < area.Range.End && _plans.Count < PlanLimit; page++)
                 _plans.Add(space.Id, page, FindRecord(space, page), PlanKind.Unmerge, default);
         }
     }

@@ -11,8 +11,8 @@ public sealed class FileDescriptor : SafeHandleZeroOrMinusOneIsInvalid
     public FileDescriptor(int number)
         : base(ownsHandle: true) => SetHandle(number);
 
-    /// <summary>The number, for as long as this is not disposed.</summary>
-    public int Number => (int)handle;
+    /// <summary>The number, for as long as this is not disposed; -1 (EBADF) behind that, for the number may be another's.</summary>
+    public int Number => IsClosed ? -1 : (int)handle;
 
     /// <summary>Opens a path read-only, close-on-exec.</summary>
     /// <returns>False with the errno when the system refuses; for <c>/proc</c> paths that is how a process says that it is gone.</returns>

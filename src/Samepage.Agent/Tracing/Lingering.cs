@@ -29,17 +29,19 @@ internal static class Lingering
     public static void Add(in Tracee thread, in LibC.user_regs_struct registers, ulong mask) => Threads.Add(new Lingerer(thread, registers, mask));
 
     /// <summary>Whether a thread is here that was to be held, and has not been let go.</summary>
+    /// <param name="pid">The process.</param>
     /// <param name="tid">The thread's id.</param>
-    public static bool Has(int tid) => Any && Threads.Exists(one => one.IsToBeHeld(tid));
+    public static bool Has(int pid, int tid) => Any && Threads.Exists(one => one.IsToBeHeld(pid, tid));
 
     /// <summary>Takes a thread out that was to be held, so that the next hold need not begin with it anew: where it waited for a processor for longer than a hold waits for it, it may have stopped by now, and would
     /// have to wait as long again if it was let go.</summary>
+    /// <param name="pid">The process: what was seized for another process, whose thread had ended, is let go.</param>
     /// <param name="tid">The thread's id.</param>
     /// <param name="thread">The thread, seized and interrupted.</param>
     /// <returns>False when it is not here, or is in a call of ours.</returns>
-    public static bool TryTake(int tid, out Tracee thread)
+    public static bool TryTake(int pid, int tid, out Tracee thread)
     {
-        int index = Any ? Threads.FindIndex(one => one.IsToBeHeld(tid)) : -1;
+        int index = Any ? Threads.FindIndex(one => one.IsToBeHeld(pid, tid)) : -1;
         thread = index < 0 ? default : Threads[index].Thread;
         if (index >= 0)
             Threads.RemoveAt(index);
@@ -64,7 +66,7 @@ internal static class Lingering
 
         public bool HasEnded { get; init; }
 
-        public bool IsToBeHeld(int tid) => registers is null && !HasEnded && _thread.ThreadId == tid;
+        public bool IsToBeHeld(int pid, int tid) => registers is null && !HasEnded && _thread.ThreadId == tid && _thread.ProcessId == pid;
 
         public bool TryLetGo()
         {

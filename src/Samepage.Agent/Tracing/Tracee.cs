@@ -4,6 +4,7 @@ using System.Runtime.Intrinsics.X86;
 using Samepage.Linux;
 using Samepage.Linux.Interop;
 using Samepage.Linux.Processes;
+using Samepage.Linux.ProcFs;
 
 namespace Samepage.Agent.Tracing;
 
@@ -28,6 +29,10 @@ internal struct Tracee(int processId, int threadId)
 {
     private static readonly bool s_hasShadowStacks = X86Base.IsSupported && (X86Base.CpuId(7, 0).Ecx & 1 << 7) != 0;
     private int _signal;
+    private bool _hasOptions;
+
+    /// <summary>The process whose thread it is.</summary>
+    public readonly int ProcessId => processId;
 
     /// <summary>The thread's id.</summary>
     public readonly int ThreadId => threadId;
@@ -39,9 +44,19 @@ internal struct Tracee(int processId, int threadId)
     /// is not: the sleep begins anew instead.</summary>
     public bool IsFiltered { get; init; }
 
-    /// <summary>Seizes a thread; it goes on as before. No filter looks at its calls for as long as it is seized, if it is filtered.</summary>
+    /// <summary>Seizes a thread; it goes on as before. Where it is filtered no filter looks at its calls any more from its first stop on, for as long as it is seized.</summary>
+    /// <remarks>A number may be another's by now, anybody's, who must not be held for this process, and let alone lose his filter. It is his alone as long as he is traced: so whether the thread is this process's is looked at
+    /// when it is seized, and whoever else it is is let go at once. Who must rule out that the process's own number is another's by now sees behind this that one of its threads, or it, has not ended.</remarks>
     /// <returns>ESRCH: it ended. EPERM: somebody else traces it, or it may not be traced, or it is a zombie.</returns>
-    public readonly Errno Seize() => Call(LibC.PTRACE_SEIZE, threadId, 0, LibC.PTRACE_O_TRACESYSGOOD | (IsFiltered ? (nuint)LibC.PTRACE_O_SUSPEND_SECCOMP : 0));
+    public readonly Errno Seize()
+    {
+        Errno errno = Call(LibC.PTRACE_SEIZE, threadId, 0, LibC.PTRACE_O_TRACESYSGOOD);
+        if (errno != Errno.None || Threads.IsThere(processId, threadId))
+            return errno;
+        _ = Interrupt();
+        Release();
+        return Errno.ESRCH;
+    }
 
     /// <summary>Asks it to stop.</summary>
     public readonly Errno Interrupt() => Call(LibC.PTRACE_INTERRUPT, threadId, 0, 0);
@@ -80,6 +95,8 @@ internal struct Tracee(int processId, int threadId)
         if ((status & 0xff) != 0x7f)
             return Kind = StopKind.Gone;
         int signal = (status >> 8) & 0xff;
+        if (IsFiltered && !_hasOptions)
+            _hasOptions = Call(LibC.PTRACE_SETOPTIONS, threadId, 0, (nuint)(LibC.PTRACE_O_TRACESYSGOOD | LibC.PTRACE_O_SUSPEND_SECCOMP)) == Errno.None;
         bool isEvent = status >> 16 == LibC.PTRACE_EVENT_STOP;
         IsAtCall = signal == (LibC.SIGTRAP | 0x80);
         _signal = status >> 16 != 0 || IsAtCall ? 0 : signal;

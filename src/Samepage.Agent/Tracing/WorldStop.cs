@@ -125,8 +125,8 @@ public sealed class WorldStop(IWaitingThreads? waiting)
                 continue;
             if (IsListWhole(session.ExecutorThread))
             {
-                // Without the executor another program was put in its place, exec(2): nothing there is ours.
-                return _count == 0 || !_listed.Contains(session.ExecutorThread) ? HoldOutcome.Gone
+                // Without the executor another program was put in its place, exec(2), or the process's number is another's: nothing there is ours.
+                return _count == 0 || session.HasExecutorEnded ? HoldOutcome.Gone
                     : IsShared(session.ExecutorThread, out why) || !gate.TryClose(_threads.AsSpan(0, _count), out why) ? HoldOutcome.Busy : HoldOutcome.Held;
             }
 
@@ -210,7 +210,7 @@ public sealed class WorldStop(IWaitingThreads? waiting)
         {
             if (agentThreads.Contains(tid))
                 continue;
-            if (Lingering.Has(tid))
+            if (Lingering.Has(ProcessId, tid))
             {
                 // It may have begun to wait for an answer of ours since.
                 if (waiting is not null && waiting.Waits(tid))
@@ -268,7 +268,7 @@ public sealed class WorldStop(IWaitingThreads? waiting)
             if (agentThreads.Contains(tid) || _indexes.ContainsKey(tid))
                 continue;
             // It did not stop in time for an earlier hold, and what its call may come back with is settled since then.
-            if (Lingering.TryTake(tid, out Tracee late))
+            if (Lingering.TryTake(ProcessId, tid, out Tracee late))
             {
                 if (LivingThread.HasEnded(ProcessId, tid))
                 {

@@ -14,7 +14,7 @@ namespace Samepage.Daemon;
 internal sealed partial class Coordinator
 {
     private const int TriesAtLongestPause = 6;
-    private static readonly TimeSpan TakeOutPause = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan TakeOutPause = TimeSpan.FromSeconds(1), s_childrenTaken = TimeSpan.FromSeconds(5);
 
     /// <summary>Descriptors that it takes to take a process in, at most at a time.</summary>
     private const int DescriptorsToTakeIn = 32;
@@ -28,12 +28,14 @@ internal sealed partial class Coordinator
     /// <returns>What came of it. Ends when the process lets it.</returns>
     public async Task<ProcessOutcome> Attach(int pid, Origin origin = Origin.Hand)
     {
-        int tries = 0;
+        int tries = 0, releases = _releases.GetValueOrDefault(pid);
         while (_participants.TryGetValue(pid, out Participant? known))
         {
             if (known.IsAtWork)
             {
                 await known.Rest;
+                if (_releases.GetValueOrDefault(pid) != releases)
+                    return new ProcessOutcome(pid, false, ProcessReport.Skipped, "it was asked to be given back meanwhile");
                 continue;
             }
 
@@ -53,6 +55,8 @@ internal sealed partial class Coordinator
             await Leave(known, "it ended", keep: false);
         }
 
+        if (_isEnding)
+            return new ProcessOutcome(pid, false, ProcessReport.Skipped, "the daemon ends");
         if (_participants.Count >= MaxParticipants)
             return new ProcessOutcome(pid, false, ProcessReport.Skipped, $"the daemon serves {MaxParticipants} processes already");
         Participant participant = new(pid) { Origin = origin, Tries = tries };
@@ -196,7 +200,7 @@ internal sealed partial class Coordinator
                 throw new SyscallException("pidfd_open", $"process {pid}", errno);
             pagemap = Pagemap.TryOpen(pid) ?? throw new AttachException($"not permitted: /proc/{pid}/pagemap cannot be read", permission: true);
             bool claimed = AgentClaim.Take(pid, pidfd!);
-            AgentSession session = AgentSession.Attach(pid, pool, inheritedM, place =>
+            AgentSession session = AgentSession.Attach(pid, pidfd!, pool, inheritedM, place =>
             {
                 written = place;
                 records.Write(new AgentRecord(place, pool.Device, pool.Inode, domain));
@@ -288,13 +292,21 @@ internal sealed partial class Coordinator
         return adopted;
     }
 
-    /// <summary>Takes in all children that share frames with their parents, settled or not.</summary>
+    /// <summary>Takes in all children that share frames with their parents, settled or not, and waits for those that are being taken in.</summary>
+    /// <returns>Ends when that is done, or some have kept us for some seconds: they keep their parents' wardens until then.</returns>
     private async Task AdoptAllChildren()
     {
+        List<Task> adopted = [];
         foreach (int pid in Pids())
         {
             if (TryFindIdle(pid, out _, out SpaceId id))
-                _ = await AdoptChildren(_machine[id], all: true);
+                adopted.Add(AdoptChildren(_machine[id], all: true));
+            else if (_participants[pid].Arriving)
+                adopted.Add(_participants[pid].Rest);
         }
+
+        Task all = Task.WhenAll(adopted);
+        Observed(all);
+        _ = await Task.WhenAny(all, Task.Delay(s_childrenTaken));
     }
 }

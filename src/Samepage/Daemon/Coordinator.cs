@@ -26,6 +26,7 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
     private readonly Dictionary<int, Participant> _participants = [];
     private ScanEngine? _engine;
     private int _nextSpace;
+    private bool _isEnding;
 
     /// <summary>Memory of processes that serve this one, counted as a cost; bytes.</summary>
     public long CompanionBytes { get; init; }
@@ -90,10 +91,10 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
         LiveSpace space = _machine[id];
         if (!LookAfter(participant, space))
             return;
-        if (Directory.Exists($"/proc/{pid}/task/{space.Session.ExecutorThread}"))
-            LookAfterChildren(participant, space);
-        else
+        if (space.Session.HasExecutorEnded)
             Observed(LeaveGone(participant, space));
+        else
+            LookAfterChildren(participant, space);
     }
 
     /// <summary>Finds a process that is taken in, and with which nothing is done at the moment. Of one that keeps its attendant it is at least looked whether it has ended.</summary>
@@ -132,7 +133,7 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
         if (!MayStay(participant, space, status, out string? reason, out string? moves))
         {
             if (participant.LeaveTriedAt == 0 || Stopwatch.GetElapsedTime(participant.LeaveTriedAt) >= s_leaveInterval)
-                Observed(LeaveOrMove(participant, space, reason, moves));
+                Observed(GoOn(participant, space, reason, moves));
             return false;
         }
 
@@ -189,7 +190,7 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
     }
 
     private string State(Participant participant) =>
-        participant.Arriving ? "arriving" : participant.Space is not SpaceId id ? "skipped" : participant.Detaching ? "detaching" : Engine.FiguresOf(id).Visits < 2 ? "settling" : "merging";
+        participant.Arriving ? "arriving" : participant.Space is not SpaceId id ? "skipped" : participant.Detaching || _machine[id].HasParted ? "detaching" : Engine.FiguresOf(id).Visits < 2 ? "settling" : "merging";
 
     private ProcessOutcome Outcome(Participant participant) =>
         new(participant.Pid, participant.Space is not null, State(participant), participant.Reason);

@@ -22,7 +22,7 @@ internal sealed partial class LiveMachine
         LiveSpace space = _spaces[id.Value];
         changed = false;
         // Without its executor it has called exec, or is about to end.
-        if (PidFd.HasEnded(space.PidFd) || (!space.IsIdle && !Directory.Exists($"/proc/{space.Pid}/task/{space.Session.ExecutorThread}")))
+        if (PidFd.HasEnded(space.PidFd) || space.Session.HasExecutorEnded)
             return false;
         bool list = space.MustList;
         if (!list && !space.AreasFromMap)

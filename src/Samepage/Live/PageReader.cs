@@ -34,7 +34,7 @@ internal sealed class PageReader
                 _pieces[pieces++] = (i * Page, Page);
         }
 
-        int read = pieces == 0 ? 0 : new RemoteMemory(space.Session.ExecutorThread).Read(range.Start.Value * Page, _pieces.AsSpan(0, pieces), content);
+        int copied = pieces == 0 ? 0 : new RemoteMemory(space.Session.ExecutorThread).Read(range.Start.Value * Page, _pieces.AsSpan(0, pieces), content), read = copied;
         for (int i = 0; i < count; i++)
         {
             if (facts[i] != PageFact.Own)
@@ -45,5 +45,9 @@ internal sealed class PageReader
             else
                 read -= Page;
         }
+
+        // What was read by the number of a thread that has ended may be of anybody who has that number since.
+        if (copied > 0 && space.Session.HasExecutorEnded)
+            facts.Fill(PageFact.Unread);
     }
 }
