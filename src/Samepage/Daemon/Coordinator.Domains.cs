@@ -19,15 +19,18 @@ internal sealed partial class Coordinator
 
     private readonly Dictionary<string, DomainId> _domains = [];
     private readonly KeptNamespaces _namespaces = new();
-    private int _nextDomain;
+    private int _nextDomain, _uses;
     private DomainRules _domainRules = DomainRules.ByUser;
 
     /// <summary>Puts other rules of who shares with whom in force.</summary>
-    /// <returns>Ends when whoever they put into another domain has been moved there, or is merged with nobody until it can be.</returns>
+    /// <returns>Ends when whoever they put into another domain has been moved there, or is merged with nobody until it can be; or other rules have come since.</returns>
     public async Task Use(DomainRules rules)
     {
-        // Children are to be found while they still are of their parents' domains.
+        int use = ++_uses;
+        // Children are to be found while they still are of their parents' domains; who keeps us keeps his parent's warden.
         await AdoptAllChildren();
+        if (use != _uses)
+            return;
         _domainRules = rules;
         List<Task> moved = [];
         foreach (int pid in Pids())
@@ -35,7 +38,7 @@ internal sealed partial class Coordinator
             if (!TryFindIdle(pid, out Participant? participant, out SpaceId id) || ProcessStatus.TryReadLiving(pid) is not { } status)
                 continue;
             if (!MayStay(participant, _machine[id], status, out string? reason, out string? moves))
-                moved.Add(LeaveOrMove(participant, _machine[id], reason, moves));
+                moved.Add(GoOn(participant, _machine[id], reason, moves));
         }
 
         await Task.WhenAll(moved);
@@ -54,7 +57,7 @@ internal sealed partial class Coordinator
         return name ?? "";
     }
 
-    /// <summary>Whether a process may be served on, where it is.</summary>
+    /// <summary>Whether a process may be served on, where it is; without a reason where it is being given back already, and has no warden any more.</summary>
     /// <param name="participant">The process.</param>
     /// <param name="space">Its space: where it may not stay, nothing is merged in it from here on.</param>
     /// <param name="status">Its status.</param>
@@ -66,7 +69,7 @@ internal sealed partial class Coordinator
         reason = Eligibility.Changed(space.OwnThread, status) ?? (space.UsesUserfaultfd() ? Eligibility.UsesUserfaultfd : null) ?? (trust.IsKeptFromItsKind(space.OwnThread) ? AgentSession.NotDumpable : null) ??
             (participant.Trust?.Credentials != trust.Credentials ? "its user changed, or its group, capabilities, user namespace or label, or it gave up to gain privileges (PR_SET_NO_NEW_PRIVS)" : space.LocksWhatItMaps ? "it locks all memory that it maps from now on (mlockall with MCL_FUTURE)" : null);
         moves = reason is null && _domainRules.NameOf(trust, new ProcessFacts(participant.Pid, status)) is var domain && domain != participant.Domain ? domain ?? "another domain" : null;
-        space.MustLeave = reason is not null || moves is not null;
+        space.MustLeave = reason is not null || moves is not null || space.HasParted;
         return !space.MustLeave;
     }
 
@@ -76,7 +79,7 @@ internal sealed partial class Coordinator
     private static void MustBeWhatItWas(int pid, TrustDomain trust, int executor)
     {
         if (ProcessStatus.TryRead($"/proc/{pid}/task/{executor}/status") is { } agent && TrustDomain.Of(executor, agent, trust).Credentials == trust.Credentials &&
-            Eligibility.Refuse(pid, out _, out TrustDomain? now, out _) is null && now!.Credentials == trust.Credentials)
+            Eligibility.Refuse(pid, out _, out TrustDomain? now, out _) is null && now!.Name == trust.Name)
         {
             return;
         }

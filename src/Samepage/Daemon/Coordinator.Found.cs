@@ -13,6 +13,9 @@ internal sealed partial class Coordinator
     /// <summary>Processes that somebody asked to be given back, with what came of it where they were.</summary>
     private readonly Dictionary<(int Pid, ulong Start), ProcessOutcome?> _released = [];
 
+    /// <summary>How often that was asked for. What was asked for before, and comes to its turn behind it, is not wanted any more.</summary>
+    private readonly Dictionary<int, int> _releases = [];
+
     /// <summary>Gives a process back because somebody asked for it: rules do not take it in again.</summary>
     /// <remarks>What was not done by the time that an answer is waited for goes on, and may have come to its end when the same is asked for again: that is no error then.</remarks>
     public async Task<ProcessOutcome> Release(int pid)
@@ -20,6 +23,7 @@ internal sealed partial class Coordinator
         if (!ProcessStat.TryRead(pid, out ProcessStat stat))
             return await Detach(pid);
         (int, ulong) process = (pid, stat.StartTime);
+        _releases[pid] = _releases.GetValueOrDefault(pid) + 1;
         _ = _released.TryAdd(process, null);
         ProcessOutcome outcome = await Detach(pid);
         // Whoever asked earlier may have had it done while this one waited for that.

@@ -11,17 +11,38 @@ namespace Samepage.Daemon;
 internal sealed partial class Coordinator
 {
     private const int PartingRounds = 100, LooksBetweenTries = 20;
-    private static readonly TimeSpan s_unmergeStill = TimeSpan.FromSeconds(5), s_lookAgain = TimeSpan.FromMilliseconds(50), s_childrenEnd = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan s_unmergeStill = TimeSpan.FromSeconds(5), s_lookAgain = TimeSpan.FromMilliseconds(50), s_childrenEnd = TimeSpan.FromSeconds(5), s_unmergeMost = TimeSpan.FromSeconds(60);
 
     /// <summary>When anything of what is done beside the scanner last came forward, as a timestamp.</summary>
     public long ProgressAt => _participants.Values.Where(participant => participant.IsAtWork && participant.Space is not null)
         .Select(participant => _machine[participant.Space!.Value].ProgressAt).DefaultIfEmpty().Max();
+
+    /// <summary>Says when something that is done with a process last came forward, as a timestamp; 0 where it is not taken in now. What is returned may be called by any thread.</summary>
+    public Func<long> ProgressMeterOf(int pid)
+    {
+        LiveSpace? space = _participants.TryGetValue(pid, out Participant? participant) && participant.Space is SpaceId id ? _machine[id] : null;
+        return () => space?.ProgressAt ?? 0;
+    }
 
     /// <summary>When something that is done with a process last came forward, as a timestamp; 0 where it is not taken in.</summary>
     public long ProgressOf(int pid) => _participants.TryGetValue(pid, out Participant? participant) && participant.Space is SpaceId id ? _machine[id].ProgressAt : 0;
 
     /// <summary>What stands in the way in a process at the moment; empty where nothing does, or it is not taken in.</summary>
     public string ObstacleOf(int pid) => _participants.TryGetValue(pid, out Participant? participant) && participant.Space is SpaceId id ? _machine[id].Obstacle : "";
+
+    /// <summary>Takes nobody in any more, but children of processes that are given back, which share frames with them.</summary>
+    public void BeginToEnd() => _isEnding = true;
+
+    /// <summary>Begins to give everybody back with whom that has not been begun. To be called again while <see cref="HasGivenAllBack"/> is false: children come in meanwhile.</summary>
+    /// <param name="begun">Those with whom it was begun.</param>
+    public List<(int Pid, Task<ProcessOutcome> Back)> DetachAll(HashSet<Participant> begun) =>
+        [.. _participants.Values.Where(participant => (participant.Space is not null || participant.IsAtWork) && begun.Add(participant)).ToArray().Select(participant => (participant.Pid, Detach(participant.Pid)))];
+
+    /// <summary>Nothing of ours is left in any process, and none is watched by us alone.</summary>
+    public bool HasGivenAllBack => !HasOrphans && !_participants.Values.Any(participant => participant.Space is not null || participant.IsAtWork || _machine.Attendants.IsBusy(Lanes.Of(participant.Pid, Lane.Hold)));
+
+    /// <summary>Processes share frames whom nobody could take in, and whose parents have ended: we watch them, and nobody does when we have ended.</summary>
+    public bool HasOrphans => _machine.HasOrphans;
 
     /// <summary>Gives a process back.</summary>
     /// <returns>Ends when no trace is left in it, or it is known why that cannot be; when the process lets it.</returns>
@@ -34,6 +55,8 @@ internal sealed partial class Coordinator
             return new ProcessOutcome(pid, false, "gone", "it was not taken in");
         if (participant.Space is not SpaceId id)
         {
+            if (HasAgentOfItsOwn(pid) || _machine.Attendants.IsBusy(Lanes.Of(pid, Lane.Hold)))
+                return new ProcessOutcome(pid, false, State(participant), "it was not taken in, but what is left in it of an agent is still being taken out; this goes on");
             _participants.Remove(pid);
             return new ProcessOutcome(pid, true, "gone", "");
         }
@@ -51,7 +74,8 @@ internal sealed partial class Coordinator
             }
             else
             {
-                // A part of it was given back, or all.
+                // A part of it was given back, or all. Where its warden is gone with that it is tried again by itself.
+                (participant.InVisit, participant.LeaveTriedAt) = (false, Stopwatch.GetTimestamp());
                 _machine[id].LoseSight();
             }
         }
@@ -96,10 +120,18 @@ internal sealed partial class Coordinator
                 all.Add((participant, UnmergeAll(participant)));
         }
 
-        long since = Stopwatch.GetTimestamp();
+        long since = Stopwatch.GetTimestamp(), endedAt = since;
         Task whole = Task.WhenAll(all.Select(one => one.Done));
-        while (!whole.IsCompleted && Stopwatch.GetElapsedTime(Math.Max(since, all.Where(one => !one.Done.IsCompleted).Max(one => ProgressOf(one.Of.Pid)))) < s_unmergeStill)
+        for (int ended = 0; !whole.IsCompleted && Stopwatch.GetElapsedTime(Math.Max(since, all.Where(one => !one.Done.IsCompleted).Max(one => ProgressOf(one.Of.Pid)))) < s_unmergeStill;)
+        {
+            if (all.Count(one => one.Done.IsCompleted) is var now && now != ended)
+                (ended, endedAt) = (now, Stopwatch.GetTimestamp());
+            // One that has mapped any number of frames itself comes forward for ever.
+            if (Stopwatch.GetElapsedTime(endedAt) > s_unmergeMost)
+                break;
             _ = await Task.WhenAny(whole, Task.Delay(s_lookAgain));
+        }
+
         if (whole.IsCompleted)
             await whole;
         else
@@ -109,7 +141,7 @@ internal sealed partial class Coordinator
     /// <summary>Forgets all records, when every page has its own copy.</summary>
     /// <returns>What the engine says of it; interrupted where a process could not be worked on, and the rest is left as it is.</returns>
     public BreakOutcome ForgetMerged() =>
-        _participants.Values.Any(participant => participant.Space is SpaceId id && (participant.IsAtWork || _machine[id].IsBusy)) ? BreakOutcome.Interrupted : Engine.UnmergeAll();
+        _participants.Values.Any(participant => participant.AdoptsChildren || (participant.Space is SpaceId id && (participant.IsAtWork || _machine[id].IsBusy))) ? BreakOutcome.Interrupted : Engine.UnmergeAll();
 
     private async Task UnmergeAll(Participant participant)
     {
@@ -151,14 +183,24 @@ internal sealed partial class Coordinator
             }
         }
 
-        // Children that were given back with it are as wanted as they were, but such as have become other programs since.
-        foreach (int child in moves is null ? [] : children.Where(child => new Rules.ProcessFacts(child).Executable == program))
-            _ = await Attach(child, participant.Origin);
-        if (failure.Length > 0 || moves is null)
+        if (moves is null)
             return;
-        _participants.Remove(participant.Pid);
-        _ = await Attach(participant.Pid, participant.Origin);
+        // Nobody comes in between: who asks for it meanwhile finds it at work, as before.
+        Task moved = Task.CompletedTask;
+        if (failure.Length == 0)
+        {
+            _participants.Remove(participant.Pid);
+            moved = Attach(participant.Pid, participant.Origin);
+        }
+
+        // Children that were given back with it are as wanted as they were, but such as have become other programs since.
+        foreach (int child in children.Where(child => new Rules.ProcessFacts(child).Executable == program))
+            _ = await Attach(child, participant.Origin);
+        await moved;
     }
+
+    /// <summary>Gives a process back that may not stay as it is: by a rule, for what has become of it, or because giving it back has come so far, and no further, that its warden is gone.</summary>
+    private Task GoOn(Participant participant, LiveSpace space, string? reason, string? moves) => reason is null && moves is null ? Detach(participant.Pid) : LeaveOrMove(participant, space, reason, moves);
 
     /// <param name="space">The process.</param>
     /// <param name="children">Receives those that it had forked and that were given back with it.</param>
@@ -184,10 +226,10 @@ internal sealed partial class Coordinator
                 return $"not everything could be given back: {space.Obstacle}";
             // What it forks from here on shares nothing with us, so those that do become fewer: on a crowded machine one that forks all the time always has some that cannot be taken in before they end.
             long since = Stopwatch.GetTimestamp();
-            for (int look = 1; space.Inherited.Count > 0 && !PidFd.HasEnded(space.PidFd); look++)
+            for (int look = 1; space.HasChildren && !PidFd.HasEnded(space.PidFd); look++)
             {
                 if (Stopwatch.GetElapsedTime(since) > s_childrenEnd)
-                    return $"{space.Inherited.Count} processes that it forked share frames and cannot be taken in; they are served until they end or call exec; then detach it again";
+                    return $"{Math.Max(1, space.Inherited.Count)} processes that it forked share frames and cannot be taken in; they are served until they end or call exec; then detach it again";
                 await Task.Delay(s_lookAgain);
                 if (look % LooksBetweenTries != 0)
                 {
@@ -206,7 +248,7 @@ internal sealed partial class Coordinator
         }
 
         if (!await space.Do(Lane.Hold, space.Session.Leave) && !PidFd.HasEnded(space.PidFd))
-            return "the agent could not be removed: no thread of the process could be held; detach it again";
+            return "all is given back, but the agent could not be removed: no thread of the process could be held; that is tried again until it can";
         return await space.Do(Lane.Hold, () =>
         {
             space.Huge.MakeWhole(space);
@@ -246,11 +288,20 @@ internal sealed partial class Coordinator
 
     private async Task LeaveGone(Participant participant, LiveSpace space)
     {
+        Remains left = PidFd.HasEnded(space.PidFd) ? Remains.None : space.Session.HasExecutorEnded ? await space.Do(Lane.Hold, space.LookForRemains) : Remains.Unknown;
+        if (participant.IsAtWork || participant.Space != space.Id)
+            return;
         bool running = !PidFd.HasEnded(space.PidFd);
-        if (running && Directory.Exists($"/proc/{space.Pid}/task/{space.Session.ExecutorThread}"))
+        if (left is Remains.Frames or Remains.Unknown)
         {
-            // Its agent is there still: it could only not be looked at.
+            // Its agent is there still: it could only not be looked at. Or a part of it: somebody has ended the executor, and nothing can be given back any more. It stays merged, watched, and right, and is not forgotten.
             space.LoseSight();
+            return;
+        }
+
+        if (left == Remains.Agent)
+        {
+            await LeaveOrMove(participant, space, "somebody has ended the agent's thread in it", moves: null);
             return;
         }
 
@@ -268,9 +319,9 @@ internal sealed partial class Coordinator
         _ = await AdoptChildren(_machine[id], all: true);
         logger.LogInformation("left process {Pid} ({Name}): {Why}", participant.Pid, participant.Name, why);
         AgentPlace place = _machine[id].Session.Place;
+        participant.Space = null;
         Engine.Remove(id);
         _machine.Remove(id);
         records.Remove(place);
-        participant.Space = null;
     }
 }

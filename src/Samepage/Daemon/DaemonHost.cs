@@ -25,6 +25,10 @@ internal static class DaemonHost
 {
     private const int MaxPids = 4096;
     private static readonly string Folder = RunDirectory.Current, SocketPath = RunDirectory.SocketPath(Folder);
+
+    /// <summary>Ours until this process ends.</summary>
+    private static RunLock? s_held;
+
     private static readonly TimeSpan RecoveryBound = TimeSpan.FromSeconds(5), LockBound = TimeSpan.FromSeconds(60), LockPatience = TimeSpan.FromSeconds(2),
         StillBound = TimeSpan.FromSeconds(10), RequestsBound = TimeSpan.FromSeconds(2), LookAgain = TimeSpan.FromMilliseconds(100);
 
@@ -39,13 +43,12 @@ internal static class DaemonHost
     {
         // Before anything else, and for every way in: where nothing can be merged nobody is to believe that it is.
         Checkup.Demand();
-        RunLock? held;
         RuleSet rules = rulesPath is null ? RuleSet.None : RuleFile.Read(rulesPath);
         try
         {
             RunDirectory.Prepare(Folder);
             bool told = false;
-            for (long since = Stopwatch.GetTimestamp(); (held = RunLock.TryTake(Folder, RunLockHolder.Daemon, out RunLockHolder? holder)) is null; await Task.Delay(20, cancellation))
+            for (long since = Stopwatch.GetTimestamp(); (s_held = RunLock.TryTake(Folder, RunLockHolder.Daemon, out RunLockHolder? holder)) is null; await Task.Delay(20, cancellation))
             {
                 if (await IsServedAsync(cancellation))
                 {
@@ -95,7 +98,7 @@ internal static class DaemonHost
         foreach ((int pid, string why) in left)
             logger.LogWarning("process {Pid}, which a daemon that died had left, is not given back yet: it stays merged, and right; this goes on beside: {Why}", pid, why);
         if (cancellation.IsCancellationRequested)
-            return End(held, recovery, guardian, logger);
+            return End(recovery, guardian, logger);
 
         scanner.IsLeft = recovery.IsLeft;
         scanner.History = ports.Web is null ? null : new SavingsHistory();
@@ -119,19 +122,18 @@ internal static class DaemonHost
             DeleteSocket(logger);
         }
 
-        return all ? Math.Max(Environment.ExitCode, End(held, recovery, guardian, logger)) : 1;
+        return all ? Math.Max(Environment.ExitCode, End(recovery, guardian, logger)) : 1;
     }
 
     /// <summary>Ends where everybody whom this daemon took in was given back: if nobody is left of whom it has taken over either, all is well.</summary>
-    /// <returns>0, or 1 when somebody is left. Threads that recover him go on until this process ends, and the guardian must not begin before: the lock ends with it.</returns>
-    private static int End(RunLock mine, Recovery recovery, Guardian guardian, ILogger logger)
+    /// <returns>0, or 1 when somebody is left. Threads that recover him go on until this process ends, and the guardian must not begin before: so the lock ends with this process.</returns>
+    private static int End(Recovery recovery, Guardian guardian, ILogger logger)
     {
         foreach ((int pid, string why) in recovery.Left)
             logger.LogError("process {Pid}, which a daemon that died had left, is left as it is, and given back later by the guardian: {Reason}", pid, why);
         if (recovery.Left.Count > 0)
             return 1;
         guardian.AllIsWell();
-        mine.Dispose();
         return 0;
     }
 

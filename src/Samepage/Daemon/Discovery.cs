@@ -37,18 +37,18 @@ internal sealed class Discovery(Coordinator coordinator, RuleSet rules)
     public RuleSet Rules { get; private set; } = rules;
 
     /// <summary>Puts other rules in force. Processes that they would not have taken in are given back; those attached by hand stay. Whoever shares with others by them is moved.</summary>
-    /// <returns>Ends when all of that is done; where a process keeps it, when it lets go.</returns>
-    public async Task Use(RuleSet changed)
+    /// <returns>Ends when all of that is done; where a process keeps it, when it lets go: others do not wait for that, nor does what comes by the new rules.</returns>
+    public Task Use(RuleSet changed)
     {
         Rules = changed;
         List<Task> done = [];
         foreach ((int pid, Origin origin) in coordinator.Found())
             done.Add(LeaveUnlessWanted(pid, origin, changed));
-        await Task.WhenAll(done);
-        await coordinator.Use(changed.Domains);
+        done.Add(coordinator.Use(changed.Domains));
         coordinator.ForgetReleased();
         _round = null; // what it finds is by the old rules
         Begin();
+        return Task.WhenAll(done);
     }
 
     /// <summary>Begins a round, if it is time to, and takes in what the last one has found.</summary>

@@ -93,7 +93,7 @@ internal sealed class Recovery
         TimeSpan pause = Pause;
         for (bool isAdopted = false; !_ended || isAdopted; Thread.Sleep(pause))
         {
-            one.LookAt = () => coordinator.ProgressOf(pid);
+            one.LookAt = coordinator.ProgressMeterOf(pid);
             one.Obstacle = Give(one.Record, coordinator, ref isAdopted);
             if (one.Obstacle.Length == 0)
             {
@@ -128,9 +128,14 @@ internal sealed class Recovery
                 isAdopted = true;
             }
 
-            // Without a bound: this thread is its alone.
-            ProcessOutcome back = ThreadPump.Run(() => coordinator.Detach(pid));
-            return back.Done ? "" : back.Reason;
+            // Its children were taken in for it, some perhaps by an earlier try. Without a bound: this thread is theirs alone.
+            foreach (int one in coordinator.Pids().OrderByDescending(one => one == pid))
+            {
+                if (ThreadPump.Run(() => coordinator.Detach(one)) is { Done: false, State: not "gone" } left)
+                    return one == pid ? left.Reason : $"process {one}, which it forked, could not be given back: {left.Reason}";
+            }
+
+            return coordinator.HasOrphans ? "processes that it forked share frames and cannot be taken in; they are watched until they end or call exec" : "";
         }
         catch (SyscallException failed)
         {

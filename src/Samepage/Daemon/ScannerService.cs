@@ -25,7 +25,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     private static readonly TimeSpan KeepInterval = TimeSpan.FromSeconds(1.1);
 
     /// <summary>For so long everybody who is given back at the end may stand still; and, after so long in all, for so long none of them may come to his end: one that gets next to no processor time comes forward for ever.</summary>
-    private static readonly TimeSpan LastWait = TimeSpan.FromSeconds(10), LastWaitInAll = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan LastWait = TimeSpan.FromSeconds(10), LastWaitInAll = TimeSpan.FromSeconds(30), LookAgain = TimeSpan.FromMilliseconds(50);
 
     private static readonly string[] s_leftOff = KernelRestraints.Here.Words;
     private readonly Throttle _throttle = new();
@@ -188,24 +188,33 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     /// <summary>Gives everybody back at the end, all at once. Who keeps it is left to the guardian.</summary>
     private bool GiveAllBack(Coordinator coordinator)
     {
-        (int Pid, Task<ProcessOutcome> Back)[] all = [.. coordinator.Pids().Select(pid => (pid, coordinator.Detach(pid)))];
+        coordinator.BeginToEnd();
+        HashSet<Participant> begun = [];
+        List<(int Pid, Task<ProcessOutcome> Back)> all = [];
         long since = Stopwatch.GetTimestamp(), endedAt = since;
         int ended = 0;
-        _ = _pump.ServeUntil(Task.WhenAll(all.Select(one => one.Back)), () =>
+        bool isHopeless = false;
+        for (List<(int Pid, Task<ProcessOutcome> Back)> more = coordinator.DetachAll(begun); !isHopeless && (more.Count > 0 || !all.TrueForAll(one => one.Back.IsCompleted)); more = coordinator.DetachAll(begun))
         {
+            all.AddRange(more);
+            _pump.Serve(LookAgain);
             if (all.Count(one => one.Back.IsCompleted) is var now && now != ended)
                 (ended, endedAt) = (now, Stopwatch.GetTimestamp());
-            return Stopwatch.GetElapsedTime(Math.Max(since, coordinator.ProgressAt)) > LastWait || (Stopwatch.GetElapsedTime(since) > LastWaitInAll && Stopwatch.GetElapsedTime(endedAt) > LastWait);
-        });
+            isHopeless = Stopwatch.GetElapsedTime(Math.Max(since, coordinator.ProgressAt)) > LastWait || (Stopwatch.GetElapsedTime(since) > LastWaitInAll && Stopwatch.GetElapsedTime(endedAt) > LastWait);
+        }
+
         foreach ((int pid, Task<ProcessOutcome> back) in all)
         {
             if (!back.IsCompletedSuccessfully)
                 logger.LogError("process {Pid} is left as it is, and given back later by the guardian: it does not let itself be given back", pid);
-            else if (back.Result is { Done: false } left)
+            // One that is gone was given back by somebody else, or has ended.
+            else if (back.Result is { Done: false, State: not "gone" } left)
                 logger.LogError("process {Pid} is left as it is, and given back later by the guardian: {Reason}", pid, left.Reason);
         }
 
-        return all.All(one => one.Back is { IsCompletedSuccessfully: true, Result.Done: true });
+        if (coordinator.HasOrphans)
+            logger.LogError("processes share frames that were forked by some that have ended, and could not be taken in: they stay merged, and what they discard from here on shows its old content until they end or call exec");
+        return coordinator.HasGivenAllBack;
     }
 
     /// <summary>One pass over all processes, in batches. It is given up when the scanner is to stand still.</summary>

@@ -73,6 +73,9 @@ internal sealed class ForkWatch : IDisposable
         _changed.Set();
     }
 
+    /// <summary>Somebody lives who has no other warden. Any thread.</summary>
+    public bool HasOrphans => _orphans.AreThere;
+
     /// <summary>Answers no more over a descriptor; there need be none. Any thread.</summary>
     /// <returns>False while somebody is answering over it, or about to.</returns>
     public bool TryForget(FileDescriptor m) => _orphans.TryForget(m);

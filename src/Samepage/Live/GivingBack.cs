@@ -25,6 +25,9 @@ internal static class GivingBack
     /// <summary>Times in a row that all that is left to be given back is held by somebody, and the milliseconds of the first pause between: twice as long each time, two seconds in all. A read that is under way ends meanwhile, mostly.</summary>
     private const int HeldMost = 6, HeldPause = 32;
 
+    /// <summary>Operations that are planned at a time: twice as many as a program has mappings, mostly. One that has mapped frames itself may have any number of bytes of them.</summary>
+    private const int OperationsMost = 1 << 17;
+
     private const string Held = "pages that were merged and written since are pinned, or may be: a device, a registered buffer of io_uring, a read that is under way or a pipe holds them, and would go on with what is there now; "
         + "they stay as they are, and right; detach it again when nothing holds them";
 
@@ -40,8 +43,16 @@ internal static class GivingBack
             return true;
         for (int turn = 0, refused = 0, held = 0; turn < TurnsMost && refused < 40 && held < HeldMost && space.Unanswered < 3; turn++)
         {
-            if (PidFd.HasEnded(space.PidFd) || !LiveMachine.Refresh(space))
+            if (PidFd.HasEnded(space.PidFd))
                 return true;
+            if (!LiveMachine.Refresh(space))
+            {
+                if (!space.HasFrames())
+                    return true;
+                Thread.Sleep(25);
+                continue;
+            }
+
             StopTracking(space);
             space.Footprint.Expect(space.Map.Segments);
             List<AgentOperation> operations = UnmergeOperations(space.Map.Segments);
@@ -164,7 +175,7 @@ internal static class GivingBack
             {
                 Segment segment = segments[end++];
                 bool isWanted = !segment.IsFixed && which?.Invoke(segment) != false;
-                for (ulong at = segment.Start; isWanted && at < segment.End; at += AgentSession.MaxRunBytes)
+                for (ulong at = segment.Start; isWanted && at < segment.End && operations.Count < OperationsMost; at += AgentSession.MaxRunBytes)
                 {
                     ulong length = Math.Min(AgentSession.MaxRunBytes, segment.End - at);
                     operations.Add(new AgentOperation { Kind = OperationKind.Unmerge, Flags = segment.Advice, Address = at, Length = length });

@@ -59,6 +59,9 @@ internal sealed partial class LiveMachine : IMachine, IDisposable
     /// <param name="all">Also those that have only just been born.</param>
     public List<Child> FindChildren(LiveSpace space, bool all) => Offspring.Find(space, all, _forks.Watch, Attendants);
 
+    /// <summary>Children are watched by us alone: their parents have ended.</summary>
+    public bool HasOrphans => _forks.HasOrphans;
+
     /// <inheritdoc cref="ForkWatch.TryForget"/>
     public bool TryForget(FileDescriptor m) => _forks.TryForget(m);
 

@@ -79,8 +79,8 @@ internal static class Offspring
     {
         lock (space.Inherited)
         {
-            // The slot may be another child's by now.
-            if (space.Tickets[slot] != ticket)
+            // The slot may be another child's by now; and where the parent is gone so are its descriptors.
+            if (space.IsClosed || space.Tickets[slot] != ticket)
                 return false;
             space.Session.CloseInherited(slot, ticket);
             if (!space.Inherited.Remove(slot, out Inherited inherited))

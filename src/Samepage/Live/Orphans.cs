@@ -59,6 +59,16 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDis
         }
     }
 
+    /// <summary>One of them lives: nobody announces that one has died.</summary>
+    public bool AreThere
+    {
+        get
+        {
+            lock (_watched)
+                return _watched.Any(m => _answered.Contains(m) || !Userfaultfd.IsDead(m));
+        }
+    }
+
     /// <summary>Some wait for another to be answered: whether that one keeps them is to be looked at soon.</summary>
     public bool AreWaiting
     {
