@@ -95,6 +95,7 @@ public static class Adoption
 
         if (cookie != place.Cookie)
             return AdoptionOutcome.NothingLeft;
+        using DescriptorRoom room = new(place.Pid);
         long state = AwaitOrphan(place.Pid, Thread(SharedWord.WardenTid), () => ((long)memory.Word(SharedWord.State), (int)memory.Word(SharedWord.ExecutorTid)));
         int executor = Thread(SharedWord.ExecutorTid);
         if (executor == 0)
@@ -175,11 +176,15 @@ public static class Adoption
     {
         AgentData data = new(place.Pid, place.BaseAddress);
         Errno errno = data.Read(OwnWord.Cookie, out ulong cookie);
-        if (errno is Errno.EFAULT or Errno.ESRCH || (errno == Errno.None && cookie != place.Cookie && cookie != 0))
+        // ESRCH alone may be said of a thread that has ended just now.
+        if (errno == Errno.EFAULT || (errno == Errno.ESRCH && !Directory.Exists($"/proc/{place.Pid}")) || (errno == Errno.None && cookie != place.Cookie && cookie != 0))
             return AdoptionOutcome.NothingLeft;
         if (errno == Errno.None && cookie == 0)
             return Uproot(place, ref why); // mapped, and nothing more
         if (errno != Errno.None)
+            return AdoptionOutcome.NotYet;
+        // What it shares with its daemons is there, and could only not be looked at, for want of a descriptor, say.
+        if ((long)data.Word(OwnWord.State) >= AgentLayout.StateReady)
             return AdoptionOutcome.NotYet;
         long state = AwaitOrphan(place.Pid, warden: 0, () => ((long)data.Word(OwnWord.State), (int)data.Word(OwnWord.ExecutorTid)));
         int executor = data.Thread(OwnWord.ExecutorTid);

@@ -122,8 +122,8 @@ internal static class Injector
                 // Not now, or there is nothing any more, which is seen next.
             }
 
-            // A status that cannot be read says nothing of a process that is there.
-            if (ProcessStatus.TryReadLiving(pid) is { } status ? !status.HasMemory : !Directory.Exists($"/proc/{pid}"))
+            // What cannot be read says nothing of a process that is there, and one thread that has just ended nothing of the others.
+            if (!Directory.Exists($"/proc/{pid}") || (ProcessStatus.TryReadLiving(pid) is { HasMemory: false } && LivingThread.HasEnded(pid, LivingThread.Of(pid))))
                 return true;
             WorldStop.LookAfterLingering();
             Thread.Sleep(1);

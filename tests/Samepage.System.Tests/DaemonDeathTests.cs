@@ -68,6 +68,26 @@ public sealed class DaemonDeathTests
         DaemonUnderTest.Remove(folder);
     }
 
+    /// <summary>A program that may open no descriptors any more, as one sees to that confines itself: its agent must be taken over by sockets all the same, and its children be answered for.</summary>
+    [Fact]
+    public async Task KilledItsProgramsWithoutDescriptorsAreGivenBack()
+    {
+        Needs.Root();
+        LiveProgram[] two = await LiveProgram.Targets(2, "attacker");
+        await using var together = new Together(two);
+        Trace before = Trace.Of(two[0]);
+        await using DaemonUnderTest doomed = await DaemonUnderTest.Start();
+        await doomed.TakeInAndWait(two);
+        await doomed.Merged(two[0], 4000);
+        await two[0].Does("nofile");
+        await doomed.Kill9();
+        Assert.StartsWith("bad 0 ", await two[0].Ask("forks 20", 180), StringComparison.Ordinal);
+        await before.GoneAfterDeath(180);
+        Assert.Contains("Max open files            0                    0 ", await File.ReadAllTextAsync($"/proc/{two[0].Pid}/limits"), StringComparison.Ordinal);
+        await two[0].Does("discard");
+        await two[1].Does("verify");
+    }
+
     /// <summary>What a thread keeps in its registers is what it finds there behind the gate.</summary>
     [Fact]
     public async Task KilledWhileItHoldsThreadsItLeavesTheirRegistersAsTheyWere()

@@ -109,7 +109,7 @@ internal sealed class BorrowedThread : IDisposable
     /// <returns>False when its state does not fit into one.</returns>
     public bool TryFrame(Span<byte> frame, ulong address)
     {
-        ulong ending = WasInCall && (long)_saved.rax == Restarts.RestartUnlessHandled ? (ProcessStatus.TryRead($"/proc/{_pid}/task/{ThreadId}/status")?.Handled ?? 0) & ~_mask : 0;
+        ulong ending = Restarts.EndsForSignals(_saved) ? (ProcessStatus.TryRead($"/proc/{_pid}/task/{ThreadId}/status")?.Handled ?? 0) & ~_mask : 0;
         return SignalFrame.TryWrite(frame, address, _resumption, WasInCall, _mask, _thread.ExtendedState(new byte[16384]), ending);
     }
 

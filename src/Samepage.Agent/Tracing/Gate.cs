@@ -1,6 +1,7 @@
 using Samepage.Agent.X64;
 using Samepage.Linux;
 using Samepage.Linux.Interop;
+using Samepage.Linux.ProcFs;
 
 namespace Samepage.Agent.Tracing;
 
@@ -66,9 +67,10 @@ internal sealed class Gate
             (_saved, _masks, _frames) = (new LibC.user_regs_struct[threads.Length], new ulong[threads.Length], new byte[threads.Length * AgentLayout.FrameBytes]);
         try
         {
+            ulong handled = Handled(threads);
             for (int i = 0; i < threads.Length; i++)
             {
-                if (!TryFrame(threads[i], i, out why))
+                if (!TryFrame(threads[i], i, handled, out why))
                     return false;
             }
 
@@ -108,7 +110,19 @@ internal sealed class Gate
     /// <summary>The threads stay before it: set free, they wait there for the end of the batch, and go back by themselves.</summary>
     public void Leave() => _sent = 0;
 
-    private bool TryFrame(in Tracee thread, int index, out string why)
+    /// <summary>The signals that the program has handlers for: those of the process are its threads'.</summary>
+    private static ulong Handled(ReadOnlySpan<Tracee> threads)
+    {
+        foreach (ref readonly Tracee thread in threads)
+        {
+            if (thread.Kind != StopKind.Gone && ProcessStatus.TryRead($"/proc/{thread.ProcessId}/task/{thread.ThreadId}/status") is { } status)
+                return status.Handled;
+        }
+
+        return 0;
+    }
+
+    private bool TryFrame(in Tracee thread, int index, ulong handled, out string why)
     {
         why = "";
         if (!thread.TryRegisters(out _saved[index]))
@@ -122,7 +136,7 @@ internal sealed class Gate
         else if (thread.HasSignal)
             why = $"thread {thread.ThreadId} is about to get a signal";
         else if (!SignalFrame.TryWrite(_frames.AsSpan(index * AgentLayout.FrameBytes, AgentLayout.FrameBytes), FrameAt(index), thread.Resumption(registers),
-            (long)registers.orig_rax >= 0, _masks[index] = thread.SignalMask(), thread.ExtendedState(_state)))
+            (long)registers.orig_rax >= 0, _masks[index] = thread.SignalMask(), thread.ExtendedState(_state), Restarts.EndsForSignals(registers) ? handled & ~_masks[index] : 0))
             why = $"thread {thread.ThreadId} has extended processor state (AMX tiles) that a signal frame cannot take";
         return why.Length == 0;
     }

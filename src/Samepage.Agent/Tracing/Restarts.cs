@@ -27,6 +27,10 @@ internal static class Restarts
     /// <summary>ERESTARTNOHAND: the kernel begins the call again, or, where a signal's handler runs first, ends it with EINTR.</summary>
     public const long RestartUnlessHandled = -514;
 
+    /// <summary>It is in a call that the kernel would end with EINTR for a signal that has a handler, and begin again, or go on with, otherwise.</summary>
+    /// <param name="registers">The registers of a thread that was stopped.</param>
+    public static bool EndsForSignals(in LibC.user_regs_struct registers) => (long)registers.orig_rax >= 0 && (long)registers.rax is RestartUnlessHandled or RestartBlock;
+
     private const int KeptAtMost = 4096;
     private static readonly TimeSpan s_stopBound = TimeSpan.FromMilliseconds(20);
     private static readonly ConcurrentDictionary<int, Wait> s_waits = [];

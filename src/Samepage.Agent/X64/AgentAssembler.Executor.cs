@@ -26,7 +26,7 @@ internal sealed partial class AgentAssembler
         Label wait = c.CreateLabel(), orphaned = c.CreateLabel(), failed = c.CreateLabel(), exit = c.CreateLabel(), haveM = c.CreateLabel();
         Label run = c.CreateLabel(), locked = c.CreateLabel(), next = c.CreateLabel(), answer = c.CreateLabel(), merge = c.CreateLabel(), zero = c.CreateLabel(), join = c.CreateLabel(), counted = c.CreateLabel();
         Label warden = c.CreateLabel(), unnoticed = c.CreateLabel(), socket = c.CreateLabel(), made = c.CreateLabel(), later = c.CreateLabel();
-        Label answered = c.CreateLabel(), unhurried = c.CreateLabel();
+        Label answered = c.CreateLabel(), unhurried = c.CreateLabel(), noticed = c.CreateLabel(), cut = c.CreateLabel();
 
         At(ref _executorMain);
         c.cld();
@@ -54,6 +54,7 @@ internal sealed partial class AgentAssembler
         MapShared(failed);
         Publish(SharedWord.ExecutorTid, SharedWord.T, SharedWord.M, SharedWord.PoolFd, SharedWord.GuardFd);
         c.mov(Shared(SharedWord.State), (int)AgentLayout.StateReady);
+        c.mov(Word(OwnWord.State), (int)AgentLayout.StateReady);
         c.mov(Word(OwnWord.Doorbell), 0);
         Answer();
         ReadDoorbell();
@@ -177,15 +178,26 @@ internal sealed partial class AgentAssembler
         c.mov(Shared(SharedWord.State), (int)AgentLayout.StateOrphaned);
         // The far end is in this table too, so the wait ends only by a message from whoever has taken a copy of it.
         At(ref made);
-        Receive(made);
+        Receive(cut);
         c.cmp(__qword_ptr[r12 + AgentLayout.MessageControl], 16 + 4 * AgentLayout.Sockets);
         c.jne(made);
         TakeSockets();
-        WatchDoorbell();
+        // Before the warden looks at its socket, which may be at its end again. One that has left notices nothing any more.
+        c.cmp(Word(OwnWord.Orphaned), 1);
+        c.jne(noticed);
         c.mov(Word(OwnWord.Orphaned), 0);
+        At(ref noticed);
+        WatchDoorbell();
         c.mov(Shared(SharedWord.State), (int)AgentLayout.StateReady);
         Answer();
         c.jmp(wait);
+        // Somebody has ended the pair: nobody can send anything over it any more.
+        At(ref cut);
+        c.test(rax, rax);
+        c.jnz(made);
+        Close(OwnWord.ExecutorFar);
+        Close(OwnWord.ExecutorNear);
+        c.jmp(later);
 
         At(ref exit);
         c.mov(Word(OwnWord.ExecutorLeft), 1);

@@ -17,8 +17,8 @@ namespace Samepage.Agent.X64;
 /// open as soon as the word Gate differs from r13d. A thread leaves by rt_sigreturn(2), as from a signal's handler: general, vector and mask
 /// registers and the signal mask are its own again in one step, so a signal that waited finds it as it was, and on the right stack.</para>
 /// <para>rt_sigreturn(2) makes the kernel forget what restart_syscall(2) would go on with, so a thread that slept in poll, nanosleep or a timed futex
-/// loads its registers here. It is in a system call, so rcx and r11 are nobody's; a signal that waited finds it short of six registers
-/// that are restored behind the handler, and the call then ends with EINTR, as it should.</para>
+/// loads its registers here. It is in a system call, so rcx and r11 are nobody's. A signal that waits, and has a handler, is to end the call: then there is nothing to go on with, and the thread leaves as
+/// any other, with EINTR. Its handler must not find it here: it may take long, or never come back, and this code be gone by then.</para>
 /// </remarks>
 internal sealed partial class AgentAssembler
 {
@@ -38,7 +38,7 @@ internal sealed partial class AgentAssembler
 
     private void GateCode()
     {
-        Label wait = c.CreateLabel(), open = c.CreateLabel(), sleeper = c.CreateLabel(), go = c.CreateLabel(), running = c.CreateLabel(), sleep = c.CreateLabel();
+        Label wait = c.CreateLabel(), open = c.CreateLabel(), sleeper = c.CreateLabel(), leave = c.CreateLabel(), go = c.CreateLabel(), running = c.CreateLabel(), sleep = c.CreateLabel();
         BlockSignals();
         At(ref wait);
         c.mov(eax, __dword_ptr[r12 + (SharedFromData + (int)SharedWord.Gate)]);
@@ -69,9 +69,10 @@ internal sealed partial class AgentAssembler
         c.jmp(wait);
 
         At(ref open);
+        EndCallIfDue(leave);
         c.cmp(__qword_ptr[r14 + SignalFrame.SleeperAt], 0);
         c.jne(sleeper);
-        EndCallIfDue();
+        At(ref leave);
         // The frame says which alternate stack the thread has from here on: the one that it has.
         c.xor(edi, edi);
         c.lea(rsi, __[r14 + SignalFrame.AlternateStackAt]);
@@ -94,8 +95,9 @@ internal sealed partial class AgentAssembler
     }
 
     /// <summary>Where a signal waits that is to end the call which the frame at r14 begins again: it ends with EINTR.</summary>
-    /// <remarks>One that comes from here on comes as if right before the call.</remarks>
-    private void EndCallIfDue()
+    /// <remarks>One that comes from here on comes as if right before the call; where the thread slept it finds it in the few instructions with which that loads its registers, and must come back there.</remarks>
+    /// <param name="ended">It does.</param>
+    private void EndCallIfDue(Label ended)
     {
         const int Rax = SignalFrame.ContextAt + 104, Rip = SignalFrame.ContextAt + 128, SYS_rt_sigpending = 127, CallLength = 2;
         Label not = c.CreateLabel();
@@ -109,6 +111,7 @@ internal sealed partial class AgentAssembler
         c.jz(not);
         c.mov(__qword_ptr[r14 + Rax], -4); // EINTR
         c.add(__qword_ptr[r14 + Rip], CallLength);
+        c.jmp(ended);
         At(ref not);
     }
 

@@ -128,9 +128,9 @@ internal sealed partial class AgentAssembler
         c.dec(ebp);
         c.jnz(sweep);
         c.jmp(loop);
-        // An executor whose daemon dies now waits for nobody.
+        // An executor whose daemon dies now, or any later one, waits for nobody.
         At(ref exit);
-        c.mov(Word(OwnWord.Orphaned), 1);
+        c.mov(Word(OwnWord.Orphaned), 2);
         c.xor(edi, edi);
         Sys(SYS_exit);
 

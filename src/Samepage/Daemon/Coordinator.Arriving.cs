@@ -47,6 +47,14 @@ internal sealed partial class Coordinator
 
             if (!PidFd.HasEnded(_machine[taken].PidFd))
             {
+                // It has no warden any more: it is taken in anew when it has been given back.
+                if (_machine[taken].HasParted)
+                {
+                    if (await GiveBackAgain(pid) is { Done: false, State: not "gone" } left)
+                        return left;
+                    continue;
+                }
+
                 known.Origin = origin;
                 TakeAdvice(known, _machine[taken]);
                 return Outcome(known);

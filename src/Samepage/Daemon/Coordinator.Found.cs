@@ -35,6 +35,16 @@ internal sealed partial class Coordinator
         return outcome;
     }
 
+    /// <summary>Goes on with giving a process back, which has come so far, and no further, that its warden is gone. Whoever asked for it is answered so when he asks again.</summary>
+    private async Task<ProcessOutcome> GiveBackAgain(int pid)
+    {
+        (int, ulong) process = (pid, ProcessStat.TryRead(pid, out ProcessStat stat) ? stat.StartTime : 0);
+        ProcessOutcome outcome = await Detach(pid);
+        if (outcome.Done && _released.ContainsKey(process))
+            _released[process] = outcome;
+        return outcome;
+    }
+
     /// <summary>Whether a process was given back by hand.</summary>
     public bool WasReleased(int pid, ulong start) => _released.ContainsKey((pid, start));
 

@@ -200,7 +200,7 @@ internal sealed partial class Coordinator
     }
 
     /// <summary>Gives a process back that may not stay as it is: by a rule, for what has become of it, or because giving it back has come so far, and no further, that its warden is gone.</summary>
-    private Task GoOn(Participant participant, LiveSpace space, string? reason, string? moves) => reason is null && moves is null ? Detach(participant.Pid) : LeaveOrMove(participant, space, reason, moves);
+    private Task GoOn(Participant participant, LiveSpace space, string? reason, string? moves) => reason is null && moves is null ? GiveBackAgain(participant.Pid) : LeaveOrMove(participant, space, reason, moves);
 
     /// <param name="space">The process.</param>
     /// <param name="children">Receives those that it had forked and that were given back with it.</param>

@@ -204,7 +204,7 @@ internal static class Offspring
         return errno == Errno.None;
     }
 
-    /// <summary>The address of a page of a frame that is mapped in the process; null when it maps none.</summary>
+    /// <summary>The address of a page of a frame in the process, or, where it has written all of them since, or thrown them away, of a page in the place of one; null when it maps none.</summary>
     private static ulong? FirstFrame(int pid, LiveSpace parent)
     {
         List<Mapping> mappings = [];
@@ -212,14 +212,16 @@ internal static class Offspring
         if (pagemap is null || !Mapping.TryReadAll($"/proc/{LivingThread.Of(pid)}/maps", mappings))
             return null;
         List<PageRegion> regions = [];
+        ulong? first = null;
         foreach (Mapping mapping in mappings.Where(mapping => parent.Pool.Has(mapping)))
         {
             _ = pagemap.CollectFilePages(mapping.Start, mapping.End, regions);
             if (regions.Count > 0)
                 return regions[0].Start;
+            first ??= mapping.Start;
         }
 
-        return null;
+        return first;
     }
 
     /// <summary>Every process below this one, and those whose parent has ended: they may be anybody's children by now.</summary>
