@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Samepage.Daemon;
+using Samepage.Linux;
 
 namespace Samepage.LinuxTests;
 
@@ -28,7 +29,8 @@ public sealed class RunLockTests
         using Process holder = Process.Start("sleep", "1000");
         string stat = File.ReadAllText($"/proc/{holder.Id}/stat"), path = Path.Combine(folder.Path, "lock");
         string start = stat[(stat.LastIndexOf(')') + 2)..].Split(' ')[19];
-        using FileStream kept = new(path, FileMode.Create, FileAccess.ReadWrite, FileShare.None, 1);
+        using FileStream kept = new(path, FileMode.Create, FileAccess.ReadWrite, FileShare.ReadWrite, 1);
+        Assert.True(FileLock.TryTake(kept.SafeFileHandle));
         kept.Write(System.Text.Encoding.ASCII.GetBytes($"daemon {holder.Id} {start}\n"));
         kept.Flush();
         Assert.Null(RunLock.TryTake(folder.Path, RunLockHolder.Daemon, out RunLockHolder? living));

@@ -137,6 +137,32 @@ public sealed class SurroundingsTests : IDisposable
         }
     }
 
+    /// <summary>Whoever may read a file may lock it, flock(2), for as long as he likes: a user without any privilege those that the daemon reads at every visit. Here they are files of its own, in a namespace of mounts, so that
+    /// nobody else meets his locks.</summary>
+    [Fact]
+    public async Task LocksOnFilesThatEverybodyMayReadKeepNobody()
+    {
+        string setpriv = Needs.Program("setpriv", "util-linux"), flock = Needs.Program("flock", "util-linux"), nsenter = Needs.Program("nsenter", "util-linux");
+        string rules = Path.Combine(_folder, "rules.toml");
+        await File.WriteAllTextAsync(rules, "advised = false\n[[exclude]]\nuser = \"daemon\"\n");
+        File.SetUnixFileMode(_folder, (UnixFileMode)0b111_101_101);
+        string[] copied = [.. new[] { "/etc/passwd", "/sys/kernel/btf/vmlinux" }.Where(File.Exists)];
+        string mounts = string.Concat(copied.Select((path, i) => $" && cp {path} {_folder}/{i} && mount --bind {_folder}/{i} {path}"));
+        await using LiveProgram place = LiveProgram.Start(Needs.Program("unshare", "util-linux"), "--mount", "sh", "-c", $"mount -t proc proc /proc{mounts} && echo ready && exec cat");
+        await place.Ready();
+        string[] inside = [nsenter, $"--mount=/proc/{place.Pid}/ns/mnt"];
+        await using LiveProgram locker = LiveProgram.Start(inside[0],
+            [inside[1], setpriv, "--reuid=1234", "--regid=1234", "--clear-groups", .. copied.Append("/proc/sys/vm/max_map_count").Append(rules).SelectMany(path => new[] { flock, path }), "sh", "-c", "echo ready; exec cat"]);
+        await locker.Ready();
+        LiveProgram[] two = await LiveProgram.Targets(2, "common", "8");
+        await using var together = new Together(two);
+        await using DaemonUnderTest daemon = await DaemonUnderTest.Start(rules: rules, launcher: inside);
+        await daemon.Serves(two, 1000);
+        Assert.Equal(0, (await daemon.Cli("reload")).ExitCode);
+        Assert.Equal(0, await daemon.Terminate());
+        Assert.False(locker.HasExited);
+    }
+
     [Fact]
     public async Task RulesThatBecameWritableAreNotReadAgain()
     {

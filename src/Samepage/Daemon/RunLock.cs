@@ -61,57 +61,65 @@ internal sealed class RunLock : IDisposable
     public static RunLock? TryTake(string folder, string kind, out RunLockHolder? holder)
     {
         holder = null;
-        using FileStream? door = TryLock(Path.Combine(folder, "lock.door"));
+        using RunLock? door = TryLock(Path.Combine(folder, "lock.door"));
         if (door is null)
             return null;
         string path = Path.Combine(folder, "lock"), fresh = Path.Combine(folder, "lock.new");
-        FileStream? file = TryLock(path);
-        if (file is null)
+        RunLock? mine = TryLock(path);
+        if (mine is null)
         {
             holder = TryReadHolder(path);
             if (holder is not { IsDying: true })
                 return null;
             File.Delete(fresh);
-            file = TryLock(fresh) ?? throw new IOException($"{fresh}: a new file is locked by somebody");
-            Sign(file, kind);
+            mine = TryLock(fresh) ?? throw new IOException($"{fresh}: a new file is locked by somebody");
+            mine.Sign(kind);
             File.Move(fresh, path, overwrite: true);
-            return new RunLock(file);
+            return mine;
         }
 
-        Sign(file, kind);
-        return new RunLock(file);
+        mine.Sign(kind);
+        return mine;
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _file.Dispose();
+    public void Dispose()
+    {
+        // A program that is being started may have a copy of the descriptor for a moment.
+        if (!_file.SafeFileHandle.IsClosed)
+            FileLock.GiveUp(_file.SafeFileHandle);
+        _file.Dispose();
+    }
 
     internal static RunLockHolder? Parse(string text) =>
         text.TrimEnd('\n').Split(' ') is [var kind, var pid, var start] && int.TryParse(pid, NumberStyles.None, CultureInfo.InvariantCulture, out int number) && number > 0 &&
         ulong.TryParse(start, NumberStyles.None, CultureInfo.InvariantCulture, out ulong time) ? new RunLockHolder(kind, number, time) : null;
 
-    // Not by a FileStream, which would want a lock itself.
     private static RunLockHolder? TryReadHolder(string path) => ProcFile.TryRead(path, out string text) ? Parse(text) : null;
 
-    private static void Sign(FileStream file, string kind)
+    private void Sign(string kind)
     {
         _ = ProcessStat.TryRead(Environment.ProcessId, out ProcessStat stat);
-        file.SetLength(0);
-        file.Write(Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{kind} {Environment.ProcessId} {stat.StartTime}\n")));
-        file.Flush();
+        _file.SetLength(0);
+        _file.Write(Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{kind} {Environment.ProcessId} {stat.StartTime}\n")));
+        _file.Flush();
     }
 
-    private static FileStream? TryLock(string path)
+    private static RunLock? TryLock(string path)
     {
+        FileStream file = new(path, new FileStreamOptions { Mode = FileMode.OpenOrCreate, Access = FileAccess.ReadWrite, Share = FileShare.ReadWrite | FileShare.Delete, BufferSize = 1, UnixCreateMode = Ours });
+        bool isOurs = false;
         try
         {
-            // Nobody else may open it: flock(2) wants no more than that.
-            FileStream held = new(path, new FileStreamOptions { Mode = FileMode.OpenOrCreate, Access = FileAccess.ReadWrite, Share = FileShare.None, BufferSize = 1, UnixCreateMode = Ours });
-            File.SetUnixFileMode(held.SafeFileHandle, Ours);
-            return held;
+            isOurs = FileLock.TryTake(file.SafeFileHandle);
+            if (isOurs)
+                File.SetUnixFileMode(file.SafeFileHandle, Ours);
+            return isOurs ? new RunLock(file) : null;
         }
-        catch (IOException busy) when (busy.GetType() == typeof(IOException))
+        finally
         {
-            return null;
+            if (!isOurs)
+                file.Dispose();
         }
     }
 }
