@@ -28,6 +28,65 @@ public sealed class ParserTests
         VmFlags: ex 
         """;
 
+    /// <summary>How many mappings there are, and how long their lines, a program chooses: the lines of files whose paths are 4,000 line feeds have 16,000 bytes each.</summary>
+    [Theory]
+    [InlineData(16_000, false)]
+    [InlineData(16_000, true)]
+    [InlineData(65_536, true)]
+    [InlineData(200_000, true)]
+    public void AdviceIsFoundInLittleMemoryWhateverTheProgramMaps(int lineBytes, bool isGiven)
+    {
+        string path = Path.GetTempFileName();
+        try
+        {
+            using (StreamWriter file = new(path))
+            {
+                for (int i = 0; i < 40_000_000 / lineBytes; i++)
+                    file.Write($"{i:x8}-{i + 1:x8} r--p 00000000 fe:01 7 {string.Concat(Enumerable.Repeat("VmFlags: mg ", lineBytes / 12))}\nSize: 4 kB\nVmFlags: rd wr\n");
+                file.Write(isGiven ? "VmFlags: rd wr mg sd \n" : "VmFlags: rd wr sd \n");
+            }
+
+            long before = GC.GetAllocatedBytesForCurrentThread();
+            Assert.Equal(isGiven, MergeAdvice.HasAdvisedMapping(path));
+            Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 1 << 20);
+        }
+        finally
+        {
+            File.Delete(path);
+        }
+    }
+
+    [Fact]
+    public void NoMoreThanTheBeginningOfANameIsKept()
+    {
+        List<Mapping> mappings = [];
+        Assert.True(Parse(string.Concat(Enumerable.Range(1, 40).Select(i => $"{i:x}000-{i + 1:x}000 r--p 00000000 fe:01 7 /{i}{new string('x', 16_000)}\n")), 4096, mappings));
+        Assert.Equal(40, mappings.Count);
+        Assert.All(mappings, mapping => Assert.InRange(mapping.Name.Length, 200, 256));
+        Assert.StartsWith("/40xxx", mappings[^1].Name, StringComparison.Ordinal);
+    }
+
+    /// <summary>What is longer than any file of /proc that is read whole is not read on and on.</summary>
+    [Theory]
+    [InlineData(ProcFile.LongestBytes, true)]
+    [InlineData(ProcFile.LongestBytes + 1L, false)]
+    [InlineData(3L << 30, false)]
+    public void AFileThatIsLongerThanAnyOfProcIsNotRead(long bytes, bool isRead)
+    {
+        string path = Path.GetTempFileName();
+        try
+        {
+            using (FileStream file = File.OpenWrite(path))
+                file.SetLength(bytes);
+            Assert.Equal(isRead, ProcFile.TryRead(path, out string text));
+            Assert.Equal(isRead ? bytes : 0, text.Length);
+        }
+        finally
+        {
+            File.Delete(path);
+        }
+    }
+
     /// <summary>Whatever pieces it comes in: as much as a page of the kernel's, or a byte at a time.</summary>
     [Theory]
     [InlineData(1)]

@@ -13,7 +13,7 @@ namespace Samepage.Linux.ProcFs;
 /// <param name="Offset">Bytes into the file.</param>
 /// <param name="Device">Major and minor as one number: major &lt;&lt; 32 | minor.</param>
 /// <param name="Inode">0 for anonymous memory.</param>
-/// <param name="Name">The path, a name in brackets, or nothing.</param>
+/// <param name="Name">The path, as far as its first 256 bytes, a name in brackets, or nothing.</param>
 /// <param name="Flags">The two-letter VmFlags with a blank after each; empty where only maps was read.</param>
 /// <param name="AnonymousHugeBytes">Bytes held in transparent huge pages; 0 where only maps was read.</param>
 public readonly record struct Mapping(

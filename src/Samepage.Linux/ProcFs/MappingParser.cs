@@ -9,6 +9,9 @@ namespace Samepage.Linux.ProcFs;
 internal sealed class MappingParser
 {
     private const int RememberedMax = 16;
+
+    /// <summary>Longer than the names that the kernel gives, and than what <c>PR_SET_VMA</c> allows.</summary>
+    private const int NameBytesMax = 256;
     private static readonly string s_none = "";
     private readonly List<Mapping> _mappings;
     private readonly List<string> _names = [s_none], _flags = [s_none];
@@ -91,7 +94,7 @@ internal sealed class MappingParser
         }
 
         mapping = new Mapping(start, end, modes[0] == 'r', modes[1] == 'w', modes[2] == 'x', modes[3] == 's', offset,
-            (major << 32) | minor, inode, Remembered(_names, rest.TrimStart((byte)' '), flags: false), s_none, 0);
+            (major << 32) | minor, inode, Remembered(_names, Beginning(rest.TrimStart((byte)' ')), flags: false), s_none, 0);
         return true;
     }
 
@@ -103,6 +106,9 @@ internal sealed class MappingParser
         rest = used < rest.Length ? rest[(used + 1)..] : [];
         return true;
     }
+
+    /// <summary>A program may have tens of thousands of mappings of files whose paths are as long as paths can be, and all of them are kept at once.</summary>
+    private static ReadOnlySpan<byte> Beginning(ReadOnlySpan<byte> name) => name[..Math.Min(name.Length, NameBytesMax)];
 
     /// <summary>The same text again is the same string: most mappings are anonymous, or of one file, and there are a handful of different flags.</summary>
     private static string Remembered(List<string> known, ReadOnlySpan<byte> text, bool flags)

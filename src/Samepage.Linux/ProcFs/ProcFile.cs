@@ -7,11 +7,15 @@ namespace Samepage.Linux.ProcFs;
 /// <summary>Reads a small file of <c>/proc</c> whole: open, read, close, and nothing else, because every visit to every process does it.</summary>
 public static unsafe class ProcFile
 {
+    /// <summary>More than any such file has: the children of a process, were they all the four million processes that there can be, are half of it. What has a line or more for each mapping has no bound, and is
+    /// read as it comes: <see cref="Mapping.TryReadAll"/>, <see cref="MergeAdvice"/>.</summary>
+    internal const int LongestBytes = 64 << 20;
+
     private const int FirstRead = 4096;
 
     /// <param name="path">Such as <c>/proc/1/stat</c>.</param>
     /// <param name="text">What it says; empty when it cannot be read.</param>
-    /// <returns>False when the process is gone, or the file may not be read.</returns>
+    /// <returns>False when the process is gone, or the file may not be read, or is longer than such files are.</returns>
     public static bool TryRead(string path, out string text)
     {
         text = "";
@@ -31,6 +35,8 @@ public static unsafe class ProcFile
                 if (read == 0)
                     break;
                 length += (int)read;
+                if (length > LongestBytes)
+                    return false;
                 if (length < buffer.Length)
                     continue;
                 byte[] larger = ArrayPool<byte>.Shared.Rent(2 * length);
