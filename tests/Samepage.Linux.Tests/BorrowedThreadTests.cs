@@ -2,6 +2,7 @@ using System.Globalization;
 using Samepage.Agent.Tracing;
 using Samepage.Agent.X64;
 using Samepage.Linux.Interop;
+using Samepage.Linux.Processes;
 
 namespace Samepage.LinuxTests;
 
@@ -32,5 +33,48 @@ public sealed class BorrowedThreadTests
         }
 
         Assert.Equal(0, await echo.Ends());
+    }
+
+    /// <summary>It maps the code of its C library and of its loader once more, before those that it uses, and writes over all of that, or writes what is looked for where it is not: other programs have a way back all the same, and so has it.</summary>
+    [Theory]
+    [InlineData("b'\\0' * length")]
+    [InlineData("(b'\\x0f\\x05\\xc3\\xb8\\x0f\\0\\0\\0\\x0f\\x05').ljust(length, b'\\0')")]
+    public async Task WhatAProgramWritesOverItsCodeTakesNobodysWayBack(string content)
+    {
+        await using ForeignProgram hostile = await ForeignProgram.Python($"""
+            import ctypes, os
+            libc = ctypes.CDLL(None)
+            libc.mmap.restype = ctypes.c_void_p
+            libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+            at = 0x100000
+            for line in [line.split() for line in open('/proc/self/maps') if ('/libc.so' in line or '/ld-' in line) and ' r-xp ' in line]:
+                start, end = (int(word, 16) for word in line[0].split('-'))
+                length = end - start
+                assert libc.mmap(at, length, 7, 0x100002, os.open(line[5], os.O_RDONLY), int(line[2], 16)) == at
+                ctypes.memmove(at, {content}, length)
+                at += length
+            print('ready', flush=True)
+            input()
+            """);
+        await using ForeignProgram other = ForeignProgram.Start("cat");
+        await other.Says("there");
+        for (int round = 0; round < 2; round++)
+        {
+            HasWayBack(hostile.Pid);
+            HasWayBack(other.Pid);
+        }
+    }
+
+    /// <summary>The first thread of a program, which waits, is given a way back.</summary>
+    private static void HasWayBack(int pid)
+    {
+        string[] call = [];
+        while (call.Length < 3)
+            call = File.ReadAllText($"/proc/{pid}/syscall").Split(' '); // "running" until it waits
+        WayBack? way = WayBack.TryLay(pid, Convert.ToUInt64(call[^2], 16), static (_, _) => true);
+        Assert.True(way is not null, $"no way back for {pid}");
+        byte[] code = new byte[3];
+        Assert.Equal(3, new RemoteMemory(pid).Read(way.Instruction, code));
+        Assert.Equal([0x0f, 0x05, 0xc3], code);
     }
 }

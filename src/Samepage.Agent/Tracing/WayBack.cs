@@ -20,16 +20,15 @@ namespace Samepage.Agent.Tracing;
 /// <param name="Stack">The stack pointer with which it is to be run.</param>
 internal sealed record WayBack(ulong Instruction, ulong Stack)
 {
-    private const int RedZone = 128, AlternateStackFlagsAt = SignalFrame.AlternateStackAt + 8, NoSuchKind = 0x40, KnownMost = 4096, LookedAtMost = 16 << 20;
-    private static readonly ConcurrentDictionary<(ulong Device, ulong Inode, ulong Offset), (int Call, int Return)> s_known = [];
+    private const int RedZone = 128, AlternateStackFlagsAt = SignalFrame.AlternateStackAt + 8, NoSuchKind = 0x40;
 
-    private static ReadOnlySpan<byte> CallAndReturn => [0x0f, 0x05, 0xc3];
+    /// <summary>Bytes of code that are looked at, of one file and in all: many programs have more.</summary>
+    private const int LookedAtMost = 16 << 20, LookedAtInAll = 64 << 20;
 
-    /// <summary>mov $15, %rax; syscall: where handlers return to, in C libraries.</summary>
-    private static ReadOnlySpan<byte> Return64 => [0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05];
+    private static readonly KnownCode s_call = new([0x0f, 0x05, 0xc3]);
 
-    /// <summary>mov $15, %eax; syscall.</summary>
-    private static ReadOnlySpan<byte> Return32 => [0xb8, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05];
+    /// <summary>Where handlers return to, in C libraries: mov $15, %rax; syscall, or mov $15, %eax; syscall.</summary>
+    private static readonly KnownCode s_return = new([0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05], [0xb8, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05]);
 
     /// <summary>Writes the frame's bytes for an address.</summary>
     /// <returns>False when the thread's state does not fit into one.</returns>
@@ -50,16 +49,10 @@ internal sealed record WayBack(ulong Instruction, ulong Stack)
         if (stack is not { Name: "[stack]", Writable: true } || place < stack.Start)
             return null;
         RemoteMemory memory = new(thread);
-        ulong call = 0, back = 0;
-        foreach (Mapping code in mappings.Where(mapping => mapping is { Executable: true, Readable: true, Inode: not 0 }))
-        {
-            (int callAt, int returnAt) = Find(memory, code);
-            call = call == 0 && callAt >= 0 ? code.Start + (ulong)callAt : call;
-            back = back == 0 && returnAt >= 0 ? code.Start + (ulong)returnAt : back;
-            if (call != 0 && back != 0)
-                break;
-        }
-
+        Mapping[] code = [.. mappings.Where(mapping => mapping is { Executable: true, Readable: true, Inode: not 0 }).OrderBy(mapping => mapping.Length)];
+        ulong call = s_call.Recall(memory, code), back = s_return.Recall(memory, code);
+        if (call == 0 || back == 0)
+            Search(memory, code, ref call, ref back);
         byte[] frame = new byte[AgentLayout.FrameBytes];
         if (call == 0 || back == 0 || !framing(frame, place))
             return null;
@@ -68,27 +61,75 @@ internal sealed record WayBack(ulong Instruction, ulong Stack)
         return memory.Write(place, frame) == frame.Length ? new WayBack(call, place) : null;
     }
 
-    /// <summary>Where in a mapping the two stand; -1 where it has none. What was found in a file once is only looked at again.</summary>
-    private static (int Call, int Return) Find(RemoteMemory memory, in Mapping code)
+    /// <summary>Looks through the code of a program for what is not known of it, the shortest first: a C library is short beside most of what uses it.</summary>
+    private static void Search(RemoteMemory memory, Mapping[] code, ref ulong call, ref ulong back)
     {
-        (ulong, ulong, ulong) key = (code.Device, code.Inode, code.Offset);
-        if (s_known.TryGetValue(key, out (int Call, int Return) known) && Stands(memory, code.Start, known.Call, CallAndReturn) &&
-            (Stands(memory, code.Start, known.Return, Return64) || Stands(memory, code.Start, known.Return, Return32)))
+        if (code.Length == 0)
+            return;
+        byte[] bytes = GC.AllocateUninitializedArray<byte>((int)Math.Min(code[^1].Length, LookedAtMost));
+        long left = LookedAtInAll;
+        foreach (Mapping mapping in code)
         {
-            return known;
+            if (left <= 0 || (call != 0 && back != 0))
+                break;
+            int wanted = (int)Math.Min(mapping.Length, (ulong)bytes.Length);
+            left -= wanted;
+            ReadOnlySpan<byte> read = bytes.AsSpan(0, memory.Read(mapping.Start, bytes.AsSpan(0, wanted)));
+            call = call != 0 ? call : s_call.Find(read, mapping);
+            back = back != 0 ? back : s_return.Find(read, mapping);
         }
-
-        byte[] bytes = new byte[Math.Min(code.Length, LookedAtMost)];
-        Span<byte> read = bytes.AsSpan(0, memory.Read(code.Start, bytes));
-        int longer = read.IndexOf(Return64);
-        if (s_known.Count >= KnownMost)
-            s_known.Clear();
-        return s_known[key] = (read.IndexOf(CallAndReturn), longer >= 0 ? longer : read.IndexOf(Return32));
     }
 
-    private static bool Stands(RemoteMemory memory, ulong start, int at, ReadOnlySpan<byte> code)
+    /// <summary>A piece of code that C libraries have, and in which files it was found, so that they need not be looked through for every program.</summary>
+    /// <remarks>A program may have written over its own copy of a file's code. So what was found in one is believed of another only where it stands there, too, and nothing is known of where it was not found.</remarks>
+    /// <param name="forms">Its forms, of which any will do.</param>
+    private sealed class KnownCode(params byte[][] forms)
     {
-        Span<byte> read = stackalloc byte[16];
-        return at < 0 || (memory.Read(start + (ulong)at, read[..code.Length]) == code.Length && read[..code.Length].SequenceEqual(code));
+        private const int KnownMost = 4096;
+        private readonly ConcurrentDictionary<(ulong Device, ulong Inode, ulong Offset), int> _known = [];
+
+        /// <summary>Where a program has it, by what is known of its files; 0 where that is not known, or wrong.</summary>
+        public ulong Recall(RemoteMemory memory, Mapping[] code)
+        {
+            foreach (Mapping mapping in code)
+            {
+                if (_known.TryGetValue(KeyOf(mapping), out int at) && Stands(memory, mapping.Start + (ulong)at))
+                    return mapping.Start + (ulong)at;
+            }
+
+            return 0;
+        }
+
+        /// <summary>Looks for it in what was read of a mapping.</summary>
+        /// <returns>0 where it is not.</returns>
+        public ulong Find(ReadOnlySpan<byte> read, in Mapping mapping)
+        {
+            foreach (byte[] form in forms)
+            {
+                if (read.IndexOf(form) is not (>= 0 and int at))
+                    continue;
+                if (_known.Count >= KnownMost)
+                    _known.Clear();
+                _known[KeyOf(mapping)] = at;
+                return mapping.Start + (ulong)at;
+            }
+
+            return 0;
+        }
+
+        private bool Stands(RemoteMemory memory, ulong address)
+        {
+            Span<byte> there = stackalloc byte[16];
+            there = there[..memory.Read(address, there)];
+            foreach (byte[] form in forms)
+            {
+                if (there.StartsWith(form))
+                    return true;
+            }
+
+            return false;
+        }
+
+        private static (ulong Device, ulong Inode, ulong Offset) KeyOf(in Mapping mapping) => (mapping.Device, mapping.Inode, mapping.Offset);
     }
 }
