@@ -14,8 +14,10 @@ internal static unsafe class MountView
 {
     private const nint MoveMountFromEmptyPath = 4;
 
-    /// <exception cref="SyscallException">The system refused: CAP_SYS_ADMIN is wanted.</exception>
-    public static FileDescriptor ReadOnly(FileDescriptor mount)
+    /// <param name="mount">The mount.</param>
+    /// <param name="start">Starts a thread; null as the runtime does.</param>
+    /// <exception cref="SyscallException">The system refused: CAP_SYS_ADMIN is wanted, and a thread.</exception>
+    public static FileDescriptor ReadOnly(FileDescriptor mount, Action<Thread>? start = null)
     {
         FileDescriptor? view = null;
         SyscallException? refused = null;
@@ -31,8 +33,9 @@ internal static unsafe class MountView
             {
                 refused = why;
             }
-        });
-        apart.Start();
+        })
+        { Name = "view of a mount" };
+        OwnThread.Start(apart, start);
         apart.Join();
         if (view is null)
             throw refused!;

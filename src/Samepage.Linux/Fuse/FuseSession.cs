@@ -29,8 +29,9 @@ public sealed unsafe class FuseSession : IWaitingThreads, IDisposable
     /// <summary>Mounts the tree and serves it until disposed. Once.</summary>
     /// <param name="path">An empty directory, absolute and without links.</param>
     /// <param name="files">What is served.</param>
-    /// <exception cref="SyscallException">The system refused: no <c>/dev/fuse</c>, or no CAP_SYS_ADMIN.</exception>
-    public void Serve(string path, IFuseFiles files)
+    /// <param name="start">Starts the thread that serves it; null as the runtime does.</param>
+    /// <exception cref="SyscallException">The system refused: no <c>/dev/fuse</c>, no CAP_SYS_ADMIN, or no thread.</exception>
+    public void Serve(string path, IFuseFiles files, Action<Thread>? start = null)
     {
         FileDescriptor device = FileDescriptor.Open("/dev/fuse", writable: true);
         try
@@ -45,7 +46,12 @@ public sealed unsafe class FuseSession : IWaitingThreads, IDisposable
 
         (_path, _device, _files) = (path, device, files);
         _thread = new Thread(Run) { Name = "control files", IsBackground = true };
-        _thread.Start();
+        if (OwnThread.TryStart(_thread, start))
+            return;
+        // A mount without a server would keep whoever looks at it.
+        _ = LibC.umount2(path, LibC.MNT_DETACH | LibC.UMOUNT_NOFOLLOW);
+        device.Dispose();
+        throw new SyscallException("clone", $"a thread, {_thread.Name}", Errno.EAGAIN);
     }
 
     /// <inheritdoc/>

@@ -110,18 +110,7 @@ public sealed class Attendants(Func<bool>? lookAfter, Action<Thread> start) : ID
 
     /// <summary>Starts a thread. That waits for the thread to run: nobody else is to wait for it besides.</summary>
     /// <returns>False when there are as many as there may be (RLIMIT_NPROC, pids.max, TasksMax= of our service): many programs may keep one each.</returns>
-    private bool TryStart(Attendant made)
-    {
-        try
-        {
-            start(new Thread(() => Run(made), StackBytes) { Name = "attendant", IsBackground = true });
-            return true;
-        }
-        catch (Exception refused) when (refused is OutOfMemoryException or ThreadStartException)
-        {
-            return false;
-        }
-    }
+    private bool TryStart(Attendant made) => OwnThread.TryStart(new Thread(() => Run(made), StackBytes) { Name = "attendant", IsBackground = true }, start);
 
     /// <summary>Tries again for the first of those for whom there was no thread. One that becomes free takes another.</summary>
     private void ServeUnserved()

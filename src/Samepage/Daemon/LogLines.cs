@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Threading.Channels;
 using Samepage.Cli;
+using Samepage.Linux.Processes;
 
 namespace Samepage.Daemon;
 
@@ -9,7 +10,8 @@ namespace Samepage.Daemon;
 /// writes, entries that find no room are counted, and the count is told afterwards.</remarks>
 /// <param name="journal">Lines begin with how grave they are, sd-daemon(3), in place of the time, which a journal has by itself.</param>
 /// <param name="output">Where to.</param>
-internal sealed class LogLines(bool journal, TextWriter output) : ILoggerProvider
+/// <param name="start">Starts that thread; null as the runtime does. Where there is none, entries wait for one.</param>
+internal sealed class LogLines(bool journal, TextWriter output, Action<Thread>? start = null) : ILoggerProvider
 {
     private const int Waiting = 4096;
     private static readonly TimeSpan LastWords = TimeSpan.FromSeconds(2);
@@ -32,8 +34,8 @@ internal sealed class LogLines(bool journal, TextWriter output) : ILoggerProvide
     {
         lock (_starting)
         {
-            if (_writer is null)
-                (_writer = new Thread(Write) { Name = "log", IsBackground = true }).Start();
+            if (_writer is null && new Thread(Write) { Name = "log", IsBackground = true } is var made && OwnThread.TryStart(made, start))
+                _writer = made;
         }
 
         if (!_lines.Writer.TryWrite(line))

@@ -4,6 +4,7 @@ using Samepage.Agent;
 using Samepage.Agent.Tracing;
 using Samepage.Api;
 using Samepage.Linux;
+using Samepage.Linux.Processes;
 
 namespace Samepage.Daemon;
 
@@ -28,18 +29,20 @@ internal sealed class Recovery
     private readonly ILogger _logger;
     private readonly ConcurrentDictionary<int, Case> _left = [];
     private readonly Queue<Case> _waiting;
+    private readonly Action<Thread>? _start;
     private readonly long _begun = Stopwatch.GetTimestamp();
     private volatile bool _ended;
 
     /// <param name="runDirectory">Where the dead daemon kept its state; the caller holds its lock.</param>
     /// <param name="logger">Is told of each process.</param>
-    public Recovery(string runDirectory, ILogger logger)
+    /// <param name="start">Starts a thread; null as the runtime does.</param>
+    public Recovery(string runDirectory, ILogger logger, Action<Thread>? start = null)
     {
-        (_records, _logger) = (new AgentRecords(runDirectory), logger);
+        (_records, _logger, _start) = (new AgentRecords(runDirectory), logger, start);
         foreach (AgentRecord record in _records.ReadAll())
             _left[record.Place.Pid] = new Case(record);
         _waiting = new Queue<Case>(_left.Values.OrderBy(one => one.Record.Place.Pid));
-        new Thread(BeginAll) { Name = "recovery", IsBackground = true }.Start();
+        _ = BeginAll();
     }
 
     /// <summary>Whether a process is among those that are not given back yet. Any thread.</summary>
@@ -69,25 +72,31 @@ internal sealed class Recovery
         return Left;
     }
 
-    private void BeginAll()
+    /// <summary>Begins with each in turn. Who gets no thread waits until there is one: those who are done leave theirs.</summary>
+    private async Task BeginAll()
     {
         while (_waiting.Count > 0 && !_ended)
         {
             List<Case> begun = [];
-            while (begun.Count < AtATime && _waiting.TryDequeue(out Case? next))
-            {
-                begun.Add(next);
-                new Thread(() => Run(next)) { Name = $"recovery {next.Record.Place.Pid}", IsBackground = true }.Start();
-            }
-
-            for (long since = Stopwatch.GetTimestamp(); begun.Exists(one => IsLeft(one.Record.Place.Pid)) && Stopwatch.GetElapsedTime(since) < Between;)
-                Thread.Sleep(1);
+            while (begun.Count < AtATime && _waiting.TryPeek(out Case? next) && TryBegin(next))
+                begun.Add(_waiting.Dequeue());
+            for (long since = Stopwatch.GetTimestamp(); (begun.Count == 0 || begun.Exists(one => IsLeft(one.Record.Place.Pid))) && Stopwatch.GetElapsedTime(since) < Between;)
+                await Task.Delay(1, CancellationToken.None);
         }
+    }
+
+    private bool TryBegin(Case next)
+    {
+        if (OwnThread.TryStart(new Thread(() => Run(next)) { Name = $"recovery {next.Record.Place.Pid}", IsBackground = true }, _start))
+            return true;
+        next.Obstacle = "EAGAIN: there are as many threads as there may be, and none for it";
+        return false;
     }
 
     private void Run(Case one)
     {
         int pid = one.Record.Place.Pid;
+        one.Obstacle = Case.KeepsWaiting;
         using Coordinator coordinator = new(_logger, _records) { HasAgentOfItsOwn = child => child != pid && IsLeft(child) };
         string told = "";
         TimeSpan pause = Pause;
@@ -153,7 +162,8 @@ internal sealed class Recovery
     /// <summary>One process.</summary>
     private sealed class Case(AgentRecord record)
     {
-        private volatile string _obstacle = "it keeps whoever touches it waiting";
+        public const string KeepsWaiting = "it keeps whoever touches it waiting";
+        private volatile string _obstacle = KeepsWaiting;
 
         public AgentRecord Record => record;
 

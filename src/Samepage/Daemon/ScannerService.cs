@@ -69,9 +69,20 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     private bool Scans => _control is { Run: RunState.Running, PagesToScan: > 0 } && _throttle.IsOpen && _unmerging is null;
 
     /// <summary>Starts the thread; when the task ends there are figures, and it takes requests.</summary>
-    public Task Start()
+    /// <param name="start">Starts a thread; null as the runtime does.</param>
+    /// <exception cref="SyscallException">There is no thread for it. It has ended then, and had nobody.</exception>
+    public Task Start(Action<Thread>? start = null)
     {
-        new Thread(Run) { Name = "scanner", IsBackground = false }.Start();
+        try
+        {
+            OwnThread.Start(new Thread(Run) { Name = "scanner", IsBackground = false }, start);
+        }
+        catch (SyscallException)
+        {
+            _ended.SetResult(true);
+            throw;
+        }
+
         return _ready.Task;
     }
 
