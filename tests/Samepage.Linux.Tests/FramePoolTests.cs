@@ -8,6 +8,7 @@ using Samepage.Linux.ProcFs;
 namespace Samepage.LinuxTests;
 
 /// <summary>Frames and page tables of the kernel that runs.</summary>
+[Collection(nameof(Alone))]
 public sealed unsafe class FramePoolTests
 {
     private const int Page = 4096;
@@ -194,6 +195,22 @@ public sealed unsafe class FramePoolTests
             Assert.Equal(0, LibC.munmap((void*)page, Page));
         pool.FindUnmapped(100, unmapped);
         Assert.DoesNotContain(false, unmapped);
+    }
+
+    [Fact]
+    public void WithoutADescriptorLeftUnmappedFramesAreFoundAllTheSame()
+    {
+        using FramePool pool = Create();
+        Assert.True(pool.TryWrite(100, Filled(7, 2 * Page)));
+        byte* page = Map(pool.Readable, 101, 1);
+        Assert.Equal(7, Volatile.Read(ref *page));
+        bool[] unmapped = new bool[2];
+        Exception? failed;
+        using (FewDescriptors.None())
+            failed = Record.Exception(() => pool.FindUnmapped(100, unmapped));
+        Assert.Null(failed);
+        Assert.Equal([true, false], unmapped);
+        Assert.Equal(0, LibC.munmap(page, Page));
     }
 
     private static bool IsUnmapped(FramePool pool, uint frame)

@@ -36,7 +36,7 @@ public sealed unsafe class FramePool : IDisposable
     private const long MaxBytes = 1L << 42;
     private readonly FileDescriptor? _writable;
     private readonly FrameGuards? _guards;
-    private readonly FileDescriptor _kpagecount, _kpageflags;
+    private readonly FileDescriptor _kpagecount, _kpageflags, _pagemap;
 
     private const uint StatxBasic = 0x7ff;
     private const ushort OwnerReads = 0x8100; // S_IFREG | 0400
@@ -48,6 +48,8 @@ public sealed unsafe class FramePool : IDisposable
         Guard = guard ?? _guards!.Held;
         _kpagecount = FileDescriptor.Open("/proc/kpagecount");
         _kpageflags = FileDescriptor.Open("/proc/kpageflags");
+        // Open from the beginning: when a page is asked about there may be no descriptor left.
+        _pagemap = FileDescriptor.Open("/proc/self/pagemap");
         (Device, Inode) = Identify(readable);
     }
 
@@ -254,12 +256,8 @@ public sealed unsafe class FramePool : IDisposable
             Span<ulong> entries = rented.AsSpan(0, words.Length);
             for (int i = 0; i < words.Length; i++)
                 _ = Volatile.Read(ref mapped[i * PageSize]);
-            using (FileDescriptor pagemap = FileDescriptor.Open("/proc/self/pagemap"))
-            {
-                if (!TryReadWords(pagemap, (ulong)mapped / PageSize, entries))
-                    entries.Clear();
-            }
-
+            if (!TryReadWords(_pagemap, (ulong)mapped / PageSize, entries))
+                entries.Clear();
             for (int i = 0, count; i < words.Length; i += count)
             {
                 // An entry that is on its way elsewhere has no number.
@@ -286,6 +284,7 @@ public sealed unsafe class FramePool : IDisposable
         Readable.Dispose();
         _kpagecount.Dispose();
         _kpageflags.Dispose();
+        _pagemap.Dispose();
     }
 
     private static bool TryReadWords(FileDescriptor file, ulong first, Span<ulong> words)
