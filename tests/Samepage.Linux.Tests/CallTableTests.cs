@@ -40,6 +40,16 @@ public sealed class CallTableTests
     [InlineData(321, -11, true)] // bpf, EAGAIN
     public void OnlyWhatHasDoneNothingIsBegunAgain(int number, long answer, bool nothing) => Assert.Equal(nothing, CallTable.CameToNothing(number, answer));
 
+    /// <summary>The flags of clone3 (435) lie where its program can change them: it is taken for one that waits for its child.</summary>
+    [Theory]
+    [InlineData(58, 0, true)] // vfork
+    [InlineData(56, 0, false)]
+    [InlineData(56, 0x4000, true)] // clone with CLONE_VFORK
+    [InlineData(435, 0, true)]
+    [InlineData(57, 0, false)] // fork
+    public void WhereNoSignalReachesNobodyIsInterrupted(int number, ulong flags, bool uninterruptible) =>
+        Assert.Equal(uninterruptible, CallTable.IsUninterruptible(number, [flags, 0, 0, 0, 0, 0]));
+
     [Theory]
     [InlineData(45, 3, 0x100)]
     [InlineData(202, 1, 11)] // FUTEX_WAIT_REQUEUE_PI

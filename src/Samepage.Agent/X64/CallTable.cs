@@ -30,7 +30,9 @@ internal static class CallTable
     };
 
     /// <summary>True for calls that wait where nothing but death reaches: a thread in one cannot be stopped.</summary>
-    public static bool IsUninterruptible(int number, ReadOnlySpan<ulong> arguments) => number == 58 || (number == 56 && (arguments[0] & CloneVfork) != 0); // vfork, clone
+    /// <remarks>The flags of clone3 lie in memory that the program can change meanwhile, and to read it may have to wait for the program. They need not be known: whatever it waits for, its child or the lock
+    /// of its address space, no signal reaches it there.</remarks>
+    public static bool IsUninterruptible(int number, ReadOnlySpan<ulong> arguments) => number is 58 or 435 || (number == 56 && (arguments[0] & CloneVfork) != 0); // vfork, clone3, clone
 
     /// <summary>True for what a call answers that did nothing, because its thread was to stop, and that can be begun again by hand.</summary>
     /// <remarks>bpf(2) gives up loading a program with EAGAIN. close and connect have done their part when they answer EINTR.</remarks>
@@ -81,6 +83,7 @@ internal static class CallTable
         328 => "pwritev2",
         333 => "io_pgetevents",
         426 => "io_uring_enter",
+        435 => "clone3",
         _ => $"call {number}",
     };
 
