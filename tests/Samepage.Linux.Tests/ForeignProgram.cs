@@ -51,11 +51,14 @@ internal sealed class ForeignProgram : IAsyncDisposable
     }
 
     /// <summary>It answers with what it is told, or with <paramref name="answer"/>.</summary>
-    public async Task Says(string line, string? answer = null)
+    public async Task Says(string line, string? answer = null) => Assert.Equal(answer ?? line, await Answers(line));
+
+    /// <summary>What it answers when it is told something.</summary>
+    public async Task<string> Answers(string line)
     {
         await _shell.StandardInput.WriteLineAsync(line);
         await _shell.StandardInput.FlushAsync(TestContext.Current.CancellationToken);
-        Assert.Equal(answer ?? line, await Line());
+        return await Line() ?? "";
     }
 
     /// <returns>Its exit status, when there is nothing more to answer.</returns>
@@ -65,6 +68,9 @@ internal sealed class ForeignProgram : IAsyncDisposable
         await _shell.WaitForExitAsync(TestContext.Current.CancellationToken).WaitAsync(TimeSpan.FromMinutes(1), TestContext.Current.CancellationToken);
         return _shell.ExitCode;
     }
+
+    /// <summary>Ends it at once.</summary>
+    public void Kill() => _shell.Kill(entireProcessTree: true);
 
     public async ValueTask DisposeAsync()
     {

@@ -17,6 +17,8 @@ namespace Samepage.Agent.X64;
 /// <item>Four times a second it looks at the board. A counter that is odd and the same as at the look before is a hold that lasts too long. If the daemon is stopped
 /// by a signal, the guardian forbids new holds for two seconds and wakes it (SIGCONT); it ends its hold within milliseconds, and is stopped again (SIGSTOP), because
 /// somebody wanted it stopped. Who wakes it in just these milliseconds finds it stopped, and must wake it again.</item>
+/// <item>Threads that linger are no hold of the daemon's to end: they may do so for as long as their programs live. A daemon that is stopped while it has such is woken every other second, for a tenth of a second,
+/// in which it lets go of those that can be let go.</item>
 /// <item>If a debugger holds the daemon, nothing can wake it, and after a second it is killed: its death harms nobody, and a program that stands still is harm.</item>
 /// </list>
 /// <para>A daemon that is merely slow is left alone: it is neither T nor t.</para>
@@ -29,7 +31,7 @@ internal sealed class GuardianAssembler
         SYS_kill = 62, SYS_getppid = 110, SYS_setsid = 112, SYS_prctl = 157, SYS_clock_gettime = 228;
 
     private const int SIGKILL = 9, SIGCONT = 18, PR_SET_NAME = 15, CLOCK_MONOTONIC = 1;
-    private const int LookMilliseconds = 250, AgainMilliseconds = 10, LooksBeforeKill = 4, LooksPerStateLook = 8;
+    private const int LookMilliseconds = 250, AgainMilliseconds = 10, LooksBeforeKill = 4, LooksPerStateLook = 8, LooksForLingerers = 10;
     private const long PauseNanoseconds = 2_000_000_000;
 
     // On the stack.
@@ -76,7 +78,7 @@ internal sealed class GuardianAssembler
         BinaryPrimitives.WriteUInt64LittleEndian(at[48..], 4096);
     }
 
-    /// <summary>r15 = the arguments as exec left them, r12 = the daemon, r13 = the board (0: none), ebx = the daemon is to be stopped again, ebp = looks at which a
+    /// <summary>r15 = the arguments as exec left them, r12 = the daemon, r13 = the board (0: none), ebx = looks since the daemon was woken, which is to be stopped again, 0 when it was not; ebp = looks at which a
     /// debugger held it.</summary>
     private void Main()
     {
@@ -191,38 +193,42 @@ internal sealed class GuardianAssembler
         c.je(dead);
         c.Label(ref alive);
         c.nop();
-        Label slot = c.CreateLabel(), even = c.CreateLabel(), changed = c.CreateLabel(), again = c.CreateLabel(), fine = c.CreateLabel(), stopped = c.CreateLabel();
-        // r8d = somebody holds, r9d = somebody has held since the look before.
+        Label slot = c.CreateLabel(), again = c.CreateLabel(), fine = c.CreateLabel(), ask = c.CreateLabel(), stop = c.CreateLabel(), stopped = c.CreateLabel(), wake = c.CreateLabel();
+        // r8d = somebody holds, r9d = somebody has held since the look before, r10d = some linger.
         c.xor(r8d, r8d);
         c.xor(r9d, r9d);
+        c.xor(r10d, r10d);
         c.xor(ecx, ecx);
         c.Label(ref slot);
-        c.mov(rax, __qword_ptr[r13 + rcx * 8]);
-        c.test(eax, 1);
-        c.jz(even);
-        c.mov(r8d, 1);
-        c.cmp(rax, __qword_ptr[rsp + rcx * 8 + Seen]);
-        c.jne(changed);
-        c.mov(r9d, 1);
-        c.Label(ref changed);
-        c.nop();
-        c.Label(ref even);
-        c.mov(__qword_ptr[rsp + rcx * 8 + Seen], rax);
+        Consider();
         c.inc(ecx);
-        c.cmp(ecx, HoldBoard.Slots);
+        c.cmp(ecx, HoldBoard.Lingerers);
         c.jb(slot);
+        c.mov(r10, __qword_ptr[r13 + HoldBoard.Lingerers * 8]);
+        c.and(r10d, 1);
 
         c.test(ebx, ebx);
         c.jz(again);
         c.test(r8d, r8d);
-        c.jnz(stopped); // not yet
+        c.jnz(wake); // not yet
+        c.test(r10d, r10d);
+        c.jz(stop);
+        c.inc(ebx);
+        c.cmp(ebx, LooksForLingerers);
+        c.jb(wake);
+        c.Label(ref stop);
         c.xor(ebx, ebx);
         Kill(LibC.SIGSTOP);
         c.jmp(loop);
 
         c.Label(ref again);
         c.test(r9d, r9d);
+        c.jnz(ask);
+        c.test(r10d, r10d);
         c.jz(fine);
+        c.test(__dword_ptr[rsp + Looks], LooksPerStateLook - 1);
+        c.jnz(loop);
+        c.Label(ref ask);
         State(fine);
         c.cmp(al, (sbyte)'T');
         c.je(stopped);
@@ -238,6 +244,8 @@ internal sealed class GuardianAssembler
         c.jmp(loop);
 
         c.Label(ref stopped);
+        c.mov(ebx, 1);
+        c.Label(ref wake);
         c.mov(edi, CLOCK_MONOTONIC);
         c.lea(rsi, __[rsp + Small]);
         Sys(SYS_clock_gettime);
@@ -246,9 +254,23 @@ internal sealed class GuardianAssembler
         c.mov(rcx, PauseNanoseconds);
         c.add(rax, rcx);
         c.mov(__qword_ptr[r13 + HoldBoard.PauseAt], rax);
-        c.mov(ebx, 1);
         Kill(SIGCONT);
         c.jmp(loop);
+    }
+
+    /// <summary>Looks at slot rcx of the board: r8d where it is odd, r9d where it is odd and the same as at the look before.</summary>
+    private void Consider()
+    {
+        Label even = c.CreateLabel();
+        c.mov(rax, __qword_ptr[r13 + rcx * 8]);
+        c.test(eax, 1);
+        c.jz(even);
+        c.mov(r8d, 1);
+        c.cmp(rax, __qword_ptr[rsp + rcx * 8 + Seen]);
+        c.jne(even);
+        c.mov(r9d, 1);
+        c.Label(ref even);
+        c.mov(__qword_ptr[rsp + rcx * 8 + Seen], rax);
     }
 
     /// <summary>al = the daemon's state, the letter behind the last parenthesis of its stat.</summary>
