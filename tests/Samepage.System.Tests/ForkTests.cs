@@ -149,6 +149,48 @@ public sealed class ForkTests(SharedDaemon shared) : OnOneDaemon(shared)
         await two[1].Does("verify");
     }
 
+    /// <summary>The daemon answers for children behind the 256th itself. What these fork waits where it has no descriptor for it, and goes on when it has.</summary>
+    [Fact]
+    public async Task ChildrenThatTheDaemonAnswersForForkNoMoreThanThereAreDescriptors()
+    {
+        const int Children = 290, Each = 30, All = (Children - 260) * Each;
+        string prlimit = Needs.Program("prlimit", "util-linux");
+        await using DaemonUnderTest daemon = await DaemonUnderTest.Start();
+        await Limit(760);
+        LiveProgram[] honest = await LiveProgram.Targets(2, "common", "4"), two = await LiveProgram.Targets(2, "forker");
+        await using var together = new Together([.. honest, .. two]);
+        await daemon.TakeInAndWait([.. honest, .. two]);
+        await daemon.Merged(two[0], 3000);
+        await two[0].Does($"kin {Children} {Each}");
+        int made = 0;
+        for (int look = 0; look < 25; look++)
+        {
+            Assert.False(daemon.HasExited, daemon.Tail);
+            await Task.Delay(200, TestContext.Current.CancellationToken);
+            made = Grandchildren();
+        }
+
+        Assert.True(made < All, $"{made} grandchildren for a daemon of 760 descriptors");
+        Assert.All((await daemon.Status()).Processes.Where(process => honest.Any(program => program.Pid == process.Pid)), process => Assert.Equal("merging", process.State));
+        await daemon.GiveBack(honest);
+        foreach (LiveProgram program in honest)
+            await program.Does("verify");
+
+        await Limit(8192);
+        await Until.True(() => Grandchildren() == All, 120, () => $"all have forked: {Grandchildren()}\n{daemon.Tail}");
+        two[0].Kill();
+        await two[1].Does("verify");
+
+        async Task Limit(int descriptors)
+        {
+            await using var set = LiveProgram.Start(prlimit, "--pid", $"{daemon.Pid}", $"--nofile={descriptors}:");
+            Assert.Equal(0, await set.Ends());
+        }
+
+        int Grandchildren() => ChildrenOf($"{two[0].Pid}").Sum(child => ChildrenOf(child).Length);
+        static string[] ChildrenOf(string pid) => File.ReadAllText($"/proc/{pid}/task/{pid}/children").Split(' ', StringSplitOptions.RemoveEmptyEntries);
+    }
+
     private async Task<LiveProgram[]> Merged()
     {
         LiveProgram[] two = await LiveProgram.Targets(2, "forker");

@@ -7,6 +7,7 @@
  *   `discard`  MADV_DONTNEED on all: every byte must read as zero then
  *   `exec`     child only: becomes /bin/true
  *   `many N`   makes N children that do nothing, and end with the program
+ *   `kin N M`  makes N children that do nothing; each behind the first 260 makes M that do nothing, too. All end with the program
  *   `vfork`    sleeps four seconds in vfork, where no signal and no tracer can stop it; then verifies
  * A child whose parent is gone verifies, discards and writes by itself, and says `orphan ok` or `orphan bad`.
  */
@@ -26,6 +27,46 @@ static uint64_t seed_of(uint64_t page)
     if (discarded)
         return 0;
     return generation ? mix(page + 1) ^ ((uint64_t)getpid() << 32) ^ generation : 1 + page;
+}
+
+static void idle(pid_t parent)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    while (getppid() == parent)
+        pause();
+    _exit(0);
+}
+
+static pid_t fork_one(void)
+{
+    pid_t one = fork();
+    if (one < 0)
+        fail("fork");
+    return one;
+}
+
+static void kin(int children, int each)
+{
+    pid_t parent = getpid();
+    int go[2];
+    char none;
+    if (pipe(go))
+        fail("pipe");
+    for (int i = 0; i < children; i++) {
+        if (fork_one())
+            continue;
+        pid_t self = getpid();
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        close(go[1]);
+        (void)!read(go[0], &none, 1); // until all children are there
+        for (int left = i < 260 ? 0 : each; left > 0; left--) {
+            if (fork_one() == 0)
+                idle(self);
+        }
+        idle(parent);
+    }
+    close(go[0]);
+    close(go[1]);
 }
 
 static const char *obey(const char *command)
@@ -96,16 +137,14 @@ int main(void)
         } else if (!strncmp(line, "many ", 5)) {
             pid_t parent = getpid();
             for (int left = atoi(line + 5); left > 0; left--) {
-                pid_t one = fork();
-                if (one < 0)
-                    fail("fork");
-                if (one)
-                    continue;
-                prctl(PR_SET_PDEATHSIG, SIGKILL);
-                while (getppid() == parent)
-                    pause();
-                _exit(0);
+                if (fork_one() == 0)
+                    idle(parent);
             }
+            say("ok");
+        } else if (!strncmp(line, "kin ", 4)) {
+            char *rest;
+            int children = (int)strtol(line + 4, &rest, 10);
+            kin(children, atoi(rest));
             say("ok");
         } else if (!strncmp(line, "child ", 6) && to_child && from_child) {
             fprintf(to_child, "%s\n", line + 6);

@@ -16,6 +16,8 @@ public static class Userfaultfd
     public const ulong MergedFeatures = LibC.UFFD_FEATURE_PAGEFAULT_FLAG_WP | LibC.UFFD_FEATURE_WP_HUGETLBFS_SHMEM |
         LibC.UFFD_FEATURE_MINOR_SHMEM | LibC.UFFD_FEATURE_EVENT_FORK | LibC.UFFD_FEATURE_EVENT_REMAP;
 
+    private const int EventsAtATime = 64;
+
     /// <summary>Opens the device that makes userfaultfds for whoever holds it, whatever <c>vm.unprivileged_userfaultfd</c> says.</summary>
     /// <exception cref="SyscallException">The system refused.</exception>
     public static FileDescriptor OpenDevice() => FileDescriptor.Open("/dev/userfaultfd", writable: true);
@@ -69,16 +71,27 @@ public static class Userfaultfd
     /// <param name="uffd">The M.</param>
     /// <param name="isUnfilled">Where the process has an agent: says of an address that its executor is about to fill it. Null where it has none: then nobody is
     /// about anything, and a protection that came along with a fork is ended.</param>
-    /// <returns>The descriptors of children that were forked meanwhile.</returns>
-    public static unsafe List<FileDescriptor> AnswerDiscards(FileDescriptor uffd, Predicate<ulong>? isUnfilled)
+    /// <param name="born">Takes the descriptor of each child that was forked meanwhile.</param>
+    /// <returns>What was left. A program can make events as fast as they are read, so no call reads more than some.</returns>
+    /// <remarks>The descriptor of a child is made by reading, and what is next cannot be known before it is read. So where none is left for programs nothing is read while a fork or an mremap may wait: no
+    /// fault can be answered then either. One that begins between that look and the read is taken all the same.</remarks>
+    public static unsafe Unread AnswerDiscards(FileDescriptor uffd, Predicate<ulong>? isUnfilled, Action<FileDescriptor> born)
     {
-        List<FileDescriptor> children = [];
         LibC.uffd_msg message;
         LibC.iovec place = new() { iov_base = (nuint)(&message), iov_len = (nuint)sizeof(LibC.uffd_msg) };
-        while (Read(uffd, &place) == sizeof(LibC.uffd_msg))
+        bool isRoom = OpenFiles.LeftForPrograms() > 0;
+        for (int left = EventsAtATime; left > 0; left--)
         {
+            if (!isRoom && MayChange(uffd))
+                return Unread.NoRoom;
+            if (Read(uffd, &place) != sizeof(LibC.uffd_msg))
+                return Unread.Nothing;
             if (message.@event == LibC.UFFD_EVENT_FORK)
-                children.Add(new FileDescriptor((int)message.ufd));
+            {
+                born(new FileDescriptor((int)message.ufd));
+                isRoom = OpenFiles.LeftForPrograms() > 0;
+            }
+
             if (message.@event != LibC.UFFD_EVENT_PAGEFAULT)
                 continue;
             ulong page = message.address & ~0xFFFUL;
@@ -96,7 +109,7 @@ public static class Userfaultfd
                 Wake(uffd, page);
         }
 
-        return children;
+        return Unread.More;
     }
 
     /// <summary>Reads without waiting, whatever the descriptor's flags are by now: the program has it too, and can change them. One that came with a fork knows no such read (EOPNOTSUPP): it is
@@ -119,9 +132,14 @@ public static class Userfaultfd
 
     /// <summary>True once the address space that the descriptor watches is gone: it was exec'd over, or its last process ended.</summary>
     /// <remarks>Asks for a zero page where nothing can be registered: ENOENT from a living address space, ESRCH from a dead one.</remarks>
-    public static unsafe bool IsDead(FileDescriptor uffd)
+    public static bool IsDead(FileDescriptor uffd) => Probe(uffd) == Errno.ESRCH;
+
+    /// <summary>True while a fork or an mremap waits for its event to be read, or is about to.</summary>
+    private static bool MayChange(FileDescriptor uffd) => Probe(uffd) == Errno.EAGAIN;
+
+    private static unsafe Errno Probe(FileDescriptor uffd)
     {
         LibC.uffdio_zeropage zero = new() { start = 0x1000, len = 0x1000 };
-        return LibC.ioctl(uffd.Number, LibC.UFFDIO_ZEROPAGE, &zero) != 0 && (Errno)Marshal.GetLastPInvokeError() == Errno.ESRCH;
+        return LibC.ioctl(uffd.Number, LibC.UFFDIO_ZEROPAGE, &zero) != 0 ? (Errno)Marshal.GetLastPInvokeError() : Errno.None;
     }
 }

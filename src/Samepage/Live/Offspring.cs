@@ -59,17 +59,16 @@ internal static class Offspring
         }
     }
 
-    /// <summary>Reads what a warden could not: the forks for which it has no descriptor, or no slot. Those children are watched by the daemon.</summary>
+    /// <summary>Reads what a warden could not: the forks for which it has no descriptor, or no slot. Those children are watched by the daemon. For what is left the warden asks again.</summary>
     public static void TakeUnread(LiveSpace space, Orphans orphans)
     {
         lock (space.Inherited)
         {
             if (space.IsClosed)
                 return;
-            List<FileDescriptor> born = Userfaultfd.AnswerDiscards(space.Session.M, space.Session.IsUnfilled);
+            _ = Userfaultfd.AnswerDiscards(space.Session.M, space.Session.IsUnfilled, orphans.Add);
             foreach (Inherited inherited in space.Inherited.Values)
-                born.AddRange(Userfaultfd.AnswerDiscards(inherited.M, isUnfilled: null));
-            born.ForEach(orphans.Add);
+                _ = Userfaultfd.AnswerDiscards(inherited.M, isUnfilled: null, orphans.Add);
         }
     }
 
@@ -195,9 +194,9 @@ internal static class Offspring
     {
         Errno errno;
         long since = Stopwatch.GetTimestamp();
-        while ((errno = Userfaultfd.TryProtect(m, address, 4096, protect)) == Errno.EAGAIN && Stopwatch.GetElapsedTime(since) < ForkBound)
+        while ((errno = Userfaultfd.TryProtect(m, address, 4096, protect)) == Errno.EAGAIN && Stopwatch.GetElapsedTime(since) < ForkBound &&
+            Userfaultfd.AnswerDiscards(m, isUnfilled: null, orphan) != Unread.NoRoom)
         {
-            Userfaultfd.AnswerDiscards(m, isUnfilled: null).ForEach(orphan);
             Thread.Yield();
         }
 

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Diagnostics.CodeAnalysis;
 using Samepage.Linux;
 using Samepage.Linux.Processes;
+using Samepage.Linux.ProcFs;
 using Samepage.Linux.Userfault;
 
 namespace Samepage.Live;
@@ -9,17 +10,22 @@ namespace Samepage.Live;
 /// <summary>Children without a warden: their parent has ended with the one that they had, or it could take no more. The daemon answers their faults itself,
 /// as soon as they come, until they end.</summary>
 /// <remarks>To answer may have to wait for the lock of a child's address space. So one attendant answers for all, one after the other; a child that keeps it keeps that attendant, and another goes on with
-/// the rest. There are as many threads at it as there are children that keep one, and one more, however many children a program forks.</remarks>
+/// the rest. There are as many threads at it as there are children that keep one, and one more, however many children a program forks. A child that makes events as fast as they are read has some read at a
+/// time, and the others come between. Where no descriptor is left for programs, a child that forks is left alone until there is one: its fork waits, and its faults with it, for none can be answered before.</remarks>
 /// <param name="attendants">Answer.</param>
 /// <param name="changed">Set when there is another, or one may be waited on again.</param>
 internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDisposable
 {
-    private static readonly TimeSpan StandsStill = TimeSpan.FromMilliseconds(100), TellsAfter = TimeSpan.FromMilliseconds(5);
+    private static readonly TimeSpan StandsStill = TimeSpan.FromMilliseconds(100), TellsAfter = TimeSpan.FromMilliseconds(5), TriesAgain = TimeSpan.FromSeconds(1);
     private readonly HashSet<FileDescriptor> _watched = [];
 
     /// <summary>Those that are answered, or are to be.</summary>
     private readonly HashSet<FileDescriptor> _answered = [];
     private readonly Queue<FileDescriptor> _due = [];
+
+    /// <summary>Those whose forks wait for a descriptor. To wait on them would be to come back at once.</summary>
+    private readonly HashSet<FileDescriptor> _forking = [];
+    private long _tried;
     private int _workers;
 
     /// <summary>Who is at it: its number, 0 for nobody, and since when it is at the one that it answers.</summary>
@@ -43,6 +49,7 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDis
                 return false;
             // It may be waited on: who waits has it still, and it is closed when nobody has.
             _ = _watched.Remove(m);
+            _ = _forking.Remove(m);
         }
 
         changed.Set();
@@ -69,21 +76,21 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDis
         }
     }
 
-    /// <summary>Some wait for another to be answered: whether that one keeps them is to be looked at soon.</summary>
+    /// <summary>Some wait for another to be answered, or for a descriptor: whether they still do is to be looked at soon.</summary>
     public bool AreWaiting
     {
         get
         {
             lock (_watched)
-                return _due.Count > 0;
+                return _due.Count + _forking.Count > 0;
         }
     }
 
-    /// <summary>The descriptors that may be waited on: those over which nobody is answering, for who does may close one.</summary>
+    /// <summary>The descriptors that may be waited on: those over which nobody is answering, for who does may close one, and nobody forks in vain.</summary>
     public List<FileDescriptor> Watched()
     {
         lock (_watched)
-            return [.. _watched.Where(m => !_answered.Contains(m))];
+            return [.. _watched.Where(m => !_answered.Contains(m) && !_forking.Contains(m))];
     }
 
     /// <summary>Has answered what waits, and what is dead let go of. One thread; to be called now and then also with nothing, while <see cref="AreWaiting"/>.</summary>
@@ -99,6 +106,7 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDis
                     _due.Enqueue(m);
             }
 
+            TakeUpForking();
             if (_due.Count == 0 || (_worker != 0 && Stopwatch.GetElapsedTime(_since) < StandsStill))
                 return;
             (_worker, _since) = (begun = ++_workers, Stopwatch.GetTimestamp());
@@ -110,8 +118,26 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDis
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (FileDescriptor descriptor in Watched())
-            descriptor.Dispose();
+        lock (_watched)
+        {
+            foreach (FileDescriptor descriptor in _watched.Where(m => !_answered.Contains(m)))
+                descriptor.Dispose();
+        }
+    }
+
+    /// <summary>Forks that wait are looked at anew when there are descriptors again, and now and then without: whoever waits may have been killed.</summary>
+    private void TakeUpForking()
+    {
+        if (_forking.Count == 0 || (OpenFiles.LeftForPrograms() <= 0 && Stopwatch.GetElapsedTime(_tried) < TriesAgain))
+            return;
+        _tried = Stopwatch.GetTimestamp();
+        foreach (FileDescriptor m in _forking)
+        {
+            if (_answered.Add(m))
+                _due.Enqueue(m);
+        }
+
+        _forking.Clear();
     }
 
     private void Work(int worker)
@@ -151,14 +177,21 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDis
 
     private void Answer(FileDescriptor m)
     {
-        foreach (FileDescriptor born in Userfaultfd.AnswerDiscards(m, isUnfilled: null))
-            Add(born);
+        Unread left = Userfaultfd.AnswerDiscards(m, isUnfilled: null, Add);
         bool dead = Userfaultfd.IsDead(m);
         lock (_watched)
         {
+            if (left == Unread.More && !dead)
+            {
+                _due.Enqueue(m);
+                return;
+            }
+
             _answered.Remove(m);
             if (dead)
                 _watched.Remove(m);
+            else if (left == Unread.NoRoom)
+                _forking.Add(m);
         }
 
         if (dead)
