@@ -9,7 +9,7 @@
  *   kinds can KIND...        prints `can`, and those of the kinds that there are here
  *
  * Commands: `verify` (every byte), `write` (all that was common becomes its own, and then common again), `now WHAT` (the memory becomes of another kind as well, or `readonly`,
- * `noaccess`, `executable`, `accessible`),
+ * `noaccess`, `executable`, `code`, `accessible`),
  * `address`, `quit`; `now writing` begins a thread that waits nearly always in a write that has come half way.
  */
 #include "target.h"
@@ -154,6 +154,8 @@ static int mark(const char *kind)
         return mprotect(memory, bytes, PROT_NONE);
     if (!strcmp(kind, "executable"))
         return mprotect(memory, bytes, PROT_READ | PROT_WRITE | PROT_EXEC);
+    if (!strcmp(kind, "code"))
+        return mprotect(memory, bytes, PROT_READ | PROT_EXEC);
     if (!strcmp(kind, "accessible"))
         return mprotect(memory, bytes, PROT_READ | PROT_WRITE);
     if (!strcmp(kind, "writing"))

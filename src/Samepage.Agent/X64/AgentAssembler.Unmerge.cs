@@ -23,7 +23,7 @@ internal sealed partial class AgentAssembler
         Label fail = c.CreateLabel(), next = c.CreateLabel(), copied = c.CreateLabel(), zero = c.CreateLabel();
         Label fill = c.CreateLabel(), skip = c.CreateLabel(), filled = c.CreateLabel(), retry = c.CreateLabel(), readable = c.CreateLabel(), fits = c.CreateLabel();
         Label dropV = c.CreateLabel(), done = c.CreateLabel(), whole = c.CreateLabel();
-        Label asItWas = c.CreateLabel(), executable = c.CreateLabel(), writable = c.CreateLabel(), asWanted = c.CreateLabel();
+        Label asItWas = c.CreateLabel(), asWanted = c.CreateLabel();
         At(ref _unmerge);
         Enter();
         c.mov(Word(OwnWord.LowNeighbour), 0);
@@ -80,15 +80,15 @@ internal sealed partial class AgentAssembler
         c.mov(rdi, r9);
         c.mov(rsi, r14);
         Sys(SYS_munlock);
-        // Memory that could be written once is charged for, whatever its protection is by now, and V would not be if it lost that before it has pages. So it can be written until it is filled. Not where it
-        // could be executed, for that might be refused then.
-        c.test(r15d, LibC.PROT_EXEC);
-        c.jnz(executable);
-        ProtectV(LibC.PROT_READ | LibC.PROT_WRITE, dropV);
-        c.jmp(writable);
-        At(ref executable);
-        ProtectV(null, dropV);
-        At(ref writable);
+        // Memory that could be written once is charged for, whatever its protection is by now, and V would not be if it lost that before it has pages. So it can be written until it is filled. What can be
+        // executed can be from here on, for that might be refused then.
+        c.mov(rdi, r9);
+        c.mov(rsi, r14);
+        c.mov(rdx, r15);
+        c.or(edx, LibC.PROT_READ | LibC.PROT_WRITE);
+        Sys(SYS_mprotect);
+        c.test(rax, rax);
+        c.jnz(dropV);
         Advise(r9, r14);
         OnRange(OwnWord.M, LibC.UFFDIO_REGISTER, r9, r14, (int)LibC.UFFDIO_REGISTER_MODE_MISSING);
         c.test(rax, rax);
@@ -166,8 +166,6 @@ internal sealed partial class AgentAssembler
         c.jmp(fill);
 
         At(ref filled);
-        c.test(r15d, LibC.PROT_EXEC);
-        c.jnz(asWanted);
         c.cmp(r15d, LibC.PROT_READ | LibC.PROT_WRITE);
         c.je(asWanted);
         c.mov(rdi, r13);
@@ -216,22 +214,6 @@ internal sealed partial class AgentAssembler
         EndProtection();
         At(ref whole);
         Leave();
-    }
-
-    /// <summary>Protects V, at r9.</summary>
-    /// <param name="protection">How; null as r15 says.</param>
-    /// <param name="refused">Where it is refused: rax = an errno, negative.</param>
-    private void ProtectV(int? protection, Label refused)
-    {
-        c.mov(rdi, r9);
-        c.mov(rsi, r14);
-        if (protection is { } bits)
-            c.mov(edx, bits);
-        else
-            c.mov(rdx, r15);
-        Sys(SYS_mprotect);
-        c.test(rax, rax);
-        c.jnz(refused);
     }
 
     /// <summary>Before the first of ebp operations: write-protects what those with <see cref="OperationFlags.Ask"/> give back, asks the daemon once which of them may go on, and takes the protection off the others. Keeps
