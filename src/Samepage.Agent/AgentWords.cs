@@ -31,6 +31,9 @@ internal enum OwnWord
     // Of an unmerge: the pages on either side that are registered with it, 0 where there is none, and which mapping it is. A join keeps what became of it in the first.
     LowNeighbour = 0x100, HighNeighbour = 0x108, Identity = 0x120,
 
+    /// <summary>Of a join: the protection of what it joins.</summary>
+    Protection = 0xD68,
+
     /// <summary>Something is given back: the warden is not to sleep.</summary>
     Unmerging = 0x110,
 

@@ -140,6 +140,42 @@ public sealed class DaemonDeathTests
         Assert.Equal(0, (await doomed.Cli("recover")).ExitCode);
     }
 
+    /// <summary>Memory can be written while it is joined, and nobody may see that: see AgentAssembler.Join.</summary>
+    [Theory]
+    [InlineData("readonly", "r--p")]
+    [InlineData("noaccess", "---p")]
+    [InlineData("code", "r-xp")]
+    public async Task KilledWhileItJoinsMemoryItLeavesTheProtectionThatThatHad(string what, string protection)
+    {
+        Needs.Root();
+        LiveProgram[] two = await LiveProgram.Targets(2, "kinds", "moved", "16");
+        await using var together = new Together(two);
+        ulong[] area = [.. (await two[0].Ask("address")).Split(' ').Select(address => Convert.ToUInt64(address, 16))];
+        await using DaemonUnderTest doomed = await DaemonUnderTest.Start();
+        await doomed.TakeInAndWait(two);
+        await doomed.Merged(two[0], 1600);
+        await two[0].Does($"now {what}");
+        int split = Mappings().Length;
+        doomed.KillGuardian();
+        Task asked = doomed.Post("detach", two[0].Pid);
+        await Until.True(() => Mappings().Length < split * 9 / 10, 120, () => $"it was joining what it gave back: {Mappings().Length} mappings, were {split}\n{doomed.Tail}");
+        doomed.Kill();
+        // It answers when no thread of it waits at the gate any more.
+        _ = await two[0].Ask("address");
+        Assert.All(Mappings(), mapping => Assert.Equal(protection, mapping.Split(' ')[1]));
+        await doomed.Ends(10);
+        await asked.ContinueWith(static _ => { }, TaskScheduler.Default); // it lost the daemon
+
+        Called recovered = await doomed.Cli("recover", "--timeout", "20");
+        Assert.True(recovered.ExitCode == 0, $"{recovered}");
+        Assert.All(Mappings(), mapping => Assert.Equal(protection, mapping.Split(' ')[1]));
+        await two[0].Does("now accessible");
+        foreach (LiveProgram program in two)
+            await program.Does("verify");
+
+        string[] Mappings() => ProcessView.Of(two[0].Pid).Within(area[0], area[1]);
+    }
+
     private static Task Given(LiveProgram storm, int threads) => Until.True(
         () => ProcessView.Of(storm.Pid) is var view && view.Threads == threads && !view.MappedNames.Any(name => name.Contains("samepage", StringComparison.Ordinal)), 20,
         () => $"{ProcessView.Of(storm.Pid).Threads} threads, were {threads}; {string.Join("; ", ProcessView.Of(storm.Pid).MappedNames)}");

@@ -88,6 +88,29 @@ public sealed class KindsTests(SharedDaemon shared) : OnOneDaemon(shared)
         await three[0].Does("verify");
     }
 
+    /// <summary>Nothing joins by itself here: all is joined by moving pages, whatever protection they have by now.</summary>
+    [Theory]
+    [InlineData("readonly")]
+    [InlineData("noaccess")]
+    [InlineData("executable")]
+    [InlineData("code")]
+    public async Task WhatDoesNotJoinByItselfIsJoinedWithTheProtectionThatItHas(string what)
+    {
+        LiveProgram[] three = await LiveProgram.Targets(3, "kinds", "moved");
+        await using var together = new Together(three);
+        await three[2].Does($"now {what}");
+        string[] wanted = await Shape(three[2]);
+        await Daemon.TakeInAndWait(three[0], three[1]);
+        await Daemon.Merged(three[0], 400, 120);
+        await three[0].Does($"now {what}");
+        await Daemon.GiveBack(three[0], three[1]);
+        Assert.Equal(wanted, await Shape(three[0]));
+        foreach (string field in (string[])["VmData", "VmExe"])
+            Assert.Equal(ProcessView.Of(three[2].Pid).Status(field), ProcessView.Of(three[0].Pid).Status(field));
+        await three[0].Does("now accessible");
+        await three[0].Does("verify");
+    }
+
     /// <summary>A thread that is in a call that comes back half done is not interrupted: what was given back joins in the moments between.</summary>
     [Fact]
     public async Task MemoryJoinsAlsoWhereThreadsCanSeldomBeHeld()

@@ -17,12 +17,13 @@ internal sealed partial class AgentAssembler
 
     /// <remarks>Steps, for the range at r13, r14 and the page n before it; both must be borders of areas now:
     /// 0. If the area is locked, unlock n and the range; they are locked again at the end.
-    /// 1. Register the range on T with MISSING and move its pages to X. What is pinned, or shared after fork, stays, and nothing is done.
+    /// 1. Register the range on T with MISSING, let n and the range be read and written, and move the range's pages to X. What is pinned, or shared after fork, stays, and nothing is done.
     /// 2. Register n on M with MISSING, and announce n and the range to the warden as unfilled: whoever touches either waits for the executor.
     /// 3. Move n aside, to A; its place stays mapped and empty. Let A grow by the range.
     /// 4. Move all of A over n and the range: one call, behind which n is as it was, and the range is empty memory of the same area, registered along.
-    /// 5. Move the pages back from X, unregister everything, which joins it, and wake everybody.
+    /// 5. Move the pages back from X, protect n and the range as they were, unregister everything, which joins it, and wake everybody.
     /// Should step 3 or 4 be refused, n goes back to its place; that is tried until it is done, for there is no other copy.
+    /// Whatever is refused, n and the range get their protection back, see <see cref="ProtectAgain"/>: no thread of the program runs before that, for all wait at the gate until the batch has ended, whoever dies.
     /// </remarks>
     private void Join()
     {
@@ -35,7 +36,10 @@ internal sealed partial class AgentAssembler
         QueryPlain(rax, stale);
         c.cmp(__qword_ptr[r12 + AgentLayout.QueryStruct + 32], r13);
         c.jne(stale);
+        c.mov(Word(OwnWord.Protection), rcx);
         QueryPlain(r13, stale);
+        c.cmp(rcx, Word(OwnWord.Protection));
+        c.jne(stale);
         c.cmp(__qword_ptr[r12 + AgentLayout.QueryStruct + 24], r13);
         c.jne(stale);
         c.lea(rax, __[r13 + r14]);
@@ -47,6 +51,8 @@ internal sealed partial class AgentAssembler
         RegisterOnT(r13, r14, LibC.UFFDIO_REGISTER_MODE_MISSING);
         c.test(rax, rax);
         c.jnz(refused);
+        c.xor(ebp, ebp); // rbp = bytes in X
+        LetBeMoved(noAside);
         c.mov(Word(OwnWord.MoveMode), UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES);
         c.mov(rdi, r15);
         c.mov(rsi, r13);
@@ -122,6 +128,7 @@ internal sealed partial class AgentAssembler
         Sys(SYS_munmap);
         c.xor(r9d, r9d);
         PutBackFrom(r9);
+        ProtectAgain();
         OnN(LibC.UFFDIO_UNREGISTER, 0, all: true);
         OnN(LibC.UFFDIO_UNREGISTER, 0); // where the range stayed T's, the kernel has refused both
         c.mov(Shared(SharedWord.UnfilledEnd), 0);
@@ -133,6 +140,7 @@ internal sealed partial class AgentAssembler
         At(ref pinned);
         c.xor(r9d, r9d);
         PutBackFrom(r9);
+        ProtectAgain();
         At(ref done);
         // Where the range is on M by now, or on nothing, there is nothing of T's to end.
         OnRange(OwnWord.T, LibC.UFFDIO_UNREGISTER, r13, r14);
@@ -177,7 +185,7 @@ internal sealed partial class AgentAssembler
         At(ref not);
     }
 
-    /// <summary>Asks for the mapping at an address, and jumps unless it is private memory without a file that can be read and written.</summary>
+    /// <summary>Asks for the mapping at an address, and jumps unless it is private memory without a file: rcx = its protection.</summary>
     private void QueryPlain(AssemblerRegister64 address, Label otherwise)
     {
         Query(address, 0);
@@ -185,10 +193,57 @@ internal sealed partial class AgentAssembler
         c.jnz(otherwise);
         c.cmp(__qword_ptr[r12 + AgentLayout.QueryStruct + 64], 0);
         c.jne(otherwise);
-        c.mov(rcx, __qword_ptr[r12 + AgentLayout.QueryStruct + 40]);
+        c.mov(rcx, __qword_ptr[r12 + AgentLayout.QueryStruct + 40]); // PROCMAP's bits are PROT's; the fourth stands for shared memory
         c.and(ecx, 15);
-        c.cmp(ecx, LibC.PROT_READ | LibC.PROT_WRITE);
-        c.jne(otherwise);
+        c.cmp(ecx, 7);
+        c.ja(otherwise);
+    }
+
+    /// <summary>Has the page before r13, the range, and its place in X be read and written: the kernel moves pages only where it may write, and between areas of one protection. Jumps where that is refused,
+    /// rax = an errno, negative.</summary>
+    /// <remarks>What can be executed stays so meanwhile, and X becomes so: a program may be forbidden to make memory executable that is not (PR_SET_MDWE). The range is T's already, or it might
+    /// become one with what lies behind, and have to be cut off again.</remarks>
+    private void LetBeMoved(Label refused)
+    {
+        c.mov(rdx, Word(OwnWord.Protection));
+        c.or(edx, LibC.PROT_READ | LibC.PROT_WRITE);
+        ProtectFromN();
+        c.test(rax, rax);
+        c.jnz(refused);
+        c.mov(rdi, r15);
+        c.mov(rsi, r14);
+        c.mov(rdx, Word(OwnWord.Protection));
+        c.or(edx, LibC.PROT_READ | LibC.PROT_WRITE);
+        Sys(SYS_mprotect);
+        c.test(rax, rax);
+        c.jnz(refused);
+    }
+
+    /// <summary>Protects what <see cref="LetBeMoved"/> changed, or a part of it, as it was. Before anything is unregistered: whatever changes is a mapping of its own then, and nothing is charged or cut for it.</summary>
+    /// <remarks>Without memory it is tried until it is done: nobody may run with another protection.</remarks>
+    private void ProtectAgain()
+    {
+        Label again = c.CreateLabel(), scratch = c.CreateLabel();
+        At(ref again);
+        c.mov(rdx, Word(OwnWord.Protection));
+        ProtectFromN();
+        c.cmp(rax, -Enomem);
+        c.je(again);
+        At(ref scratch);
+        c.mov(rdi, r15);
+        c.mov(rsi, r14);
+        c.mov(edx, LibC.PROT_READ | LibC.PROT_WRITE);
+        Sys(SYS_mprotect);
+        c.cmp(rax, -Enomem);
+        c.je(scratch);
+    }
+
+    /// <summary>Protects the page before r13 and the range as edx says: rax = 0 or an errno, negative.</summary>
+    private void ProtectFromN()
+    {
+        c.lea(rdi, __[r13 - 4096]);
+        c.lea(rsi, __[r14 + 4096]);
+        Sys(SYS_mprotect);
     }
 
     /// <summary>Moves rsi bytes at r9 to the page before r13, and on. ZF set when that is done; otherwise rax = an errno, negative.</summary>

@@ -65,7 +65,8 @@ internal sealed class Footprint
         for (int i = 1; i < mappings.Count; i++)
         {
             (Mapping low, Mapping high) = (mappings[i - 1], mappings[i]);
-            if (high is not { Readable: true, Writable: true, Executable: false, Shared: false } || !IsLeftOver(low, high))
+            // What is neither charged nor without reservation would be charged from then on: it can be written while it is joined.
+            if (high.Shared || (!high.Has("ac") && !high.Has("nr")) || !IsLeftOver(low, high))
                 continue;
             if (_given.Contains(high.Start, high.End))
                 given.Add(high);
