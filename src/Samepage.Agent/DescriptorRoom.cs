@@ -3,8 +3,8 @@ using Samepage.Linux.Interop;
 namespace Samepage.Agent;
 
 /// <summary>Room for a few descriptors in a process that has bounded their number, RLIMIT_NOFILE, for as long as its agent is taken over: it has a table of its own, but the bound is the process's.</summary>
-/// <remarks>A program that lowers the bound, as one does that confines itself, would keep its agent from making sockets and from being sent any, and so from ever being given back. What it sets meanwhile is its own, and stays.
-/// Any thread.</remarks>
+/// <remarks>A program that lowers the bound, as one does that confines itself, would keep its agent from making sockets and from being sent any, and so from ever being given back. Beyond the hard bound it takes CAP_SYS_RESOURCE.
+/// What the program sets meanwhile is its own, and stays. Any thread.</remarks>
 internal sealed unsafe class DescriptorRoom : IDisposable
 {
     private const ulong Wanted = 64;
@@ -17,9 +17,8 @@ internal sealed unsafe class DescriptorRoom : IDisposable
         _pid = pid;
         if (!TryRead(out _before) || _before.Soft >= Wanted)
             return;
-        (ulong, ulong) wanted = (Wanted, Math.Max(Wanted, _before.Hard));
-        if (TrySet(wanted))
-            _made = wanted;
+        (ulong Soft, ulong Hard) wanted = (Wanted, Math.Max(Wanted, _before.Hard)), allowed = (Math.Min(Wanted, _before.Hard), _before.Hard);
+        _made = TrySet(wanted) ? wanted : allowed.Soft > _before.Soft && TrySet(allowed) ? allowed : default;
     }
 
     /// <inheritdoc/>

@@ -165,6 +165,8 @@ public sealed class AttacksTests(SharedDaemon shared) : OnOneDaemon(shared)
         Assert.StartsWith("bad 0 ", answer, StringComparison.Ordinal);
         await two[0].Does("discard");
         await two[1].Does("verify");
+        await Daemon.GiveBack(two);
+        await two[1].Does("verify");
     }
 
     [Fact]

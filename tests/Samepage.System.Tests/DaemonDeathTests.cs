@@ -79,11 +79,12 @@ public sealed class DaemonDeathTests
         await using DaemonUnderTest doomed = await DaemonUnderTest.Start();
         await doomed.TakeInAndWait(two);
         await doomed.Merged(two[0], 4000);
-        await two[0].Does("nofile");
+        // To raise the hard one again would take a capability that not every root has.
+        await Outside.Must(20, Needs.Program("prlimit", "util-linux"), "--pid", $"{two[0].Pid}", "--nofile=0:");
         await doomed.Kill9();
         Assert.StartsWith("bad 0 ", await two[0].Ask("forks 20", 180), StringComparison.Ordinal);
         await before.GoneAfterDeath(180);
-        Assert.Contains("Max open files            0                    0 ", await File.ReadAllTextAsync($"/proc/{two[0].Pid}/limits"), StringComparison.Ordinal);
+        Assert.Matches("Max open files +0 +[1-9]", await File.ReadAllTextAsync($"/proc/{two[0].Pid}/limits"));
         await two[0].Does("discard");
         await two[1].Does("verify");
     }

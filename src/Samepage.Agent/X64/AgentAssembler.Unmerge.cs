@@ -267,16 +267,8 @@ internal sealed partial class AgentAssembler
         c.mov(Word(OwnWord.Doorbell), rax);
         Answer();
         c.xor(r15d, r15d); // r15 = 1: what is left as it was may go on
+        BoundReads(AgentLayout.QuestionMilliseconds);
         At(ref again);
-        c.mov(rax, Word(OwnWord.ExecutorNear));
-        c.mov(__dword_ptr[r12 + AgentLayout.ExecutorStruct], eax);
-        c.mov(__dword_ptr[r12 + AgentLayout.ExecutorStruct + 4], LibC.POLLIN);
-        c.lea(rdi, __[r12 + AgentLayout.ExecutorStruct]);
-        c.mov(esi, 1);
-        c.mov(edx, AgentLayout.QuestionMilliseconds);
-        Sys(SYS_poll);
-        c.test(rax, rax);
-        c.jle(answered);
         ReadDoorbell();
         c.cmp(rax, 8);
         c.jne(answered);
@@ -286,6 +278,7 @@ internal sealed partial class AgentAssembler
         c.jne(answered);
         c.inc(r15d);
         At(ref answered);
+        BoundReads(0);
         c.mov(Word(OwnWord.Doorbell), 0);
         c.mov(rbp, __qword_ptr[rsp]);
         c.lea(rbx, __[r12 + (SharedFromData + AgentLayout.OperationsAtShared)]);
@@ -310,6 +303,21 @@ internal sealed partial class AgentAssembler
         c.jmp(look);
         At(ref none);
         c.pop(rbp);
+    }
+
+    /// <summary>A read of the doorbell waits for so long at most from here on; 0 for ever.</summary>
+    /// <remarks>Not by poll(2): that refuses one descriptor more than a program has left itself by RLIMIT_NOFILE, which may be none.</remarks>
+    private void BoundReads(int milliseconds)
+    {
+        const int SYS_setsockopt = 54, SOL_SOCKET = 1, SO_RCVTIMEO = 20, Timeval = 16;
+        c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct], milliseconds / 1000);
+        c.mov(__qword_ptr[r12 + AgentLayout.ExecutorStruct + 8], milliseconds % 1000 * 1000);
+        c.mov(rdi, Word(OwnWord.ExecutorNear));
+        c.mov(esi, SOL_SOCKET);
+        c.mov(edx, SO_RCVTIMEO);
+        c.lea(r10, __[r12 + AgentLayout.ExecutorStruct]);
+        c.mov(r8d, Timeval);
+        Sys(SYS_setsockopt);
     }
 
     /// <summary>Write-protects r14 bytes at r13, mappings of frames, or ends that: rax = 0 or an errno, negative.</summary>
