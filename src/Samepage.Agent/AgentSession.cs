@@ -31,10 +31,6 @@ public sealed partial class AgentSession : IDisposable
     /// <summary>The batch under way has a question still.</summary>
     private bool _mayAsk;
 
-    /// <summary>Sessions whose agent's threads the calling thread has seized.</summary>
-    [ThreadStatic]
-    private static List<AgentSession>? s_shielded;
-
     internal AgentSession(AgentPlace place, AgentMemory memory, int executor, FileDescriptor executorThread, FileDescriptor tracking, FileDescriptor merged,
         FileDescriptor executorSocket, FileDescriptor wardenSocket)
     {
@@ -61,36 +57,6 @@ public sealed partial class AgentSession : IDisposable
 
     /// <summary>A seccomp filter looks at the calls of the agent's threads: see <see cref="Shield"/>.</summary>
     public bool IsFiltered { get; private set; }
-
-    /// <summary>If a seccomp filter has come over the agent's threads, with that of the program's (SECCOMP_FILTER_FLAG_TSYNC), ends its hold on them: they are seized, and
-    /// stay seized until they leave. To be called before the process is given back, by the thread that gives it back.</summary>
-    public void Shield()
-    {
-        if (IsFiltered || ProcessStatus.TryRead($"/proc/{Pid}/task/{ExecutorThread}/status") is not { Seccomp: not 0 })
-            return;
-        IsFiltered = true;
-        (_executor, _warden) = (new Tracee(Pid, ExecutorThread) { IsFiltered = true }, new Tracee(Pid, WardenThread) { IsFiltered = true });
-        AgentThreads.Free(ref _executor);
-        AgentThreads.Free(ref _warden);
-        (s_shielded ??= []).Add(this);
-    }
-
-    /// <summary>Looks after what the calling thread has in hand of programs that it alone can let go: threads that it seized.</summary>
-    /// <returns>It has something in hand still.</returns>
-    public static bool LookAfterHeld()
-    {
-        WorldStop.LookAfterLingering();
-        s_shielded?.RemoveAll(static session => session.ShieldedHaveEnded());
-        return WorldStop.HasLingering || s_shielded is { Count: > 0 };
-    }
-
-    /// <summary>Sets the agent's threads going where they have come to a stop, and hears of their end.</summary>
-    private bool ShieldedHaveEnded()
-    {
-        AgentThreads.Restart(ref _executor);
-        AgentThreads.Restart(ref _warden);
-        return _executor.Kind == StopKind.Gone && _warden.Kind == StopKind.Gone;
-    }
 
     /// <summary>Operations in a batch, at most.</summary>
     public const int MaxOperations = AgentLayout.MaxOperations;
@@ -168,12 +134,14 @@ public sealed partial class AgentSession : IDisposable
         using var threads = AgentThreads.KeepAwake(Pid, ExecutorThread, WardenThread, suspended);
         try
         {
+            RestartShielded();
             Volatile.Write(ref _unanswered, true);
             _mayAsk = Asks(operations);
             bool isAnswered = RunHurried(operations.Length, findHeld, isPossible: !suspended);
             for (int waited = 0; !isAnswered && !AwaitAnswer(AnswerMilliseconds, findHeld); waited++)
             {
                 threads.KeepGoing();
+                RestartShielded();
                 if (waited == AnswersBeforeLetGo)
                     letGo();
                 if (waited == AnswersBeforeStuck)
@@ -394,51 +362,6 @@ public sealed partial class AgentSession : IDisposable
         }
 
         return kept;
-    }
-
-    /// <summary>Sends the warden away. Every thread of the program must be held, none of its mappings be one of frames, and no child of it be watched: from here on nobody
-    /// answers for them.</summary>
-    /// <param name="suspended">The process is stopped by SIGSTOP.</param>
-    /// <returns>False when it is still there after a quarter of a second; it leaves all the same.</returns>
-    public bool DismissWarden(bool suspended)
-    {
-        using var threads = AgentThreads.KeepAwake(Pid, ExecutorThread, WardenThread, suspended);
-        TryRing(_wardenSocket, AgentLayout.DoorbellLeave);
-        return AwaitEnd(WardenThread, threads, DismissalBound);
-    }
-
-    /// <summary>All threads of the program were held, none of them in the agent's code, and none will be held, and so be put before the gate, any more: they need not be looked for there.</summary>
-    public bool AreElsewhere { get; set; }
-
-    /// <summary>Asks the agent's threads to leave, waits until they are gone, and removes their mapping.</summary>
-    /// <returns>False when something of it is left in the process.</returns>
-    public bool Leave()
-    {
-        using var threads = AgentThreads.KeepAwake(Pid, ExecutorThread, WardenThread);
-        TryRing(_wardenSocket, AgentLayout.DoorbellLeave);
-        TryRing(_executorSocket, AgentLayout.DoorbellLeave);
-        return AwaitEnd(ExecutorThread, threads, LeaveBound) && AwaitEnd(WardenThread, threads, LeaveBound) && Injector.Uproot(Pid, BaseAddress, _place.Cookie, AreElsewhere);
-    }
-
-    private bool AwaitEnd(int threadId, AgentThreads threads, TimeSpan bound)
-    {
-        long since = Stopwatch.GetTimestamp();
-        while (Directory.Exists($"/proc/{Pid}/task/{threadId}"))
-        {
-            threads.KeepGoing();
-            if (IsFiltered)
-            {
-                // And hears of their end, which is not complete before.
-                AgentThreads.Restart(ref _executor);
-                AgentThreads.Restart(ref _warden);
-            }
-
-            if (Stopwatch.GetElapsedTime(since) > bound)
-                return false;
-            Scheduling.Pause(since);
-        }
-
-        return true;
     }
 
     /// <inheritdoc/>

@@ -7,7 +7,7 @@ namespace Samepage.Agent;
 /// What the program sets meanwhile is its own, and stays. Any thread.</remarks>
 internal sealed unsafe class DescriptorRoom : IDisposable
 {
-    private const ulong Wanted = 64;
+    private const ulong Wanted = AgentLayout.MaxChildren + 64;
     private readonly int _pid;
     private readonly (ulong Soft, ulong Hard) _before, _made;
 
@@ -24,8 +24,10 @@ internal sealed unsafe class DescriptorRoom : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        if (_made.Soft != 0 && TryRead(out (ulong Soft, ulong Hard) now) && now == _made)
-            _ = TrySet(_before);
+        if (_made.Soft == 0 || !TryRead(out (ulong Soft, ulong Hard) now))
+            return;
+        ulong hard = Math.Min(now.Hard, _before.Hard);
+        _ = TrySet((now.Soft == _made.Soft ? Math.Min(_before.Soft, hard) : Math.Min(now.Soft, hard), hard));
     }
 
     private bool TryRead(out (ulong Soft, ulong Hard) limits)

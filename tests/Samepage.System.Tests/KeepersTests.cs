@@ -47,7 +47,7 @@ public sealed class KeepersTests
         if (isKilled)
             await doomed.Kill9();
         else
-            _ = await doomed.Terminate(120);
+            Assert.Equal(1, await doomed.Terminate(120));
         foreach (Trace other in before)
             await other.GoneAfterDeath(180);
 

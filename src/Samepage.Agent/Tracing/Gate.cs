@@ -67,7 +67,12 @@ internal sealed class Gate
             (_saved, _masks, _frames) = (new LibC.user_regs_struct[threads.Length], new ulong[threads.Length], new byte[threads.Length * AgentLayout.FrameBytes]);
         try
         {
-            ulong handled = Handled(threads);
+            if (!TryFindHandled(threads, out ulong handled))
+            {
+                why = "which signals it has handlers for cannot be read";
+                return false;
+            }
+
             for (int i = 0; i < threads.Length; i++)
             {
                 if (!TryFrame(threads[i], i, handled, out why))
@@ -111,15 +116,22 @@ internal sealed class Gate
     public void Leave() => _sent = 0;
 
     /// <summary>The signals that the program has handlers for: those of the process are its threads'.</summary>
-    private static ulong Handled(ReadOnlySpan<Tracee> threads)
+    private static bool TryFindHandled(ReadOnlySpan<Tracee> threads, out ulong handled)
     {
+        handled = 0;
+        bool isAnyThere = false;
         foreach (ref readonly Tracee thread in threads)
         {
-            if (thread.Kind != StopKind.Gone && ProcessStatus.TryRead($"/proc/{thread.ProcessId}/task/{thread.ThreadId}/status") is { } status)
-                return status.Handled;
+            if (thread.Kind == StopKind.Gone)
+                continue;
+            isAnyThere = true;
+            if (ProcessStatus.TryRead($"/proc/{thread.ProcessId}/task/{thread.ThreadId}/status") is not { } status)
+                continue;
+            handled = status.Handled;
+            return true;
         }
 
-        return 0;
+        return !isAnyThere;
     }
 
     private bool TryFrame(in Tracee thread, int index, ulong handled, out string why)

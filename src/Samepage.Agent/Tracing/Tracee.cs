@@ -202,6 +202,8 @@ internal struct Tracee(int processId, int threadId)
     public readonly unsafe string Oddity(in LibC.user_regs_struct registers)
     {
         const ulong Native = 0x33;
+        if (IsFiltered && !_hasOptions)
+            return $"thread {threadId} has a seccomp filter that cannot be taken off: the daemon has one itself, or the kernel lacks CONFIG_CHECKPOINT_RESTORE";
         if (registers.cs != Native)
             return $"thread {threadId} runs 32-bit code";
         LibC.ptrace_syscall_info call;

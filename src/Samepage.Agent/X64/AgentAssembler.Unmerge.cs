@@ -270,6 +270,8 @@ internal sealed partial class AgentAssembler
         BoundReads(AgentLayout.QuestionMilliseconds);
         At(ref again);
         ReadDoorbell();
+        c.cmp(rax, -Eintr); // a read that has a bound does not begin again by itself
+        c.je(again);
         c.cmp(rax, 8);
         c.jne(answered);
         c.cmp(__dword_ptr[r12 + (int)OwnWord.Doorbell + 4], r13d);

@@ -118,7 +118,8 @@ internal sealed partial class AgentAssembler
         At(ref sweep);
         c.cmp(__dword_ptr[rbx], 0);
         c.jl(swept);
-        c.mov(__qword_ptr[r12 + AgentLayout.WardenMessage + 16], 4096);
+        c.mov(rax, Samepage.Linux.Userfault.Userfaultfd.NothingThere);
+        c.mov(__qword_ptr[r12 + AgentLayout.WardenMessage + 16], rax);
         WardenRange(LibC.UFFDIO_ZEROPAGE);
         c.cmp(rax, -Esrch);
         c.jne(swept);

@@ -30,11 +30,11 @@ public static class PidFd
     /// <returns>False when somebody else has it. Anybody may, for any reason.</returns>
     public static bool TryClaim(FileDescriptor pidfd) => LibC.flock(pidfd.Number, LibC.LOCK_EX | LibC.LOCK_NB) == 0;
 
-    /// <summary>True once the process or thread has ended.</summary>
+    /// <summary>True once the process or thread has ended, or where the descriptor was closed: nobody knows then.</summary>
     public static unsafe bool HasEnded(FileDescriptor pidfd)
     {
         LibC.pollfd poll = new() { fd = pidfd.Number, events = LibC.POLLIN };
-        return LibC.poll(&poll, 1, 0) > 0;
+        return pidfd.IsClosed || LibC.poll(&poll, 1, 0) > 0;
     }
 
     /// <summary>Duplicates a descriptor out of the descriptor table of the thread that <paramref name="pidfd"/> holds.</summary>

@@ -131,15 +131,19 @@ public static class Userfaultfd
     }
 
     /// <summary>True once the address space that the descriptor watches is gone: it was exec'd over, or its last process ended.</summary>
-    /// <remarks>Asks for a zero page where nothing can be registered: ENOENT from a living address space, ESRCH from a dead one.</remarks>
-    public static bool IsDead(FileDescriptor uffd) => Probe(uffd) == Errno.ESRCH;
+    /// <remarks>Asks for a zero page where nothing is registered: ENOENT from a living address space, ESRCH from a dead one. Not at the lowest addresses: many kernels refuse those below <c>vm.mmap_min_addr</c> (EINVAL) before they
+    /// look whether there is an address space at all.</remarks>
+    public static bool IsDead(FileDescriptor uffd) => Probe(uffd) is Errno.ESRCH or Errno.EBADF;
+
+    /// <summary>The last page of user space but one, of 47 bits: above every stack, where the kernel maps nothing.</summary>
+    public const ulong NothingThere = 0x7fff_ffff_e000;
 
     /// <summary>True while a fork or an mremap waits for its event to be read, or is about to.</summary>
     private static bool MayChange(FileDescriptor uffd) => Probe(uffd) == Errno.EAGAIN;
 
     private static unsafe Errno Probe(FileDescriptor uffd)
     {
-        LibC.uffdio_zeropage zero = new() { start = 0x1000, len = 0x1000 };
+        LibC.uffdio_zeropage zero = new() { start = NothingThere, len = 0x1000 };
         return LibC.ioctl(uffd.Number, LibC.UFFDIO_ZEROPAGE, &zero) != 0 ? (Errno)Marshal.GetLastPInvokeError() : Errno.None;
     }
 }

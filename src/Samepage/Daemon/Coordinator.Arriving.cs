@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using Samepage.Agent;
 using Samepage.Api;
@@ -18,6 +19,9 @@ internal sealed partial class Coordinator
 
     /// <summary>Descriptors that it takes to take a process in, at most at a time.</summary>
     private const int DescriptorsToTakeIn = 32;
+
+    /// <summary>Processes in which a failed attach has left an agent, which is being taken out.</summary>
+    private readonly ConcurrentDictionary<int, byte> _takenOut = [];
 
     /// <summary>Processes that are being taken in, by domain: its pool must stay.</summary>
     private readonly Dictionary<DomainId, int> _arriving = [];
@@ -222,9 +226,15 @@ internal sealed partial class Coordinator
             pagemap?.Dispose();
             pidfd?.Dispose();
             if (written is not null && refused is AttachException { AgentLeft: true })
+            {
+                _takenOut[pid] = 0;
                 _ = _machine.Attendants.Begin(Lanes.Of(pid, Lane.Hold), () => TakeOut(written, pool.Device, pool.Inode));
+            }
             else if (written is not null)
+            {
                 records.Remove(written);
+            }
+
             throw refused as AttachException ?? (refused is SyscallException ? new AttachException(refused.Message)
                 : new AttachException($"its agent cannot be written down under {RunDirectory.Current}: {refused.Message}"));
         }
@@ -241,6 +251,7 @@ internal sealed partial class Coordinator
         while (!Adoption.TryTakeOut(place, poolDevice, poolInode))
             Thread.Sleep(TakeOutPause);
         records.Remove(place);
+        _ = _takenOut.TryRemove(place.Pid, out _);
         logger.LogInformation("took the agent out that had been left in process {Pid}", place.Pid);
     }
 
@@ -309,8 +320,8 @@ internal sealed partial class Coordinator
         {
             if (TryFindIdle(pid, out _, out SpaceId id))
                 adopted.Add(AdoptChildren(_machine[id], all: true));
-            else if (_participants[pid].Arriving)
-                adopted.Add(_participants[pid].Rest);
+            else if (_participants.TryGetValue(pid, out Participant? one) && one.Arriving)
+                adopted.Add(one.Rest);
         }
 
         Task all = Task.WhenAll(adopted);

@@ -23,14 +23,14 @@ internal sealed partial class Coordinator
     private DomainRules _domainRules = DomainRules.ByUser;
 
     /// <summary>Puts other rules of who shares with whom in force.</summary>
-    /// <returns>Ends when whoever they put into another domain has been moved there, or is merged with nobody until it can be; or other rules have come since.</returns>
-    public async Task Use(DomainRules rules)
+    /// <returns>Ends when they are in force, or others have come since; what it returns then ends when whoever they put into another domain has been moved there, or is merged with nobody until it can be.</returns>
+    public async Task<Task> Use(DomainRules rules)
     {
         int use = ++_uses;
         // Children are to be found while they still are of their parents' domains; who keeps us keeps his parent's warden.
         await AdoptAllChildren();
         if (use != _uses)
-            return;
+            return Task.CompletedTask;
         _domainRules = rules;
         List<Task> moved = [];
         foreach (int pid in Pids())
@@ -41,7 +41,7 @@ internal sealed partial class Coordinator
                 moved.Add(GoOn(participant, _machine[id], reason, moves));
         }
 
-        await Task.WhenAll(moved);
+        return Task.WhenAll(moved);
     }
 
     /// <summary>The domain that a process is in now.</summary>

@@ -10,7 +10,7 @@ namespace Samepage.Daemon;
 /// <content>Giving processes back.</content>
 internal sealed partial class Coordinator
 {
-    private const int PartingRounds = 100, LooksBetweenTries = 20;
+    private const int PartingRounds = 100, LooksBetweenTries = 20, LeaveTriesAtLongestPause = 5;
     private static readonly TimeSpan s_unmergeStill = TimeSpan.FromSeconds(5), s_lookAgain = TimeSpan.FromMilliseconds(50), s_childrenEnd = TimeSpan.FromSeconds(5), s_unmergeMost = TimeSpan.FromSeconds(60);
 
     /// <summary>When anything of what is done beside the scanner last came forward, as a timestamp.</summary>
@@ -39,7 +39,10 @@ internal sealed partial class Coordinator
         [.. _participants.Values.Where(participant => (participant.Space is not null || participant.IsAtWork) && begun.Add(participant)).ToArray().Select(participant => (participant.Pid, Detach(participant.Pid)))];
 
     /// <summary>Nothing of ours is left in any process, and none is watched by us alone.</summary>
-    public bool HasGivenAllBack => !HasOrphans && !_participants.Values.Any(participant => participant.Space is not null || participant.IsAtWork || _machine.Attendants.IsBusy(Lanes.Of(participant.Pid, Lane.Hold)));
+    public bool HasGivenAllBack => !HasOrphans && _takenOut.IsEmpty && !_participants.Values.Any(participant => participant.Space is not null || participant.IsAtWork);
+
+    /// <summary>Processes in which a failed attach has left an agent that is not taken out yet.</summary>
+    public IEnumerable<int> BeingTakenOut => _takenOut.Keys;
 
     /// <summary>Processes share frames whom nobody could take in, and whose parents have ended: we watch them, and nobody does when we have ended.</summary>
     public bool HasOrphans => _machine.HasOrphans;
@@ -55,7 +58,7 @@ internal sealed partial class Coordinator
             return new ProcessOutcome(pid, false, "gone", "it was not taken in");
         if (participant.Space is not SpaceId id)
         {
-            if (HasAgentOfItsOwn(pid) || _machine.Attendants.IsBusy(Lanes.Of(pid, Lane.Hold)))
+            if (HasAgentOfItsOwn(pid) || _takenOut.ContainsKey(pid))
                 return new ProcessOutcome(pid, false, State(participant), "it was not taken in, but what is left in it of an agent is still being taken out; this goes on");
             _participants.Remove(pid);
             return new ProcessOutcome(pid, true, "gone", "");
@@ -74,9 +77,7 @@ internal sealed partial class Coordinator
             }
             else
             {
-                // A part of it was given back, or all. Where its warden is gone with that it is tried again by itself.
-                (participant.InVisit, participant.LeaveTriedAt) = (false, Stopwatch.GetTimestamp());
-                _machine[id].LoseSight();
+                NoteHalfBack(participant, _machine[id]);
             }
         }
 
@@ -90,13 +91,27 @@ internal sealed partial class Coordinator
         return new ProcessOutcome(pid, true, "gone", "") { Different = different };
     }
 
+    /// <summary>Of a process a part was given back, or all. Where its warden is gone with that it is tried again by itself, ever more seldom, and its frames are nobody's.</summary>
+    private void NoteHalfBack(Participant participant, LiveSpace space)
+    {
+        (participant.InVisit, participant.LeaveTriedAt) = (false, Stopwatch.GetTimestamp());
+        if (space.HasParted)
+        {
+            participant.LeaveTries = Math.Min(participant.LeaveTries + 1, LeaveTriesAtLongestPause);
+            Engine.Remove(space.Id);
+            Engine.Add(space.Id, space.Domain);
+        }
+
+        space.LoseSight();
+    }
+
     /// <summary>Holds what is there, now that all is given back, against what was.</summary>
     /// <returns>What differs and matters; empty when nothing does.</returns>
     private async Task<string> LookBack(LiveSpace space)
     {
         (string different, bool matters) = await space.Do(Lane.Hold, () =>
         {
-            if (!LiveMachine.RefreshAtLast(space))
+            if (space.HasCalledExec || !LiveMachine.RefreshAtLast(space))
                 return ("", false);
             string difference = space.Footprint.Difference(space.Map.Mappings, out bool matters);
             int left = space.HasParted ? space.Map.Segments.Count(segment => segment.Kind == AreaKind.Merged) : 0;
@@ -116,7 +131,7 @@ internal sealed partial class Coordinator
         foreach (Participant participant in _participants.Values.ToArray())
         {
             participant.InVisit = false;
-            if (participant.Space is not null)
+            if (participant.Space is SpaceId id && !_machine[id].HasParted)
                 all.Add((participant, UnmergeAll(participant)));
         }
 
@@ -141,7 +156,7 @@ internal sealed partial class Coordinator
     /// <summary>Forgets all records, when every page has its own copy.</summary>
     /// <returns>What the engine says of it; interrupted where a process could not be worked on, and the rest is left as it is.</returns>
     public BreakOutcome ForgetMerged() =>
-        _participants.Values.Any(participant => participant.AdoptsChildren || (participant.Space is SpaceId id && (participant.IsAtWork || _machine[id].IsBusy))) ? BreakOutcome.Interrupted : Engine.UnmergeAll();
+        _participants.Values.Any(participant => participant.AdoptsChildren || (participant.Space is SpaceId id && !_machine[id].HasParted && (participant.IsAtWork || _machine[id].IsBusy))) ? BreakOutcome.Interrupted : Engine.UnmergeAll();
 
     private async Task UnmergeAll(Participant participant)
     {
@@ -170,9 +185,8 @@ internal sealed partial class Coordinator
             program = new Rules.ProcessFacts(participant.Pid).Executable;
             if (failure.Length > 0)
             {
-                participant.LeaveTriedAt = Stopwatch.GetTimestamp();
+                NoteHalfBack(participant, space);
                 space.Obstacle = $"it is to be left ({reason ?? $"it belongs to {moves} now"}), and cannot be yet: {failure}";
-                space.LoseSight();
             }
             else
             {
@@ -217,6 +231,8 @@ internal sealed partial class Coordinator
         Parting parting = Parting.NotYet;
         for (int round = 0; parting == Parting.NotYet; round++)
         {
+            if (await space.Do(Lane.Hold, space.LookForExec))
+                return "";
             if (round == PartingRounds)
                 return "it forks, or moves its memory, faster than it can be given back; detach it again";
             string failure = await GiveChildrenBack(space, children);
@@ -247,6 +263,8 @@ internal sealed partial class Coordinator
                 return $"everything is given back, but the agent could not be sent away: {space.Obstacle}; detach it again";
         }
 
+        if (await space.Do(Lane.Hold, space.LookForExec))
+            return "";
         if (!await space.Do(Lane.Hold, space.Session.Leave) && !PidFd.HasEnded(space.PidFd))
             return "all is given back, but the agent could not be removed: no thread of the process could be held; that is tried again until it can";
         return await space.Do(Lane.Hold, () =>
@@ -288,6 +306,8 @@ internal sealed partial class Coordinator
 
     private async Task LeaveGone(Participant participant, LiveSpace space)
     {
+        if (participant.LeaveTriedAt != 0 && Stopwatch.GetElapsedTime(participant.LeaveTriedAt) < s_leaveInterval)
+            return;
         Remains left = PidFd.HasEnded(space.PidFd) ? Remains.None : space.Session.HasExecutorEnded ? await space.Do(Lane.Hold, space.LookForRemains) : Remains.Unknown;
         if (participant.IsAtWork || participant.Space != space.Id)
             return;
@@ -296,6 +316,9 @@ internal sealed partial class Coordinator
         {
             // Its agent is there still: it could only not be looked at. Or a part of it: somebody has ended the executor, and nothing can be given back any more. It stays merged, watched, and right, and is not forgotten.
             space.LoseSight();
+            participant.LeaveTriedAt = Stopwatch.GetTimestamp();
+            if (left == Remains.Frames)
+                space.Obstacle = LiveSpace.WithoutExecutor;
             return;
         }
 

@@ -132,7 +132,9 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
         participant.Name = status.Name;
         if (!MayStay(participant, space, status, out string? reason, out string? moves))
         {
-            if (participant.LeaveTriedAt == 0 || Stopwatch.GetElapsedTime(participant.LeaveTriedAt) >= s_leaveInterval)
+            // Of what has parted only the agent's mapping is left, for which a thread of it must run.
+            bool canBe = !space.HasParted || status.State != 'T';
+            if (canBe && (participant.LeaveTriedAt == 0 || Stopwatch.GetElapsedTime(participant.LeaveTriedAt) >= s_leaveInterval * (1 << participant.LeaveTries)))
                 Observed(GoOn(participant, space, reason, moves));
             return false;
         }

@@ -31,29 +31,38 @@ internal sealed class Discovery(Coordinator coordinator, RuleSet rules)
     private Dictionary<(int Pid, ulong Start), long> _seen = [];
     private long _lookedAt = Stopwatch.GetTimestamp() - Interval.Ticks * (Stopwatch.Frequency / TimeSpan.TicksPerSecond);
     private Round? _round;
-    private int _rounds;
+    private int _rounds, _changing;
 
     /// <summary>The rules in force.</summary>
     public RuleSet Rules { get; private set; } = rules;
 
     /// <summary>Puts other rules in force. Processes that they would not have taken in are given back; those attached by hand stay. Whoever shares with others by them is moved.</summary>
     /// <returns>Ends when all of that is done; where a process keeps it, when it lets go: others do not wait for that, nor does what comes by the new rules.</returns>
-    public Task Use(RuleSet changed)
+    public async Task Use(RuleSet changed)
     {
         Rules = changed;
+        _changing++;
         List<Task> done = [];
         foreach ((int pid, Origin origin) in coordinator.Found())
             done.Add(LeaveUnlessWanted(pid, origin, changed));
-        done.Add(coordinator.Use(changed.Domains));
-        coordinator.ForgetReleased();
-        _round = null; // what it finds is by the old rules
-        Begin();
-        return Task.WhenAll(done);
+        Task moved = await coordinator.Use(changed.Domains);
+        done.Add(moved);
+        // Who is found is taken in by the new rules of who shares with whom, too.
+        if (--_changing == 0)
+        {
+            coordinator.ForgetReleased();
+            _round = null; // what it finds is by the old rules
+            Begin();
+        }
+
+        await Task.WhenAll(done);
     }
 
     /// <summary>Begins a round, if it is time to, and takes in what the last one has found.</summary>
     public void LookNowAndThen()
     {
+        if (_changing > 0)
+            return;
         if (_round is { HasEnded: true } ended)
         {
             _round = null;

@@ -49,6 +49,9 @@ internal sealed class Participant(int pid)
     /// <summary>When it was last tried to leave it, as a timestamp.</summary>
     public long LeaveTriedAt { get; set; }
 
+    /// <summary>How often that came so far, and no further, that its warden is gone.</summary>
+    public int LeaveTries { get; set; }
+
     /// <summary>It is being given back.</summary>
     public bool Detaching { get; set; }
 

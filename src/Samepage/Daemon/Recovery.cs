@@ -32,6 +32,7 @@ internal sealed class Recovery
     private readonly Action<Thread>? _start;
     private readonly long _begun = Stopwatch.GetTimestamp();
     private volatile bool _ended;
+    private int _watching;
 
     /// <param name="runDirectory">Where the dead daemon kept its state; the caller holds its lock.</param>
     /// <param name="logger">Is told of each process.</param>
@@ -59,8 +60,9 @@ internal sealed class Recovery
     public async Task<IReadOnlyList<(int Pid, string Why)>> WaitAsync(TimeSpan bound, bool finish, CancellationToken cancellation)
     {
         long since = Stopwatch.GetTimestamp(), cancelled = 0;
-        while (!_left.IsEmpty)
+        for (long emptyAt = 0; !_left.IsEmpty || (finish && Volatile.Read(ref _watching) > 0 && (emptyAt == 0 || Stopwatch.GetElapsedTime(emptyAt) < Patience));)
         {
+            emptyAt = !_left.IsEmpty ? 0 : emptyAt == 0 ? Stopwatch.GetTimestamp() : emptyAt;
             if (cancellation.IsCancellationRequested && cancelled == 0)
                 (cancelled, _ended) = (Stopwatch.GetTimestamp(), true);
             TimeSpan over = cancelled != 0 ? Stopwatch.GetElapsedTime(cancelled) : Stopwatch.GetElapsedTime(since) - bound;
@@ -102,14 +104,17 @@ internal sealed class Recovery
         TimeSpan pause = Pause;
         for (bool isAdopted = false; !_ended || isAdopted; Thread.Sleep(pause))
         {
-            one.LookAt = coordinator.ProgressMeterOf(pid);
-            one.Obstacle = Give(one.Record, coordinator, ref isAdopted);
+            one.Obstacle = Give(one, coordinator, ref isAdopted);
             if (one.Obstacle.Length == 0)
             {
                 // Who reads that it was given back may have it taken in at once.
                 _ = _left.TryRemove(pid, out _);
+                // With this thread what it holds still would be lost.
+                for (; WorldStop.HasLingering; Thread.Sleep(Pause))
+                    WorldStop.LookAfterLingering();
                 if (isAdopted)
                     _logger.LogInformation("gave back process {Pid}, which a daemon that died had left", pid);
+                Watch(pid, coordinator);
                 return;
             }
 
@@ -121,9 +126,28 @@ internal sealed class Recovery
         }
     }
 
-    /// <returns>What stood in the way; empty when it is given back.</returns>
-    private string Give(AgentRecord record, Coordinator coordinator, ref bool isAdopted)
+    /// <summary>Watches what a process had forked that has ended, as long as there is any of that, and this process lives.</summary>
+    private void Watch(int pid, Coordinator coordinator)
     {
+        if (!coordinator.HasOrphans)
+            return;
+        _ = Interlocked.Increment(ref _watching);
+        for (bool told = false; coordinator.HasOrphans; Thread.Sleep(PauseMost))
+        {
+            if (!told && Stopwatch.GetElapsedTime(_begun) > Patience)
+            {
+                told = true;
+                _logger.LogWarning("processes that process {Pid} forked share frames and cannot be taken in: they stay merged, and what they discard once this process has ended shows its old content until they end or call exec", pid);
+            }
+        }
+
+        _ = Interlocked.Decrement(ref _watching);
+    }
+
+    /// <returns>What stood in the way; empty when it is given back.</returns>
+    private string Give(Case process, Coordinator coordinator, ref bool isAdopted)
+    {
+        AgentRecord record = process.Record;
         int pid = record.Place.Pid;
         try
         {
@@ -140,11 +164,12 @@ internal sealed class Recovery
             // Its children were taken in for it, some perhaps by an earlier try. Without a bound: this thread is theirs alone.
             foreach (int one in coordinator.Pids().OrderByDescending(one => one == pid))
             {
+                process.LookAt = coordinator.ProgressMeterOf(one);
                 if (ThreadPump.Run(() => coordinator.Detach(one)) is { Done: false, State: not "gone" } left)
                     return one == pid ? left.Reason : $"process {one}, which it forked, could not be given back: {left.Reason}";
             }
 
-            return coordinator.HasOrphans ? "processes that it forked share frames and cannot be taken in; they are watched until they end or call exec" : "";
+            return "";
         }
         catch (SyscallException failed)
         {

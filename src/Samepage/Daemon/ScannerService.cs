@@ -25,7 +25,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     private static readonly TimeSpan KeepInterval = TimeSpan.FromSeconds(1.1);
 
     /// <summary>For so long everybody who is given back at the end may stand still; and, after so long in all, for so long none of them may come to his end: one that gets next to no processor time comes forward for ever.</summary>
-    private static readonly TimeSpan LastWait = TimeSpan.FromSeconds(10), LastWaitInAll = TimeSpan.FromSeconds(30), LookAgain = TimeSpan.FromMilliseconds(50);
+    private static readonly TimeSpan LastWait = TimeSpan.FromSeconds(10), LastWaitInAll = TimeSpan.FromSeconds(30), LookAgain = TimeSpan.FromMilliseconds(50), LastLook = TimeSpan.FromSeconds(2);
 
     private static readonly string[] s_leftOff = KernelRestraints.Here.Words;
     private readonly Throttle _throttle = new();
@@ -214,15 +214,20 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
             isHopeless = Stopwatch.GetElapsedTime(Math.Max(since, coordinator.ProgressAt)) > LastWait || (Stopwatch.GetElapsedTime(since) > LastWaitInAll && Stopwatch.GetElapsedTime(endedAt) > LastWait);
         }
 
+        // What was watched may have ended, which nobody announces, or be taken out.
+        for (long behind = Stopwatch.GetTimestamp(); !isHopeless && !coordinator.HasGivenAllBack && Stopwatch.GetElapsedTime(behind) < LastLook;)
+            _pump.Serve(LookAgain);
         foreach ((int pid, Task<ProcessOutcome> back) in all)
         {
             if (!back.IsCompletedSuccessfully)
-                logger.LogError("process {Pid} is left as it is, and given back later by the guardian: it does not let itself be given back", pid);
+                logger.LogError(back.Exception, "process {Pid} is left as it is, and given back later by the guardian: it does not let itself be given back", pid);
             // One that is gone was given back by somebody else, or has ended.
             else if (back.Result is { Done: false, State: not "gone" } left)
                 logger.LogError("process {Pid} is left as it is, and given back later by the guardian: {Reason}", pid, left.Reason);
         }
 
+        foreach (int pid in coordinator.BeingTakenOut)
+            logger.LogError("process {Pid} is left as it is, and given back later by the guardian: what a failed attach has left in it is not taken out yet", pid);
         if (coordinator.HasOrphans)
             logger.LogError("processes share frames that were forked by some that have ended, and could not be taken in: they stay merged, and what they discard from here on shows its old content until they end or call exec");
         return coordinator.HasGivenAllBack;

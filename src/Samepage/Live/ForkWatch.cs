@@ -23,6 +23,9 @@ internal sealed class ForkWatch : IDisposable
     private Thread _thread;
     private LiveSpace? _at;
     private long _since;
+
+    /// <summary>Spaces whose children's descriptors are on their way here.</summary>
+    private int _inheriting;
     private volatile bool _ended;
 
     /// <param name="attendants">Do whatever may have to wait for a parent or a child.</param>
@@ -52,18 +55,23 @@ internal sealed class ForkWatch : IDisposable
     }
 
     /// <summary>A space is about to go: whoever still needs its children's descriptors is watched here from now on, behind what is under way for them.</summary>
-    public void Inherit(LiveSpace space) => _ = space.Do(Lane.Fork, () =>
+    public void Inherit(LiveSpace space)
     {
-        lock (space.Inherited)
+        _ = Interlocked.Increment(ref _inheriting);
+        _ = space.Do(Lane.Fork, () =>
         {
-            foreach (Inherited inherited in space.Inherited.Values)
-                _orphans.Add(inherited.M);
-            space.Inherited.Clear();
-        }
+            lock (space.Inherited)
+            {
+                foreach (Inherited inherited in space.Inherited.Values)
+                    _orphans.Add(inherited.M);
+                space.Inherited.Clear();
+            }
 
-        _changed.Set();
-        return true;
-    });
+            _ = Interlocked.Decrement(ref _inheriting);
+            _changed.Set();
+            return true;
+        });
+    }
 
     /// <summary>Watches a child that has no warden. Any thread.</summary>
     /// <param name="m">Its M; owned here from now on.</param>
@@ -73,8 +81,8 @@ internal sealed class ForkWatch : IDisposable
         _changed.Set();
     }
 
-    /// <summary>Somebody lives who has no other warden. Any thread.</summary>
-    public bool HasOrphans => _orphans.AreThere;
+    /// <summary>Somebody has no other warden, or may be about to be watched here; one that has died is one for a second or so. Any thread.</summary>
+    public bool HasOrphans => Volatile.Read(ref _inheriting) > 0 || !_orphans.IsEmpty;
 
     /// <summary>Answers no more over a descriptor; there need be none. Any thread.</summary>
     /// <returns>False while somebody is answering over it, or about to.</returns>

@@ -27,35 +27,6 @@ internal readonly record struct Inherited(FileDescriptor M, long Since);
 /// <param name="TryForget">Has the daemon, where it watches the child since its parent has ended, do so no more; false while it answers.</param>
 internal readonly record struct BroughtBy(LiveSpace Parent, Child Child, Func<bool> TryForget);
 
-/// <summary>What came of sending the warden away.</summary>
-internal enum Parting
-{
-    /// <summary>It is gone, or there was nothing for it to do.</summary>
-    Done,
-
-    /// <summary>The program has frames or children again: they are to be given back first.</summary>
-    NotYet,
-
-    /// <summary>The program's threads cannot be held.</summary>
-    Never,
-}
-
-/// <summary>What of ours is in a process.</summary>
-internal enum Remains
-{
-    /// <summary>Nothing: it has ended, or called exec.</summary>
-    None,
-
-    /// <summary>An agent, and no frames.</summary>
-    Agent,
-
-    /// <summary>Frames.</summary>
-    Frames,
-
-    /// <summary>Its mappings cannot be read.</summary>
-    Unknown,
-}
-
 /// <summary>One process that was taken in, as the live machine sees it.</summary>
 internal sealed partial class LiveSpace : IDisposable
 {
@@ -63,9 +34,6 @@ internal sealed partial class LiveSpace : IDisposable
     private static readonly TimeSpan MostPlan = TimeSpan.FromSeconds(4), LeastPlan = TimeSpan.FromMilliseconds(500), FilesBound = TimeSpan.FromMilliseconds(2), FramesBound = TimeSpan.FromMilliseconds(500);
     private const int VisitsBetweenScans = 60, FilesShare = 20;
     private const string Silence = "the agent in the process does not answer";
-
-    /// <summary>What is said of a process in which nobody is left to give anything back.</summary>
-    private const string WithoutExecutor = "the agent's thread in it was ended by somebody (a seccomp filter, perhaps): what is merged stays so, and right, until the program ends";
     private readonly WorldStop _world;
     private readonly Attendants _attendants;
     private readonly Patience _patience = new();
@@ -141,11 +109,24 @@ internal sealed partial class LiveSpace : IDisposable
     /// <summary>It is to be given back as soon as it can be: nothing is merged in it any more, whoever's page has the same content.</summary>
     public bool MustLeave { get; set; }
 
-    /// <summary>It was found to have no frames, and its warden was sent away (<see cref="Part"/>): nothing is exchanged in it any more. The thread of <see cref="Lane.Hold"/>.</summary>
-    public bool HasParted { get; private set; }
-
     /// <summary>Children of it share frames, and have no warden of their own yet; also such as are not known yet.</summary>
-    public bool HasChildren => Inherited.Count > 0 || Session.HasUntakenChildren(Tickets);
+    public bool HasChildren
+    {
+        get
+        {
+            // Whoever takes descriptors of children at this moment may wait for the program.
+            if (!Monitor.TryEnter(Inherited))
+                return true;
+            try
+            {
+                return Inherited.Count > 0 || (Directory.Exists($"/proc/{Pid}/task/{Session.WardenThread}") && Session.HasUntakenChildren(Tickets));
+            }
+            finally
+            {
+                Monitor.Exit(Inherited);
+            }
+        }
+    }
 
     /// <summary>The program has asked that all that is mapped from now on be locked: nothing can be merged in it.</summary>
     public bool LocksWhatItMaps { get; private set; }
@@ -399,69 +380,6 @@ internal sealed partial class LiveSpace : IDisposable
         sifted.CopyTo(batch);
         any = isAnyLeft;
         return true;
-    }
-
-    /// <summary>Sends the warden away at a moment at which nothing needs it: every thread is held, so that no mapping can move past the one who reads the list, and no fork
-    /// can be under way.</summary>
-    /// <remarks>A list that cannot be read says nothing. It is read by way of the executor, which is there also when the program's first thread has ended. Where the executor is gone (exec, or
-    /// somebody ended it) it is looked whether frames are left, which nobody could give back.</remarks>
-    /// <returns>Not <see cref="Parting.Done"/>: it is as it was.</returns>
-    public Parting Part()
-    {
-        Parting parting = TryPart();
-        HasParted = HasParted || parting == Parting.Done;
-        return parting;
-    }
-
-    private Parting TryPart()
-    {
-        string executor = $"/proc/{Pid}/task/{Session.ExecutorThread}";
-        Session.AreElsewhere = false;
-        if (!Session.HasExchanged)
-            return Parting.Done;
-        if (Session.HasExecutorEnded)
-            return HasFrames() ? Parting.Never : Parting.Done;
-        HoldOutcome outcome = HoldOutcome.Busy;
-        for (int attempt = 0; attempt < 200 && outcome == HoldOutcome.Busy; attempt++)
-        {
-            Thread.Sleep(Math.Min(25, attempt));
-            outcome = _world.TryHold(Session, out string why, insist: true);
-            Obstacle = why;
-        }
-
-        if (outcome != HoldOutcome.Held)
-            return outcome != HoldOutcome.Gone || HasFrames() ? Parting.Never : Parting.Done;
-        try
-        {
-            List<Mapping> mappings = [];
-            if (!Offspring.TryLook(this) || HasChildren || !Mapping.TryReadAll($"{executor}/maps", mappings) || mappings.Exists(mapping => Pool.Has(mapping)))
-                return Parting.NotYet;
-            _ = Session.DismissWarden(_world.Suspended);
-            Session.AreElsewhere = true;
-            return Parting.Done;
-        }
-        finally
-        {
-            _world.Release();
-        }
-    }
-
-    /// <summary>Looks what of ours is in it, by a thread of its own: its agent may be gone. This may wait for as long as the program likes.</summary>
-    public Remains LookForRemains()
-    {
-        List<Mapping> mappings = [];
-        if (!Mapping.TryReadAll($"/proc/{Pid}/task/{OwnThread}/maps", mappings))
-            return Samepage.Linux.Processes.PidFd.HasEnded(PidFd) ? Remains.None : Remains.Unknown;
-        return mappings.Exists(mapping => Pool.Has(mapping)) ? Remains.Frames : Session.IsIn(mappings) ? Remains.Agent : Remains.None;
-    }
-
-    /// <summary>Whether frames are left in a process that has no executor any more, or may be; then why nothing can be done stands in <see cref="Obstacle"/>.</summary>
-    public bool HasFrames()
-    {
-        Remains left = LookForRemains();
-        if (left is Remains.Frames or Remains.Unknown)
-            Obstacle = left == Remains.Unknown ? "its mappings cannot be read" : WithoutExecutor;
-        return left is Remains.Frames or Remains.Unknown;
     }
 
     /// <summary>Gives up all that is held of it, behind the work that is under way: that may still use it.</summary>

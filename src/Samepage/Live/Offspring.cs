@@ -139,7 +139,7 @@ internal static class Offspring
         foreach (int pid in Descendants(space.Pid))
         {
             ulong? first = null;
-            if (!attendants.TryDo(Lanes.Of(pid, Lane.Look), () => first = FirstFrame(pid, space), LookBound, out _) || first is not ulong address)
+            if (!TryLookAt(attendants, pid, () => first = FirstFrame(pid, space)) || first is not ulong address)
                 continue;
             foreach ((int slot, uint ticket, Inherited inherited) in brought)
             {
@@ -153,6 +153,18 @@ internal static class Offspring
         }
 
         return children;
+    }
+
+    /// <summary>Looks at a process that may keep whoever does. Others look for children of theirs at the same time, and at the same processes: one whom somebody else looks at is waited for.</summary>
+    private static bool TryLookAt(Attendants attendants, int pid, Action look)
+    {
+        for (long since = Stopwatch.GetTimestamp(); ; Thread.Sleep(1))
+        {
+            if (attendants.TryDo(Lanes.Of(pid, Lane.Look), look, LookBound, out bool begun))
+                return true;
+            if (begun || Stopwatch.GetElapsedTime(since) > LookBound)
+                return false;
+        }
     }
 
     /// <summary>Tells a child's descriptor by what it does: a page protected through it shows as protected in the child's page table, and nowhere else.</summary>

@@ -66,16 +66,6 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDis
         }
     }
 
-    /// <summary>One of them lives: nobody announces that one has died.</summary>
-    public bool AreThere
-    {
-        get
-        {
-            lock (_watched)
-                return _watched.Any(m => _answered.Contains(m) || !Userfaultfd.IsDead(m));
-        }
-    }
-
     /// <summary>Some wait for another to be answered, or for a descriptor: whether they still do is to be looked at soon.</summary>
     public bool AreWaiting
     {
