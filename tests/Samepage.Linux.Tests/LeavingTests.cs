@@ -87,7 +87,8 @@ public sealed class LeavingTests
             EndExecutor(ended);
             Pass(coordinator, pid);
             ProcessOutcome left = steps.Run(coordinator.Detach(pid));
-            Assert.True(left.Done && coordinator.HasGivenAllBack, $"{left}");
+            Assert.True(left.Done, $"{left}");
+            Assert.True(SpinWait.SpinUntil(() => coordinator.HasGivenAllBack, TimeSpan.FromMinutes(1)));
         });
         Assert.DoesNotContain(ended.Maps, line => line.Contains("samepage", StringComparison.Ordinal));
         Assert.Empty(Directory.GetFiles(Path.Combine(folder, "agents")));
