@@ -26,7 +26,7 @@ internal sealed unsafe class DescriptorRoom : IDisposable
     {
         if (_made.Soft == 0 || !TryRead(out (ulong Soft, ulong Hard) now))
             return;
-        ulong hard = Math.Min(now.Hard, _before.Hard);
+        ulong hard = now.Hard > _made.Hard ? now.Hard : Math.Min(now.Hard, _before.Hard);
         _ = TrySet((now.Soft == _made.Soft ? Math.Min(_before.Soft, hard) : Math.Min(now.Soft, hard), hard));
     }
 

@@ -231,13 +231,14 @@ internal sealed partial class Coordinator
         Parting parting = Parting.NotYet;
         for (int round = 0; parting == Parting.NotYet; round++)
         {
-            if (await space.Do(Lane.Hold, space.LookForExec))
-                return "";
             if (round == PartingRounds)
                 return "it forks, or moves its memory, faster than it can be given back; detach it again";
+            // Its children first, also where it has ended or called exec: nobody else gives them back.
             string failure = await GiveChildrenBack(space, children);
             if (failure.Length > 0)
                 return failure;
+            if (await space.Do(Lane.Hold, space.LookForExec))
+                return "";
             if (!await space.Do(Lane.Hold, () => GivingBack.UnmergeAll(space)))
                 return $"not everything could be given back: {space.Obstacle}";
             // What it forks from here on shares nothing with us, so those that do become fewer: on a crowded machine one that forks all the time always has some that cannot be taken in before they end.

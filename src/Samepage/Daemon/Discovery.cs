@@ -45,14 +45,19 @@ internal sealed class Discovery(Coordinator coordinator, RuleSet rules)
         List<Task> done = [];
         foreach ((int pid, Origin origin) in coordinator.Found())
             done.Add(LeaveUnlessWanted(pid, origin, changed));
-        Task moved = await coordinator.Use(changed.Domains);
-        done.Add(moved);
-        // Who is found is taken in by the new rules of who shares with whom, too.
-        if (--_changing == 0)
+        try
         {
-            coordinator.ForgetReleased();
-            _round = null; // what it finds is by the old rules
-            Begin();
+            done.Add(await coordinator.Use(changed.Domains));
+        }
+        finally
+        {
+            // Who is found is taken in by the new rules of who shares with whom, too.
+            if (--_changing == 0)
+            {
+                coordinator.ForgetReleased();
+                _round = null; // what it finds is by the old rules
+                Begin();
+            }
         }
 
         await Task.WhenAll(done);

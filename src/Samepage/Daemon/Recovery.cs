@@ -22,7 +22,7 @@ internal sealed class Recovery
     /// <summary>So many are begun at a time, and as many again when that has passed: whoever is not done by then may be one that keeps us waiting.</summary>
     private const int AtATime = 32;
 
-    private static readonly TimeSpan Between = TimeSpan.FromMilliseconds(250), Pause = TimeSpan.FromMilliseconds(20), Patience = TimeSpan.FromSeconds(2), Still = TimeSpan.FromSeconds(2),
+    private static readonly TimeSpan Between = TimeSpan.FromMilliseconds(250), Pause = TimeSpan.FromMilliseconds(20), Patience = TimeSpan.FromSeconds(2), WatchBound = TimeSpan.FromSeconds(3), Still = TimeSpan.FromSeconds(2),
         Grace = TimeSpan.FromSeconds(60), PauseMost = TimeSpan.FromSeconds(1);
 
     private readonly AgentRecords _records;
@@ -49,6 +49,9 @@ internal sealed class Recovery
     /// <summary>Whether a process is among those that are not given back yet. Any thread.</summary>
     public bool IsLeft(int pid) => _left.ContainsKey(pid);
 
+    /// <summary>Something is watched of processes that were given back: children that share frames, and that nobody watches once this process has ended. Any thread.</summary>
+    public bool Watches => Volatile.Read(ref _watching) > 0;
+
     /// <summary>The processes that are not given back yet, and why. Any thread.</summary>
     public IReadOnlyList<(int Pid, string Why)> Left => [.. _left.Values.OrderBy(one => one.Record.Place.Pid).Select(one => (one.Record.Place.Pid, one.Obstacle))];
 
@@ -60,7 +63,7 @@ internal sealed class Recovery
     public async Task<IReadOnlyList<(int Pid, string Why)>> WaitAsync(TimeSpan bound, bool finish, CancellationToken cancellation)
     {
         long since = Stopwatch.GetTimestamp(), cancelled = 0;
-        for (long emptyAt = 0; !_left.IsEmpty || (finish && Volatile.Read(ref _watching) > 0 && (emptyAt == 0 || Stopwatch.GetElapsedTime(emptyAt) < Patience));)
+        for (long emptyAt = 0; !_left.IsEmpty || (finish && Watches && (emptyAt == 0 || Stopwatch.GetElapsedTime(emptyAt) < WatchBound));)
         {
             emptyAt = !_left.IsEmpty ? 0 : emptyAt == 0 ? Stopwatch.GetTimestamp() : emptyAt;
             if (cancellation.IsCancellationRequested && cancelled == 0)
@@ -107,6 +110,7 @@ internal sealed class Recovery
             one.Obstacle = Give(one, coordinator, ref isAdopted);
             if (one.Obstacle.Length == 0)
             {
+                _ = Interlocked.Increment(ref _watching);
                 // Who reads that it was given back may have it taken in at once.
                 _ = _left.TryRemove(pid, out _);
                 // With this thread what it holds still would be lost.
@@ -129,11 +133,10 @@ internal sealed class Recovery
     /// <summary>Watches what a process had forked that has ended, as long as there is any of that, and this process lives.</summary>
     private void Watch(int pid, Coordinator coordinator)
     {
-        if (!coordinator.HasOrphans)
-            return;
-        _ = Interlocked.Increment(ref _watching);
-        for (bool told = false; coordinator.HasOrphans; Thread.Sleep(PauseMost))
+        TimeSpan pause = Pause;
+        for (bool told = false; coordinator.HasOrphans; Thread.Sleep(pause))
         {
+            pause = pause * 2 < PauseMost ? pause * 2 : PauseMost;
             if (!told && Stopwatch.GetElapsedTime(_begun) > Patience)
             {
                 told = true;
@@ -162,11 +165,15 @@ internal sealed class Recovery
             }
 
             // Its children were taken in for it, some perhaps by an earlier try. Without a bound: this thread is theirs alone.
-            foreach (int one in coordinator.Pids().OrderByDescending(one => one == pid))
+            // Each is gone behind that, or stands in the way; and some come in meanwhile.
+            for (int[] pids = coordinator.Pids(); pids.Length > 0; pids = coordinator.Pids())
             {
-                process.LookAt = coordinator.ProgressMeterOf(one);
-                if (ThreadPump.Run(() => coordinator.Detach(one)) is { Done: false, State: not "gone" } left)
-                    return one == pid ? left.Reason : $"process {one}, which it forked, could not be given back: {left.Reason}";
+                foreach (int one in pids.OrderByDescending(one => one == pid))
+                {
+                    process.LookAt = coordinator.ProgressMeterOf(one);
+                    if (ThreadPump.Run(() => coordinator.Detach(one)) is { Done: false, State: not "gone" } left)
+                        return one == pid ? left.Reason : $"process {one}, which it forked, could not be given back: {left.Reason}";
+                }
             }
 
             return "";

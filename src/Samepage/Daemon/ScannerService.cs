@@ -25,7 +25,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     private static readonly TimeSpan KeepInterval = TimeSpan.FromSeconds(1.1);
 
     /// <summary>For so long everybody who is given back at the end may stand still; and, after so long in all, for so long none of them may come to his end: one that gets next to no processor time comes forward for ever.</summary>
-    private static readonly TimeSpan LastWait = TimeSpan.FromSeconds(10), LastWaitInAll = TimeSpan.FromSeconds(30), LookAgain = TimeSpan.FromMilliseconds(50), LastLook = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan LastWait = TimeSpan.FromSeconds(10), LastWaitInAll = TimeSpan.FromSeconds(30), LookAgain = TimeSpan.FromMilliseconds(50), LastLook = TimeSpan.FromSeconds(3);
 
     private static readonly string[] s_leftOff = KernelRestraints.Here.Words;
     private readonly Throttle _throttle = new();
@@ -215,7 +215,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
         }
 
         // What was watched may have ended, which nobody announces, or be taken out.
-        for (long behind = Stopwatch.GetTimestamp(); !isHopeless && !coordinator.HasGivenAllBack && Stopwatch.GetElapsedTime(behind) < LastLook;)
+        for (long behind = Stopwatch.GetTimestamp(); !isHopeless && (coordinator.HasOrphans || coordinator.BeingTakenOut.Any()) && Stopwatch.GetElapsedTime(behind) < LastLook;)
             _pump.Serve(LookAgain);
         foreach ((int pid, Task<ProcessOutcome> back) in all)
         {

@@ -119,7 +119,7 @@ internal sealed partial class LiveSpace : IDisposable
                 return true;
             try
             {
-                return Inherited.Count > 0 || (Directory.Exists($"/proc/{Pid}/task/{Session.WardenThread}") && Session.HasUntakenChildren(Tickets));
+                return Inherited.Count > 0 || ((Session.WardenThread == 0 || Directory.Exists($"/proc/{Pid}/task/{Session.WardenThread}")) && Session.HasUntakenChildren(Tickets));
             }
             finally
             {

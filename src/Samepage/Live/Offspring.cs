@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Globalization;
 using Samepage.Agent;
@@ -20,6 +21,9 @@ internal readonly record struct Child(int Pid, int Slot, uint Ticket, FileDescri
 /// own, until they die, call exec, or are taken in themselves.</summary>
 internal static class Offspring
 {
+    /// <summary>Processes that kept whoever looked at them.</summary>
+    private static readonly ConcurrentDictionary<int, byte> s_late = [];
+
     private static readonly TimeSpan Settled = TimeSpan.FromSeconds(2), ForkBound = TimeSpan.FromSeconds(1), LookBound = TimeSpan.FromMilliseconds(100);
 
     /// <summary>Takes note of new children, and closes the descriptors of dead ones: nobody announces that a child has ended or called exec. Any thread that may wait for the process.</summary>
@@ -156,13 +160,31 @@ internal static class Offspring
     }
 
     /// <summary>Looks at a process that may keep whoever does. Others look for children of theirs at the same time, and at the same processes: one whom somebody else looks at is waited for.</summary>
+    /// <remarks>One that keeps us is waited for once, and passed over until it has let go.</remarks>
     private static bool TryLookAt(Attendants attendants, int pid, Action look)
     {
+        int lane = Lanes.Of(pid, Lane.Look);
+        if (s_late.ContainsKey(pid))
+        {
+            if (attendants.IsBusy(lane))
+                return false;
+            _ = s_late.TryRemove(pid, out _);
+        }
+
+        int free = 0;
         for (long since = Stopwatch.GetTimestamp(); ; Thread.Sleep(1))
         {
-            if (attendants.TryDo(Lanes.Of(pid, Lane.Look), look, LookBound, out bool begun))
+            if (attendants.TryDo(lane, look, LookBound, out bool begun))
                 return true;
             if (begun || Stopwatch.GetElapsedTime(since) > LookBound)
+            {
+                s_late[pid] = 0;
+                return false;
+            }
+
+            // Nobody is there, and it is not begun: there is no thread to be had, which is nothing to wait for.
+            free = attendants.IsBusy(lane) ? 0 : free + 1;
+            if (free == 2)
                 return false;
         }
     }
