@@ -107,7 +107,9 @@ public sealed class RealProgramsTests(SharedDaemon shared) : OnOneDaemon(shared)
         await first.CheckEveryKey();
         await second.CheckEveryKey();
         string digest = await first.Digest();
-        await Daemon.GiveBack(first.Server, second.Server);
+        // It has forked, and what is shared since then is not moved to join its neighbours: that is told of (docs/limits.md).
+        await StormTests.GivenBackInTheEnd(Daemon, first.Server);
+        await StormTests.GivenBackInTheEnd(Daemon, second.Server);
         Assert.Equal(digest, await first.Digest());
         await first.CheckEveryKey();
         await second.CheckEveryKey();
