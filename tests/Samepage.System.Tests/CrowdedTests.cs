@@ -32,7 +32,7 @@ public sealed class CrowdedTests(SharedDaemon shared) : OnOneDaemon(shared)
             await Outside.Must(10, chrt, "--idle", "--pid", "0", $"{starved[i]}");
         }
 
-        LiveProgram[] crowd = [.. Enumerable.Range(0, 2 * Environment.ProcessorCount).Select(_ => LiveProgram.Start("/bin/sh", "-c", "while :; do :; done"))];
+        LiveProgram[] crowd = LiveProgram.Spinners(2 * Environment.ProcessorCount);
         await using var besides = new Together(crowd);
         for (int round = 0; round < 2; round++)
         {

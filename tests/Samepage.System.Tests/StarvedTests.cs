@@ -23,7 +23,7 @@ public sealed class StarvedTests : IDisposable
     {
         using ProcessorGroup group = ProcessorGroup.Make();
         LiveProgram[] sieges = await StormTests.Sieges(_folder);
-        LiveProgram[] spinners = [.. Enumerable.Range(0, 8).Select(_ => LiveProgram.Start("/bin/sh", "-c", "while :; do :; done"))];
+        LiveProgram[] spinners = LiveProgram.Spinners(8);
         await using var together = new Together([.. sieges, .. spinners]);
         string run = Path.Combine(_folder, "run");
         int rounds = 0;

@@ -20,15 +20,18 @@ internal sealed partial class Coordinator
     /// <summary>Says when something that is done with a process last came forward, as a timestamp; 0 where it is not taken in now. What is returned may be called by any thread.</summary>
     public Func<long> ProgressMeterOf(int pid)
     {
-        LiveSpace? space = _participants.TryGetValue(pid, out Participant? participant) && participant.Space is SpaceId id ? _machine[id] : null;
+        LiveSpace? space = SpaceOf(pid);
         return () => space?.ProgressAt ?? 0;
     }
 
     /// <summary>When something that is done with a process last came forward, as a timestamp; 0 where it is not taken in.</summary>
-    public long ProgressOf(int pid) => _participants.TryGetValue(pid, out Participant? participant) && participant.Space is SpaceId id ? _machine[id].ProgressAt : 0;
+    public long ProgressOf(int pid) => SpaceOf(pid)?.ProgressAt ?? 0;
 
     /// <summary>What stands in the way in a process at the moment; empty where nothing does, or it is not taken in.</summary>
-    public string ObstacleOf(int pid) => _participants.TryGetValue(pid, out Participant? participant) && participant.Space is SpaceId id ? _machine[id].Obstacle : "";
+    public string ObstacleOf(int pid) => SpaceOf(pid)?.Obstacle ?? "";
+
+    /// <summary>The space of a process; null where it is not taken in.</summary>
+    private LiveSpace? SpaceOf(int pid) => _participants.TryGetValue(pid, out Participant? participant) && participant.Space is SpaceId id ? _machine[id] : null;
 
     /// <summary>Takes nobody in any more, but children of processes that are given back, which share frames with them.</summary>
     public void BeginToEnd() => _isEnding = true;
@@ -43,6 +46,9 @@ internal sealed partial class Coordinator
 
     /// <summary>Processes in which a failed attach has left an agent that is not taken out yet.</summary>
     public IEnumerable<int> BeingTakenOut => _takenOut.Keys;
+
+    /// <summary>What is said where such processes are left without us.</summary>
+    public const string Orphaned = "children of processes that have ended share frames, and could not be taken in: they stay merged, and what they discard from here on shows its old content until they end or call exec";
 
     /// <summary>Processes share frames whom nobody could take in, and whose parents have ended: we watch them, and nobody does when we have ended.</summary>
     public bool HasOrphans => _machine.HasOrphans;

@@ -24,7 +24,6 @@ internal readonly record struct DaemonPorts(int? Metrics, int? Web);
 internal static class DaemonHost
 {
     private const int MaxPids = 4096;
-    private const string Watched = "children of processes that have ended share frames, and could not be taken in: they stay merged, and what they discard from here on shows its old content until they end or call exec";
     private static readonly string Folder = RunDirectory.Current, SocketPath = RunDirectory.SocketPath(Folder);
 
     /// <summary>Ours until this process ends.</summary>
@@ -133,7 +132,7 @@ internal static class DaemonHost
         foreach ((int pid, string why) in recovery.Left)
             logger.LogError("process {Pid}, which a daemon that died had left, is left as it is, and given back later by the guardian: {Reason}", pid, why);
         if (recovery.Watches)
-            logger.LogError(Watched);
+            logger.LogError(Coordinator.Orphaned);
         if (recovery.Left.Count > 0 || recovery.Watches)
             return 1;
         guardian.AllIsWell();
@@ -200,7 +199,7 @@ internal static class DaemonHost
             if (left.Count > 0)
                 Output.Complain($"{left.Count} processes are not given back; they stay merged, and right; try again");
             if (recovery.Watches)
-                Output.Complain(Watched);
+                Output.Complain(Coordinator.Orphaned);
             // Threads that recover who is left go on until this process ends, and nobody else may begin before: the lock ends with it.
             if (left.Count > 0 || recovery.Watches)
                 return 1;

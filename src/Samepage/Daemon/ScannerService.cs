@@ -229,7 +229,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
         foreach (int pid in coordinator.BeingTakenOut)
             logger.LogError("process {Pid} is left as it is, and given back later by the guardian: what a failed attach has left in it is not taken out yet", pid);
         if (coordinator.HasOrphans)
-            logger.LogError("processes share frames that were forked by some that have ended, and could not be taken in: they stay merged, and what they discard from here on shows its old content until they end or call exec");
+            logger.LogError(Coordinator.Orphaned);
         return coordinator.HasGivenAllBack;
     }
 

@@ -10,6 +10,7 @@ internal sealed class ThreadPump : SynchronizationContext, IDisposable
 {
     private readonly ConcurrentQueue<(SendOrPostCallback Work, object? State)> _posted = [];
     private readonly EventSignal _signal = new();
+    private static readonly TimeSpan LookAgain = TimeSpan.FromMilliseconds(50);
 
     /// <inheritdoc/>
     public override void Post(SendOrPostCallback d, object? state)
@@ -33,23 +34,6 @@ internal sealed class ThreadPump : SynchronizationContext, IDisposable
             next.Work(next.State);
     }
 
-    /// <summary>Serves until a task has ended, or nothing has come forward for so long.</summary>
-    /// <param name="task">The task.</param>
-    /// <param name="isHopeless">Asked now and then: whether to wait no longer.</param>
-    /// <returns>False when it is not waited for any longer.</returns>
-    public bool ServeUntil(Task task, Func<bool> isHopeless)
-    {
-        while (!task.IsCompleted)
-        {
-            Serve(TimeSpan.FromMilliseconds(50));
-            if (!task.IsCompleted && isHopeless())
-                return false;
-        }
-
-        task.GetAwaiter().GetResult();
-        return true;
-    }
-
     /// <summary>Runs an asynchronous method on the calling thread to its end.</summary>
     /// <returns>What it returns.</returns>
     public static T Run<T>(Func<Task<T>> method)
@@ -61,7 +45,8 @@ internal sealed class ThreadPump : SynchronizationContext, IDisposable
         try
         {
             Task<T> task = method();
-            _ = pump.ServeUntil(task, static () => false);
+            while (!task.IsCompleted)
+                pump.Serve(LookAgain);
             return task.GetAwaiter().GetResult();
         }
         finally

@@ -33,7 +33,7 @@ internal sealed class ForkWatch : IDisposable
     {
         _orphans = new Orphans(attendants, _changed);
         lock (_spaces)
-            _thread = Begin();
+            OwnThread.Start(_thread = NewThread());
     }
 
     public void Add(LiveSpace space)
@@ -106,18 +106,12 @@ internal sealed class ForkWatch : IDisposable
         {
             if (_at is null || Stopwatch.GetElapsedTime(_since) < StandsStill)
                 return;
-            LiveSpace keeper = _at;
-            try
-            {
-                (_at, _thread) = (null, Begin());
-            }
-            catch (Exception refused) when (refused is OutOfMemoryException or ThreadStartException)
-            {
-                // There are as many threads as there may be: it is tried again, or the process lets go.
-                _at = keeper;
+            // Where there are as many threads as there may be it is tried again, or the process lets go.
+            Thread made = NewThread();
+            if (!OwnThread.TryStart(made))
                 return;
-            }
-
+            LiveSpace keeper = _at;
+            (_at, _thread) = (null, made);
             if (_spaces.Remove(keeper))
                 _kept.Add(keeper);
         }
@@ -125,12 +119,7 @@ internal sealed class ForkWatch : IDisposable
         _changed.Set();
     }
 
-    private Thread Begin()
-    {
-        Thread thread = new(Run) { Name = "fork watch", IsBackground = true };
-        thread.Start();
-        return thread;
-    }
+    private Thread NewThread() => new(Run) { Name = "fork watch", IsBackground = true };
 
     /// <summary>Takes the descriptors of children at once: their parent may be gone in the next moment.</summary>
     /// <returns>False when another thread has taken the place of this one meanwhile.</returns>

@@ -73,6 +73,9 @@ internal sealed class LiveProgram : IAsyncDisposable
         return program;
     }
 
+    /// <summary>Starts some that take all the processor time there is.</summary>
+    public static LiveProgram[] Spinners(int count) => [.. Enumerable.Range(0, count).Select(_ => Start("/bin/sh", "-c", "while :; do :; done"))];
+
     /// <summary>Starts several of the same.</summary>
     public static async Task<LiveProgram[]> Targets(int count, string name, params string[] arguments)
     {
