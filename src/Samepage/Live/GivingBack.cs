@@ -98,7 +98,9 @@ internal static class GivingBack
             Thread.Sleep(25);
         }
 
-        if (space.Unanswered > 0 && !PidFd.HasEnded(space.PidFd))
+        if (space.Session.HasExecutorEnded)
+            space.Obstacle = LiveSpace.WithoutExecutor;
+        else if (space.Unanswered > 0)
             space.Obstacle = "the agent in it does not answer, or is gone: something was done to it; what is merged stays so until the program ends";
         space.ForgetLook(); // its memory is to be tracked again
         return false;
