@@ -30,7 +30,7 @@ public sealed class OwnThreadTests : IDisposable
     public async Task AScannerThatDoesNotRunIsNotWaitedFor()
     {
         _refusals = 1;
-        using ScannerService scanner = new(NullLogger<ScannerService>.Instance, null!, null!, null!, RuleSet.None);
+        using ScannerService scanner = new(NullLogger<ScannerService>.Instance, null!, null!, null!, RuleSet.None, null!);
         Assert.Equal(Errno.EAGAIN, (await Assert.ThrowsAsync<SyscallException>(() => scanner.Start(Start))).Errno);
         Assert.True(await scanner.StopAsync().WaitAsync(Long, TestContext.Current.CancellationToken));
     }
@@ -74,11 +74,12 @@ public sealed class OwnThreadTests : IDisposable
     [Fact]
     public async Task ARecoveryGoesOnWhenThereAreThreadsAgain()
     {
-        _refusals = 3;
+        // Of each for the process, and of each for who watches its children.
+        _refusals = 8;
         AgentRecords records = new(_folder);
         for (int i = 1; i <= 3; i++)
             records.Write(new AgentRecord(new AgentPlace(int.MaxValue - i, 1, 0x7f12_3456_7000, 1), 7, 42, "uid:1000"));
-        Recovery recovery = new(_folder, NullLogger.Instance, Start);
+        Recovery recovery = new(_folder, NullLogger.Instance, start: Start);
         Assert.All(recovery.Left, left => Assert.NotEqual("", left.Why));
         Assert.Contains(recovery.Left, left => left.Why.StartsWith("EAGAIN", StringComparison.Ordinal));
         Assert.Empty(await recovery.WaitAsync(Long, finish: true, TestContext.Current.CancellationToken));
@@ -87,7 +88,7 @@ public sealed class OwnThreadTests : IDisposable
 
     private void Start(Thread thread)
     {
-        if (_refusals-- > 0)
+        if (Interlocked.Decrement(ref _refusals) >= 0)
             throw new InsufficientMemoryException();
         thread.Start();
     }

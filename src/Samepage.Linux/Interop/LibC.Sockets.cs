@@ -5,7 +5,8 @@ namespace Samepage.Linux.Interop;
 /// <content>sys/socket.h.</content>
 internal static unsafe partial class LibC
 {
-    public const int AF_UNIX = 1, SOCK_SEQPACKET = 5, MSG_DONTWAIT = 0x40, MSG_NOSIGNAL = 0x4000;
+    public const int AF_UNIX = 1, SOCK_SEQPACKET = 5, MSG_PEEK = 2, MSG_DONTWAIT = 0x40, MSG_NOSIGNAL = 0x4000, MSG_CMSG_CLOEXEC = 0x40000000,
+        SOL_SOCKET = 1, SO_SNDBUF = 7;
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial int socketpair(int domain, int type, int protocol, int* sv);
@@ -15,4 +16,10 @@ internal static unsafe partial class LibC
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial nint recv(int socket, void* buffer, nuint length, int flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial nint recvmsg(int socket, msghdr* message, int flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int setsockopt(int socket, int level, int option, void* value, uint length);
 }

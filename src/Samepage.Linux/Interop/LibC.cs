@@ -14,7 +14,7 @@ internal static unsafe partial class LibC
     public const int MADV_NOHUGEPAGE = 15, MADV_COLD = 20, MADV_COLLAPSE = 25;
     public const int MREMAP_MAYMOVE = 1;
     public const ulong FIONREAD = 0x541B;
-    public const int F_GETFD = 1, F_GETFL = 3, F_SETFL = 4, F_SETPIPE_SZ = 1031, SEEK_DATA = 3, SEEK_HOLE = 4;
+    public const int F_GETFD = 1, F_SETFD = 2, F_GETFL = 3, F_SETFL = 4, F_SETPIPE_SZ = 1031, SEEK_DATA = 3, SEEK_HOLE = 4;
     public const int FD_CLOEXEC = 1;
     public const uint SPLICE_F_NONBLOCK = 2;
 

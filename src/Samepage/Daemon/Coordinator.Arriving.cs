@@ -162,6 +162,8 @@ internal sealed partial class Coordinator
         string? reason = Eligibility.Refuse(pid, out string name, out TrustDomain? trust, out _);
         if (HasAgentOfItsOwn(pid))
             reason = "a daemon that died has left its agent in it, which is not given back yet";
+        else if (reason is null && SharesWithSuch(pid))
+            reason = "it shares frames with a process, its parent perhaps, that a daemon that died has left, and that is not given back yet";
         string domain = reason is null ? DomainNameOf(pid, trust!, ref reason) : "";
         return (reason, name, trust, domain);
     }
@@ -304,7 +306,7 @@ internal sealed partial class Coordinator
             if (reason is not null)
                 continue;
             logger.LogInformation("took in process {Pid} ({Name}), forked by {Parent}", child.Pid, participant.Name, space.Pid);
-            await space.Do(Lane.Fork, () => Offspring.Drop(space, child.Slot, child.Ticket));
+            await space.Do(Lane.Fork, () => Offspring.Drop(space, child.Slot, child.Ticket, isDead: false));
             adopted.Add(child.Pid);
         }
 

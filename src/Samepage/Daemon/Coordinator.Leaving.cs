@@ -2,6 +2,7 @@ using System.Diagnostics;
 using Samepage.Agent;
 using Samepage.Api;
 using Samepage.Engine;
+using Samepage.Linux;
 using Samepage.Linux.Processes;
 using Samepage.Live;
 
@@ -47,11 +48,24 @@ internal sealed partial class Coordinator
     /// <summary>Processes in which a failed attach has left an agent that is not taken out yet.</summary>
     public IEnumerable<int> BeingTakenOut => _takenOut.Keys;
 
-    /// <summary>What is said where such processes are left without us.</summary>
-    public const string Orphaned = "children of processes that have ended share frames, and could not be taken in: they stay merged, and what they discard from here on shows its old content until they end or call exec";
+    /// <summary>What is said of processes that we watch at our end.</summary>
+    public const string Orphaned = "children of processes that have ended share frames, and could not be taken in: they stay merged, and are right for as long as somebody watches them, until they end or call exec";
 
-    /// <summary>Processes share frames whom nobody could take in, and whose parents have ended: we watch them, and nobody does when we have ended.</summary>
+    /// <summary>What is said where nobody does that after us.</summary>
+    public const string Unwatched = Orphaned + "; nobody does from here on: what they discard shows its old content";
+
+    /// <summary>What is said where the guardian sees to it.</summary>
+    public const string WatchedOn = Orphaned + "; samepage recover, which the guardian starts now, does";
+
+    /// <summary>Processes share frames whom nobody could take in, and whose parents have ended: we watch them. Any thread.</summary>
     public bool HasOrphans => _machine.HasOrphans;
+
+    /// <summary>Watches a child of a process that has ended. Any thread.</summary>
+    /// <param name="m">The descriptor over which it is watched; owned here from now on.</param>
+    public void Watch(FileDescriptor m) => _machine.Watch(m);
+
+    /// <summary>Looks whether the descriptors of all children that a process has now have been taken. Once that is so, whatever becomes of it, they are watched.</summary>
+    public bool HasTakenAllChildren(int pid) => SpaceOf(pid) is { } space && ThreadPump.Run(() => space.Do(Lane.Fork, () => Offspring.TryLook(space) && space.HasTakenAllChildren));
 
     /// <summary>Gives a process back.</summary>
     /// <returns>Ends when no trace is left in it, or it is known why that cannot be; when the process lets it.</returns>

@@ -18,11 +18,15 @@ namespace Samepage.Daemon;
 /// <remarks>What has to wait for a program (taking it in, giving it back, looking for its children) is done by its attendants, in asynchronous methods that go on on the scanner's thread
 /// (<see cref="ThreadPump"/>): while one waits, all others are served. What is done with a process so is done by one method at a time (<see cref="Participant.Work"/>), and no visit touches the process
 /// meanwhile.</remarks>
-internal sealed partial class Coordinator(ILogger logger, AgentRecords records) : IDisposable
+/// <param name="logger">Is told.</param>
+/// <param name="records">Where agents are written down.</param>
+/// <param name="store">Keeps the descriptors of children beyond our death; null where nothing does.</param>
+/// <param name="start">Starts a thread; null as the runtime does.</param>
+internal sealed partial class Coordinator(ILogger logger, AgentRecords records, DescriptorStore? store = null, Action<Thread>? start = null) : IDisposable
 {
     private const int MaxParticipants = 4096;
     private static readonly TimeSpan AdviceInterval = TimeSpan.FromSeconds(1);
-    private readonly LiveMachine _machine = new();
+    private readonly LiveMachine _machine = new(store, start);
     private readonly Dictionary<int, Participant> _participants = [];
     private ScanEngine? _engine;
     private int _nextSpace;
@@ -36,6 +40,9 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
 
     /// <summary>Says of a process that the agent of a daemon that died is in it, and another's to give back: it is not taken in, and not as its parent's child either. Any thread.</summary>
     public Predicate<int> HasAgentOfItsOwn { get; init; } = static _ => false;
+
+    /// <summary>Says of a process that it shares frames with one of which that is true, and is to be given back with it. It may have to wait for the process.</summary>
+    public Predicate<int> SharesWithSuch { get; init; } = static _ => false;
 
     /// <summary>What decides.</summary>
     public ScanEngine Engine => _engine ??= new ScanEngine(_machine);
@@ -156,7 +163,6 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
     public bool EndPass()
     {
         bool counts = Engine.HasWork;
-        _machine.LookAfter();
         SumUpWaste();
         if (counts)
             Engine.EndPass();
@@ -178,7 +184,6 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records) 
         }
 
         Engine.SweepFrames();
-        _machine.LookAfter();
         ForgetEmptyDomains();
         records.RemoveLeft();
     }

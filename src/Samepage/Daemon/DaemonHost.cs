@@ -44,12 +44,18 @@ internal static class DaemonHost
         // Before anything else, and for every way in: where nothing can be merged nobody is to believe that it is.
         Checkup.Demand();
         RuleSet rules = rulesPath is null ? RuleSet.None : RuleFile.Read(rulesPath);
+        DescriptorStore? kept = null;
         try
         {
             RunDirectory.Prepare(Folder);
             bool told = false;
-            for (long since = Stopwatch.GetTimestamp(); (s_held = RunLock.TryTake(Folder, RunLockHolder.Daemon, out RunLockHolder? holder)) is null; await Task.Delay(20, cancellation))
+            RunLockHolder? holder;
+            for (long since = Stopwatch.GetTimestamp(); (s_held = RunLock.TryTake(Folder, RunLockHolder.Daemon, out holder)) is null; await Task.Delay(20, cancellation))
             {
+                // Before he ends, and lets go of what he keeps.
+                kept ??= Open(holder);
+                if (holder is { Kind: RunLockHolder.Watch, IsThere: true } && kept is not null)
+                    _ = ProcessSignal.Terminate(holder.Pid);
                 if (await IsServedAsync(cancellation))
                 {
                     Output.Complain($"a daemon serves {SocketPath} already; stop it first, or set SAMEPAGE_RUN_DIR");
@@ -72,6 +78,7 @@ internal static class DaemonHost
                 }
             }
 
+            kept ??= Open(holder);
             File.Delete(SocketPath);
         }
         catch (Exception refused) when (refused is UnauthorizedAccessException or IOException)
@@ -81,7 +88,8 @@ internal static class DaemonHost
         }
 
         using ServiceManager? manager = ServiceManager.Find();
-        await using WebApplication application = Build(rules, rulesPath, ports);
+        using DescriptorStore store = kept ?? DescriptorStore.Create();
+        await using WebApplication application = Build(rules, rulesPath, ports, store);
         ILogger logger = application.Services.GetRequiredService<ILogger<ScannerService>>();
         foreach (string what in KernelRestraints.Here.Words)
             logger.LogWarning("for bugs of this kernel, {Kernel}: {What}; samepage doctor says which bugs", KernelRelease.Here, what);
@@ -93,14 +101,15 @@ internal static class DaemonHost
             _ = Reload(scanner, rulesPath, logger);
         });
         Guardian guardian = application.Services.GetRequiredService<Guardian>();
-        Recovery recovery = new(Folder, logger);
+        s_held.Sign(RunLockHolder.Daemon, guardian.Kept);
+        Recovery recovery = new(Folder, logger, store);
         IReadOnlyList<(int Pid, string Why)> left = await recovery.WaitAsync(RecoveryBound, finish: false, cancellation);
         foreach ((int pid, string why) in left)
             logger.LogWarning("process {Pid}, which a daemon that died had left, is not given back yet: it stays merged, and right; this goes on beside: {Why}", pid, why);
         if (cancellation.IsCancellationRequested)
             return End(recovery, guardian, logger);
 
-        scanner.IsLeft = recovery.IsLeft;
+        (scanner.IsLeft, scanner.IsOfLeft) = (recovery.IsLeft, recovery.IsOfLeft);
         scanner.History = ports.Web is null ? null : new SavingsHistory();
         bool all = false;
         try
@@ -132,7 +141,7 @@ internal static class DaemonHost
         foreach ((int pid, string why) in recovery.Left)
             logger.LogError("process {Pid}, which a daemon that died had left, is left as it is, and given back later by the guardian: {Reason}", pid, why);
         if (recovery.Watches)
-            logger.LogError(Coordinator.Orphaned);
+            logger.LogError("{What}", guardian.Kept is null ? Coordinator.Unwatched : Coordinator.WatchedOn);
         if (recovery.Left.Count > 0 || recovery.Watches)
             return 1;
         guardian.AllIsWell();
@@ -179,12 +188,21 @@ internal static class DaemonHost
         {
             if (!RunDirectory.Check(Folder, parents: true))
                 return 0;
+            using DescriptorStore? inherited = Guardian.TryInherit();
             RunLock? mine;
-            for (long since = Stopwatch.GetTimestamp(); (mine = RunLock.TryTake(Folder, RunLockHolder.Recovery, out _)) is null; await Task.Delay(20, cancellation))
+            RunLockHolder? holder;
+            long begun = Stopwatch.GetTimestamp();
+            for (; (mine = RunLock.TryTake(Folder, RunLockHolder.Recovery, out holder)) is null; await Task.Delay(20, cancellation))
             {
+                if (holder is { Kind: RunLockHolder.Watch, IsThere: true })
+                {
+                    Output.Complain($"nothing is left that can be given back; process {holder.Pid}, an earlier recovery, watches what cannot. {Coordinator.Orphaned}");
+                    return 1;
+                }
+
                 // Another recovery: what it gives back need not be given back again, and once it has ended so has ours.
                 bool served = await IsServedAsync(cancellation);
-                if (!served && Stopwatch.GetElapsedTime(since) < bound)
+                if (!served && Stopwatch.GetElapsedTime(begun) < bound)
                     continue;
                 Output.Complain($"{(served ? $"a daemon serves in {Folder}" : $"another recovery in {Folder} has not ended in {bound.TotalSeconds} s")}; nothing was done");
                 return 1;
@@ -192,14 +210,25 @@ internal static class DaemonHost
 
             FuseMount.Clear(RunDirectory.ControlPath(Folder));
             using ILoggerFactory loggers = LoggerFactory.Create(Log);
-            Recovery recovery = new(Folder, loggers.CreateLogger("samepage.recover"));
+            using DescriptorStore store = inherited ?? Open(holder) ?? DescriptorStore.Create();
+            StorePlace here = store.PlaceIn(Environment.ProcessId);
+            mine.Sign(RunLockHolder.Recovery, here);
+            Recovery recovery = new(Folder, loggers.CreateLogger("samepage.recover"), store);
             IReadOnlyList<(int Pid, string Why)> left = await recovery.WaitAsync(bound, finish: true, cancellation);
             foreach ((int pid, string why) in left)
                 Output.Complain($"process {pid} is not given back: {why}");
             if (left.Count > 0)
                 Output.Complain($"{left.Count} processes are not given back; they stay merged, and right; try again");
+            if (left.Count == 0 && recovery.Watches)
+            {
+                // The guardian's has all the time that it takes; nobody waits for it. Whoever serves next takes over.
+                mine.Sign(RunLockHolder.Watch, here);
+                Output.Complain($"{Coordinator.Orphaned}; this process does, until a daemon starts");
+                await recovery.WatchAsync(inherited is not null ? Timeout.InfiniteTimeSpan : bound - Stopwatch.GetElapsedTime(begun), cancellation);
+            }
+
             if (recovery.Watches)
-                Output.Complain(Coordinator.Orphaned);
+                Output.Complain(Coordinator.Unwatched);
             // Threads that recover who is left go on until this process ends, and nobody else may begin before: the lock ends with it.
             if (left.Count > 0 || recovery.Watches)
                 return 1;
@@ -212,6 +241,9 @@ internal static class DaemonHost
             return 3;
         }
     }
+
+    /// <summary>Opens what is kept by who has the run directory's lock, or had it.</summary>
+    private static DescriptorStore? Open(RunLockHolder? holder) => holder?.Store is { } place ? DescriptorStore.TryOpen(place) : null;
 
     /// <summary>Serves the control files. Without them the daemon does its work all the same.</summary>
     private static void ServeControlFiles(FuseSession session, ScannerService scanner, ILogger logger)
@@ -272,7 +304,7 @@ internal static class DaemonHost
         }
     }
 
-    private static WebApplication Build(RuleSet rules, string? rulesPath, DaemonPorts ports)
+    private static WebApplication Build(RuleSet rules, string? rulesPath, DaemonPorts ports, DescriptorStore store)
     {
         // Without any source of configuration: what stands in the directory that we were started in, and in variables for other programs, opens no sockets.
         WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions { ApplicationName = "samepage", ContentRootPath = "/" });
@@ -281,6 +313,7 @@ internal static class DaemonHost
         builder.Services.AddSingleton<IHostLifetime, SignalsAreOurs>();
         Log(builder.Logging);
         builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = RequestsBound);
+        builder.Services.AddSingleton(store);
         builder.Services.AddSingleton<Guardian>();
         builder.Services.AddSingleton<FuseSession>();
         builder.Services.AddSingleton<IWaitingThreads>(services => services.GetRequiredService<FuseSession>());

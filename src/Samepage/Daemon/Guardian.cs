@@ -4,18 +4,24 @@ using System.Globalization;
 using Samepage.Agent;
 using Samepage.Api;
 using Samepage.Linux;
+using Samepage.Linux.Processes;
 
 namespace Samepage.Daemon;
 
 /// <summary>A process that outlives the daemon: when the daemon dies without having said that all is well, it runs <c>samepage recover</c>; when the daemon is
 /// stopped while it holds threads of programs, it sees to it that they are let go.</summary>
 /// <remarks>It takes some kilobytes, where a second runtime in waiting would take forty megabytes. It may be killed too: then the next daemon, or <c>samepage recover</c>
-/// by hand, gives back what is left.</remarks>
+/// by hand, gives back what is left. It has the ends of the daemon's <see cref="DescriptorStore"/>, and so keeps alive what watches children of programs; whoever comes next takes them over from it.</remarks>
 internal sealed class Guardian : IDisposable
 {
+    /// <summary>Tells it, and what it becomes, the numbers of those ends.</summary>
+    private const string Variable = "SAMEPAGE_KEPT";
+
     private readonly Process? _process;
 
-    public Guardian(ILogger<Guardian> logger)
+    /// <param name="logger">Is told where there can be none.</param>
+    /// <param name="store">What it keeps.</param>
+    public Guardian(ILogger<Guardian> logger, DescriptorStore store)
     {
         string program = Environment.ProcessPath ?? "dotnet";
         // Run as "dotnet samepage.dll", the program is the runtime, and we are its first argument.
@@ -27,13 +33,39 @@ internal sealed class Guardian : IDisposable
             using GuardianProgram file = new();
             ProcessStartInfo start = new(file.Path, GuardianProgram.Arguments(command)) { RedirectStandardInput = true, WorkingDirectory = "/" };
             start.Environment[RunDirectory.Variable] = Path.GetFullPath(RunDirectory.Current);
-            _process = Process.Start(start)!;
+            StorePlace here = store.PlaceIn(Environment.ProcessId);
+            start.Environment[Variable] = string.Create(CultureInfo.InvariantCulture, $"{here.In} {here.Out}");
+            // Nobody else of ours starts programs at this time.
+            store.Bequeath(true);
+            try
+            {
+                _process = Process.Start(start)!;
+            }
+            finally
+            {
+                store.Bequeath(false);
+            }
+
+            Kept = store.PlaceIn(_process.Id);
             ResidentBytes = Resident(_process.Id);
         }
         catch (Exception failed) when (failed is Win32Exception or SyscallException)
         {
             logger.LogError("no guardian: {Why} (is vm.memfd_noexec 2?); should this daemon be killed, run samepage recover, or start another; do not stop it with SIGSTOP", failed.Message);
         }
+    }
+
+    /// <summary>Where whoever comes after us finds what it keeps; null where there is no guardian.</summary>
+    public StorePlace? Kept { get; }
+
+    /// <summary>What the guardian that this process was has kept.</summary>
+    /// <returns>Null where it was none.</returns>
+    public static DescriptorStore? TryInherit()
+    {
+        string? ends = Environment.GetEnvironmentVariable(Variable);
+        Environment.SetEnvironmentVariable(Variable, null);
+        return ends?.Split(' ') is [var into, var from] && int.TryParse(into, NumberStyles.None, CultureInfo.InvariantCulture, out int one) && one > 2 &&
+            int.TryParse(from, NumberStyles.None, CultureInfo.InvariantCulture, out int other) && other > 2 && other != one ? DescriptorStore.TryInherit(one, other) : null;
     }
 
     /// <summary>What it takes, counted as a cost of ours; bytes.</summary>

@@ -5,6 +5,7 @@ using Samepage.Agent.Tracing;
 using Samepage.Api;
 using Samepage.Linux;
 using Samepage.Linux.Processes;
+using Samepage.Linux.ProcFs;
 
 namespace Samepage.Daemon;
 
@@ -14,6 +15,8 @@ namespace Samepage.Daemon;
 /// again.</para>
 /// <para>Each process is recovered by itself: on a thread of its own, for ptrace(2) belongs to one, with a coordinator of its own, and with the pool's descriptor that its own agent has. So a
 /// process that keeps whoever touches it waiting keeps that thread, and nobody else. It is told of as left when the time is over, and its thread goes on for as long as this process lives.</para>
+/// <para>What the dead daemon, or a recovery before this one, kept in its <see cref="DescriptorStore"/> watches children of processes. Where the parent has ended, nobody else does: this does from then on. The others
+/// have their parent's warden, and are let go as soon as the parent's recovery has all of its children's.</para>
 /// <para>A process that has a record is recovered for its own sake, and not taken in as its parent's child besides. What a recovery takes in (children that have no agent) has a record only
 /// since, and is its own to give back.</para>
 /// </remarks>
@@ -29,19 +32,31 @@ internal sealed class Recovery
     private readonly ILogger _logger;
     private readonly ConcurrentDictionary<int, Case> _left = [];
     private readonly Queue<Case> _waiting;
+    private readonly DescriptorStore? _store;
     private readonly Action<Thread>? _start;
     private readonly long _begun = Stopwatch.GetTimestamp();
     private volatile bool _ended;
-    private int _watching;
+    private int _watching, _lingering;
+    private bool _areUnwatched;
+
+    /// <summary>Children of processes of which nothing else is known any more, that are to be watched.</summary>
+    private readonly List<FileDescriptor> _unwatched = [];
+
+    /// <summary>Watches them.</summary>
+    private volatile Coordinator? _orphans;
 
     /// <param name="runDirectory">Where the dead daemon kept its state; the caller holds its lock.</param>
     /// <param name="logger">Is told of each process.</param>
+    /// <param name="store">What was kept for us, and keeps what we find; null where nothing does.</param>
     /// <param name="start">Starts a thread; null as the runtime does.</param>
-    public Recovery(string runDirectory, ILogger logger, Action<Thread>? start = null)
+    public Recovery(string runDirectory, ILogger logger, DescriptorStore? store = null, Action<Thread>? start = null)
     {
-        (_records, _logger, _start) = (new AgentRecords(runDirectory), logger, start);
+        (_records, _logger, _store, _start) = (new AgentRecords(runDirectory), logger, store, start);
         foreach (AgentRecord record in _records.ReadAll())
             _left[record.Place.Pid] = new Case(record);
+        foreach ((FileDescriptor m, ulong owner) in store?.TakeOver() ?? [])
+            (_left.Values.FirstOrDefault(one => one.Record.Place.Cookie == owner)?.Kept ?? _unwatched).Add(m);
+        _ = TryWatchOrphans();
         _waiting = new Queue<Case>(_left.Values.OrderBy(one => one.Record.Place.Pid));
         _ = BeginAll();
     }
@@ -49,8 +64,25 @@ internal sealed class Recovery
     /// <summary>Whether a process is among those that are not given back yet. Any thread.</summary>
     public bool IsLeft(int pid) => _left.ContainsKey(pid);
 
+    /// <summary>Whether frames of a process that is not given back yet are in another one, whose descriptor its parent's recovery needs. This may wait for as long as the program likes.</summary>
+    public bool IsOfLeft(int pid)
+    {
+        List<Mapping> mappings = [];
+        return !_left.IsEmpty && Mapping.TryReadAll($"/proc/{LivingThread.Of(pid)}/maps", mappings) &&
+            mappings.Exists(mapping => _left.Values.Any(one => mapping.Inode == one.Record.PoolInode && mapping.Device == one.Record.PoolDevice));
+    }
+
     /// <summary>Something is watched of processes that were given back: children that share frames, and that nobody watches once this process has ended. Any thread.</summary>
-    public bool Watches => Volatile.Read(ref _watching) > 0;
+    public bool Watches => Volatile.Read(ref _watching) > 0 || Volatile.Read(ref _areUnwatched) || _orphans?.HasOrphans == true;
+
+    /// <summary>Waits until nobody is watched any more.</summary>
+    /// <param name="bound">For how long; infinite for as long as it takes.</param>
+    /// <param name="cancellation">Ends it before its time.</param>
+    public async Task WatchAsync(TimeSpan bound, CancellationToken cancellation)
+    {
+        for (long since = Stopwatch.GetTimestamp(); Watches && !cancellation.IsCancellationRequested && (bound == Timeout.InfiniteTimeSpan || Stopwatch.GetElapsedTime(since) < bound);)
+            await Task.Delay(Pause, CancellationToken.None);
+    }
 
     /// <summary>The processes that are not given back yet, and why. Any thread.</summary>
     public IReadOnlyList<(int Pid, string Why)> Left => [.. _left.Values.OrderBy(one => one.Record.Place.Pid).Select(one => (one.Record.Place.Pid, one.Obstacle))];
@@ -63,30 +95,65 @@ internal sealed class Recovery
     public async Task<IReadOnlyList<(int Pid, string Why)>> WaitAsync(TimeSpan bound, bool finish, CancellationToken cancellation)
     {
         long since = Stopwatch.GetTimestamp(), cancelled = 0;
-        for (long emptyAt = 0; !_left.IsEmpty || (finish && Watches && (emptyAt == 0 || Stopwatch.GetElapsedTime(emptyAt) < WatchBound));)
+        for (long emptyAt = 0; ; await Task.Delay(Pause, CancellationToken.None))
         {
-            emptyAt = !_left.IsEmpty ? 0 : emptyAt == 0 ? Stopwatch.GetTimestamp() : emptyAt;
             if (cancellation.IsCancellationRequested && cancelled == 0)
                 (cancelled, _ended) = (Stopwatch.GetTimestamp(), true);
+            if (_left.IsEmpty)
+            {
+                emptyAt = emptyAt == 0 ? Stopwatch.GetTimestamp() : emptyAt;
+                // What is watched may have ended, which nobody announces.
+                if (!finish || !(Watches || Volatile.Read(ref _lingering) > 0) || Stopwatch.GetElapsedTime(emptyAt) > WatchBound)
+                    return [];
+                continue;
+            }
+
+            emptyAt = 0;
             TimeSpan over = cancelled != 0 ? Stopwatch.GetElapsedTime(cancelled) : Stopwatch.GetElapsedTime(since) - bound;
             if (over > TimeSpan.Zero && (!finish || over > (cancelled != 0 ? Patience : Grace) || !_left.Values.Any(one => one.IsUnderWay(_begun))))
-                break;
-            await Task.Delay(Pause, CancellationToken.None);
+                return Left;
         }
-
-        return Left;
     }
 
     /// <summary>Begins with each in turn. Who gets no thread waits until there is one: those who are done leave theirs.</summary>
     private async Task BeginAll()
     {
-        while (_waiting.Count > 0 && !_ended)
+        while ((_waiting.Count > 0 || !TryWatchOrphans()) && !_ended)
         {
             List<Case> begun = [];
             while (begun.Count < AtATime && _waiting.TryPeek(out Case? next) && TryBegin(next))
                 begun.Add(_waiting.Dequeue());
             for (long since = Stopwatch.GetTimestamp(); (begun.Count == 0 || begun.Exists(one => IsLeft(one.Record.Place.Pid))) && Stopwatch.GetElapsedTime(since) < Between;)
                 await Task.Delay(1, CancellationToken.None);
+        }
+    }
+
+    /// <summary>Has those watched of whom nobody else knows.</summary>
+    /// <returns>False where there was no thread, or descriptor, for it.</returns>
+    private bool TryWatchOrphans()
+    {
+        if (_unwatched.Count == 0)
+            return true;
+        Volatile.Write(ref _areUnwatched, true);
+        if ((_orphans ??= TryMakeCoordinator(0, out _)) is not { } coordinator)
+            return false;
+        _unwatched.ForEach(coordinator.Watch);
+        _unwatched.Clear();
+        Volatile.Write(ref _areUnwatched, false);
+        return true;
+    }
+
+    private Coordinator? TryMakeCoordinator(int pid, out string why)
+    {
+        why = "";
+        try
+        {
+            return new Coordinator(_logger, _records, _store, _start) { HasAgentOfItsOwn = child => child != pid && IsLeft(child) };
+        }
+        catch (SyscallException refused)
+        {
+            why = refused.Message;
+            return null;
         }
     }
 
@@ -101,8 +168,25 @@ internal sealed class Recovery
     private void Run(Case one)
     {
         int pid = one.Record.Place.Pid;
+        // Where many are begun at once there may be a thread for each, and none for who watches its children.
+        for (TimeSpan wait = Pause; !_ended; wait = Longer(wait))
+        {
+            using Coordinator? coordinator = TryMakeCoordinator(pid, out string why);
+            if (coordinator is not null)
+            {
+                Run(one, coordinator);
+                return;
+            }
+
+            one.Obstacle = why;
+            Thread.Sleep(wait);
+        }
+    }
+
+    private void Run(Case one, Coordinator coordinator)
+    {
+        int pid = one.Record.Place.Pid;
         one.Obstacle = Case.KeepsWaiting;
-        using Coordinator coordinator = new(_logger, _records) { HasAgentOfItsOwn = child => child != pid && IsLeft(child) };
         string told = "";
         TimeSpan pause = Pause;
         for (bool isAdopted = false; !_ended || isAdopted; Thread.Sleep(pause))
@@ -110,21 +194,27 @@ internal sealed class Recovery
             one.Obstacle = Give(one, coordinator, ref isAdopted);
             if (one.Obstacle.Length == 0)
             {
-                _ = Interlocked.Increment(ref _watching);
+                one.Kept.ForEach(coordinator.Watch);
+                bool watches = coordinator.HasOrphans;
+                if (watches)
+                    _ = Interlocked.Increment(ref _watching);
+                _ = Interlocked.Increment(ref _lingering);
                 // Who reads that it was given back may have it taken in at once.
                 _ = _left.TryRemove(pid, out _);
                 // With this thread what it holds still would be lost.
                 for (; WorldStop.HasLingering; Thread.Sleep(Pause))
                     WorldStop.LookAfterLingering();
+                _ = Interlocked.Decrement(ref _lingering);
                 if (isAdopted)
                     _logger.LogInformation("gave back process {Pid}, which a daemon that died had left", pid);
-                Watch(pid, coordinator);
+                if (watches)
+                    Watch(pid, coordinator);
                 return;
             }
 
             WorldStop.LookAfterLingering();
             // What has not helped for seconds will hardly help at once; there may be many of these, and this may go on for as long as they live.
-            pause = WorldStop.HasLingering || Stopwatch.GetElapsedTime(_begun) < Grace / 10 ? Pause : pause * 2 < PauseMost ? pause * 2 : PauseMost;
+            pause = WorldStop.HasLingering || Stopwatch.GetElapsedTime(_begun) < Grace / 10 ? Pause : Longer(pause);
             if (Stopwatch.GetElapsedTime(_begun) > Patience && told != one.Obstacle)
                 _logger.LogInformation("process {Pid} is not given back yet: {Why}", pid, told = one.Obstacle);
         }
@@ -136,15 +226,25 @@ internal sealed class Recovery
         TimeSpan pause = Pause;
         for (bool told = false; coordinator.HasOrphans; Thread.Sleep(pause))
         {
-            pause = pause * 2 < PauseMost ? pause * 2 : PauseMost;
+            pause = Longer(pause);
             if (!told && Stopwatch.GetElapsedTime(_begun) > Patience)
             {
                 told = true;
-                _logger.LogWarning("processes that process {Pid} forked share frames and cannot be taken in: they stay merged, and what they discard once this process has ended shows its old content until they end or call exec", pid);
+                _logger.LogWarning("processes that process {Pid} forked share frames and cannot be taken in: they stay merged, and are watched from here until they end or call exec", pid);
             }
         }
 
         _ = Interlocked.Decrement(ref _watching);
+    }
+
+    private static TimeSpan Longer(TimeSpan pause) => pause * 2 < PauseMost ? pause * 2 : PauseMost;
+
+    /// <summary>Lets go of what was kept for the children of a process: all that it has are known to who recovers it, and watched whatever becomes of it.</summary>
+    private void LetGo(Case parent)
+    {
+        parent.Kept.ForEach(m => m.Dispose());
+        parent.Kept.ForEach(m => _store?.Forget(m));
+        parent.Kept.Clear();
     }
 
     /// <returns>What stood in the way; empty when it is given back.</returns>
@@ -164,6 +264,8 @@ internal sealed class Recovery
                 isAdopted = true;
             }
 
+            if (process.Kept.Count > 0 && coordinator.HasTakenAllChildren(pid))
+                LetGo(process);
             // Its children were taken in for it, some perhaps by an earlier try. Without a bound: this thread is theirs alone.
             // Each is gone behind that, or stands in the way; and some come in meanwhile.
             for (int[] pids = coordinator.Pids(); pids.Length > 0; pids = coordinator.Pids())
@@ -198,6 +300,9 @@ internal sealed class Recovery
         private volatile string _obstacle = KeepsWaiting;
 
         public AgentRecord Record => record;
+
+        /// <summary>What the dead daemon kept for its children. The thread that recovers it.</summary>
+        public List<FileDescriptor> Kept { get; } = [];
 
         /// <summary>When something that is done with it last came forward, as a timestamp.</summary>
         public Func<long> LookAt { get; set; } = () => 0;

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using Samepage.Linux;
+using Samepage.Linux.Processes;
 using Samepage.Linux.ProcFs;
 
 namespace Samepage.Daemon;
@@ -9,13 +10,17 @@ namespace Samepage.Daemon;
 /// <param name="Kind">What he does.</param>
 /// <param name="Pid">His process.</param>
 /// <param name="StartTime">When it started, as <see cref="ProcessStat.StartTime"/> has it.</param>
-internal sealed record RunLockHolder(string Kind, int Pid, ulong StartTime)
+/// <param name="Store">Where descriptors are kept that whoever comes after him needs; null where there are none, or nobody would keep them.</param>
+internal sealed record RunLockHolder(string Kind, int Pid, ulong StartTime, StorePlace? Store = null)
 {
     /// <summary>He serves programs.</summary>
     public const string Daemon = "daemon";
 
     /// <summary>He gives back what a daemon has left, and may be interrupted.</summary>
     public const string Recovery = "recovery";
+
+    /// <summary>He has given back all that can be, and watches the rest; whoever comes may take his place.</summary>
+    public const string Watch = "watch";
 
     /// <summary>The process that is meant, and no later one of its number, is there.</summary>
     public bool IsThere => ProcessStat.TryRead(Pid, out ProcessStat stat) && stat.StartTime == StartTime;
@@ -54,7 +59,7 @@ internal sealed class RunLock : IDisposable
     /// <summary>Takes it, if it can be had.</summary>
     /// <param name="folder">The run directory.</param>
     /// <param name="kind">For what.</param>
-    /// <param name="holder">Who has it otherwise; null where that is not known.</param>
+    /// <param name="holder">Who has it otherwise, or had it before; null where that is not known.</param>
     /// <returns>Null when somebody else has it.</returns>
     /// <exception cref="IOException">The files cannot be made.</exception>
     /// <exception cref="UnauthorizedAccessException">They may not be.</exception>
@@ -73,13 +78,28 @@ internal sealed class RunLock : IDisposable
                 return null;
             File.Delete(fresh);
             mine = TryLock(fresh) ?? throw new IOException($"{fresh}: a new file is locked by somebody");
-            mine.Sign(kind);
+            mine.Sign(kind, holder.Store);
             File.Move(fresh, path, overwrite: true);
             return mine;
         }
 
-        mine.Sign(kind);
+        // What he who had it left is there until it is taken over, also if we die before.
+        holder = TryReadHolder(path);
+        mine.Sign(kind, holder?.Store);
         return mine;
+    }
+
+    /// <summary>Says who has it, for what, and where descriptors are kept. By who has it.</summary>
+    public void Sign(string kind, StorePlace? store)
+    {
+        _ = ProcessStat.TryRead(Environment.ProcessId, out ProcessStat stat);
+        string kept = store is { } place ? string.Create(CultureInfo.InvariantCulture, $" {place.Pid} {place.StartTime} {place.In} {place.Out}") : "";
+        byte[] text = Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{kind} {Environment.ProcessId} {stat.StartTime}{kept}\n"));
+        // Whoever reads meanwhile, or after a death in between, finds a whole first line.
+        _file.Position = 0;
+        _file.Write(text);
+        _file.Flush();
+        _file.SetLength(text.Length);
     }
 
     /// <inheritdoc/>
@@ -92,18 +112,15 @@ internal sealed class RunLock : IDisposable
     }
 
     internal static RunLockHolder? Parse(string text) =>
-        text.TrimEnd('\n').Split(' ') is [var kind, var pid, var start] && int.TryParse(pid, NumberStyles.None, CultureInfo.InvariantCulture, out int number) && number > 0 &&
-        ulong.TryParse(start, NumberStyles.None, CultureInfo.InvariantCulture, out ulong time) ? new RunLockHolder(kind, number, time) : null;
+        text.Split('\n')[0].Split(' ') is [var kind, var pid, var start, .. var kept] && int.TryParse(pid, NumberStyles.None, CultureInfo.InvariantCulture, out int number) && number > 0 &&
+        ulong.TryParse(start, NumberStyles.None, CultureInfo.InvariantCulture, out ulong time) ? new RunLockHolder(kind, number, time, ParseStore(kept)) : null;
+
+    private static StorePlace? ParseStore(string[] fields) =>
+        fields is [var pid, var start, var into, var from] && int.TryParse(pid, NumberStyles.None, CultureInfo.InvariantCulture, out int number) && number > 0 &&
+        ulong.TryParse(start, NumberStyles.None, CultureInfo.InvariantCulture, out ulong time) && int.TryParse(into, NumberStyles.None, CultureInfo.InvariantCulture, out int one) &&
+        int.TryParse(from, NumberStyles.None, CultureInfo.InvariantCulture, out int other) ? new StorePlace(number, time, one, other) : null;
 
     private static RunLockHolder? TryReadHolder(string path) => ProcFile.TryRead(path, out string text) ? Parse(text) : null;
-
-    private void Sign(string kind)
-    {
-        _ = ProcessStat.TryRead(Environment.ProcessId, out ProcessStat stat);
-        _file.SetLength(0);
-        _file.Write(Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{kind} {Environment.ProcessId} {stat.StartTime}\n")));
-        _file.Flush();
-    }
 
     private static RunLock? TryLock(string path)
     {

@@ -13,7 +13,7 @@ namespace Samepage.Daemon;
 
 /// <summary>The scanner's thread: passes over all processes in batches, and the requests that come in between. Everything that touches a target runs here.</summary>
 /// <remarks>Requests are served between two visits, and so is what goes on beside the scanner (<see cref="ThreadPump"/>): nothing here waits for one program. <see cref="Status"/> and <see cref="Read"/> show the last moment between visits, and are any thread's.</remarks>
-internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian guardian, IHostApplicationLifetime lifetime, IWaitingThreads waiting, RuleSet rules) : IDisposable
+internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian guardian, IHostApplicationLifetime lifetime, IWaitingThreads waiting, RuleSet rules, DescriptorStore store) : IDisposable
 {
     /// <summary>A daemon is started to scan, and tracks writes: its batches are larger than the kernel's by default, for a page costs it much less.</summary>
     private static readonly ScanDefaults Defaults = new(RunState.Running, PagesToScan: 262_144, SleepMilliseconds: 20, UsesZeroPage: true);
@@ -58,6 +58,9 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
 
     /// <summary>Says of a process that a daemon that died has left it, and it is not given back yet. Set before the thread is started.</summary>
     public Predicate<int> IsLeft { get; set; } = static _ => false;
+
+    /// <summary>Says of a process that it shares frames with one of those; to be set before <see cref="Start"/>.</summary>
+    public Predicate<int> IsOfLeft { get; set; } = static _ => false;
 
     /// <summary>The clock of the history, which never goes back: time since the machine was started.</summary>
     public static TimeSpan Now => Stopwatch.GetElapsedTime(0);
@@ -165,7 +168,13 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
         {
             Scheduling.BeNice(5);
             Incidents.Told = (pid, what, count) => logger.LogInformation("process {Pid}: {What} ({Count} so far, of all processes)", pid, what, count);
-            using Coordinator coordinator = new(logger, new AgentRecords(RunDirectory.Current)) { CompanionBytes = guardian.ResidentBytes, Waiting = waiting, HasAgentOfItsOwn = IsLeft };
+            using Coordinator coordinator = new(logger, new AgentRecords(RunDirectory.Current), store)
+            {
+                CompanionBytes = guardian.ResidentBytes,
+                Waiting = waiting,
+                HasAgentOfItsOwn = IsLeft,
+                SharesWithSuch = IsOfLeft,
+            };
             _coordinator = coordinator;
             SynchronizationContext.SetSynchronizationContext(_pump);
             _control = new ScanControl(coordinator.Engine, Defaults, coordinator.ForgetMerged);
@@ -229,7 +238,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
         foreach (int pid in coordinator.BeingTakenOut)
             logger.LogError("process {Pid} is left as it is, and given back later by the guardian: what a failed attach has left in it is not taken out yet", pid);
         if (coordinator.HasOrphans)
-            logger.LogError(Coordinator.Orphaned);
+            logger.LogError("{What}", guardian.Kept is null ? Coordinator.Unwatched : Coordinator.WatchedOn);
         return coordinator.HasGivenAllBack;
     }
 

@@ -17,10 +17,17 @@ internal sealed partial class LiveMachine : IMachine, IDisposable
     private const ulong Page = 4096;
 
     private readonly Dictionary<int, LiveSpace> _spaces = [];
+    private readonly DescriptorStore? _store;
     private readonly ForkWatch _forks;
     private readonly Hands _hands = new();
 
-    public LiveMachine() => _forks = new ForkWatch(Attendants);
+    /// <param name="store">Keeps the descriptors of children beyond our death; null where nothing does.</param>
+    /// <param name="start">Starts a thread; null as the runtime does.</param>
+    public LiveMachine(DescriptorStore? store, Action<Thread>? start)
+    {
+        _store = store;
+        _forks = new ForkWatch(Attendants, store, start);
+    }
 
     /// <summary>Those who do what may have to wait for a program.</summary>
     public Attendants Attendants { get; } = new(AgentSession.LookAfterHeld);
@@ -38,12 +45,10 @@ internal sealed partial class LiveMachine : IMachine, IDisposable
 
     public void Add(LiveSpace space)
     {
+        space.Store = _store;
         _spaces.Add(space.Id.Value, space);
         _forks.Add(space);
     }
-
-    /// <summary>Looks after what goes on beside the scanner; now and then.</summary>
-    public void LookAfter() => _forks.Check();
 
     public void Remove(SpaceId id)
     {
@@ -61,6 +66,9 @@ internal sealed partial class LiveMachine : IMachine, IDisposable
 
     /// <summary>Children are watched by us alone: their parents have ended.</summary>
     public bool HasOrphans => _forks.HasOrphans;
+
+    /// <inheritdoc cref="ForkWatch.Watch"/>
+    public void Watch(FileDescriptor m) => _forks.Watch(m);
 
     /// <inheritdoc cref="ForkWatch.TryForget"/>
     public bool TryForget(FileDescriptor m) => _forks.TryForget(m);

@@ -45,6 +45,9 @@ internal sealed partial class LiveSpace
     /// <summary>It was found to have called exec while it was given back: another program is there.</summary>
     public bool HasCalledExec { get; private set; }
 
+    /// <summary>More than another thread needs that takes descriptors of children.</summary>
+    private static readonly TimeSpan ParentBound = TimeSpan.FromSeconds(1);
+
     /// <summary>Sends the warden away at a moment at which nothing needs it: every thread is held, so that no mapping can move past the one who reads the list, and no fork
     /// can be under way.</summary>
     /// <remarks>A list that cannot be read says nothing. It is read by way of the executor, which is there also when the program's first thread has ended. Where the executor is gone (exec, or
@@ -85,7 +88,7 @@ internal sealed partial class LiveSpace
             _ = Session.DismissWarden(_world.Suspended);
             Session.AreElsewhere = true;
             // A warden that was late may have published one behind the look.
-            Offspring.TakeNew(this);
+            _ = Offspring.TryTakeNew(this, ParentBound);
             return Parting.Done;
         }
         finally

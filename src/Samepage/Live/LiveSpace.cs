@@ -100,6 +100,9 @@ internal sealed partial class LiveSpace : IDisposable
     /// <summary>For a child that came with a descriptor of its parent's: who answers for it, until that is known to have ended. To be set before anything is done with it.</summary>
     public BroughtBy? Brought { private get; set; }
 
+    /// <summary>Keeps its children's descriptors beyond our death; null where nothing does.</summary>
+    public DescriptorStore? Store { get; set; }
+
     /// <summary>It was given up, and has no descriptor any more; to be read with <see cref="Inherited"/> locked.</summary>
     public bool IsClosed { get; private set; }
 
@@ -127,6 +130,9 @@ internal sealed partial class LiveSpace : IDisposable
             }
         }
     }
+
+    /// <summary>The descriptors of all its children have been taken, and it is there still: none was lost before that. To be asked by who looks after its children.</summary>
+    public bool HasTakenAllChildren => !Session.HasUntakenChildren(Tickets) && !Session.HasExecutorEnded && !Samepage.Linux.Processes.PidFd.HasEnded(PidFd);
 
     /// <summary>The program has asked that all that is mapped from now on be locked: nothing can be merged in it.</summary>
     public bool LocksWhatItMaps { get; private set; }

@@ -30,27 +30,22 @@ internal static class Offspring
     /// <returns>False when another thread is about that, and does not come to its end: nothing is known then.</returns>
     public static bool TryLook(LiveSpace space)
     {
-        if (!Monitor.TryEnter(space.Inherited, LookBound))
-            return false;
-        try
-        {
-            CloseDead(space);
-            TakeNew(space);
-            return true;
-        }
-        finally
-        {
-            Monitor.Exit(space.Inherited);
-        }
+        CloseDead(space);
+        return TryTakeNew(space, LookBound);
     }
 
     /// <summary>Takes copies of the descriptors that are new, as long as there are descriptors for it: a program may have any number of children. Any thread.</summary>
-    public static void TakeNew(LiveSpace space)
+    /// <param name="space">The parent.</param>
+    /// <param name="bound">How long to wait for another thread that is about that: to take one may have to wait for the parent, if that calls exec.</param>
+    /// <returns>False where it does not come to its end.</returns>
+    public static bool TryTakeNew(LiveSpace space, TimeSpan bound)
     {
-        lock (space.Inherited)
+        if (!Monitor.TryEnter(space.Inherited, bound))
+            return false;
+        try
         {
             if (space.IsClosed || OpenFiles.LeftForPrograms() <= 0)
-                return;
+                return true;
             List<InheritedDescriptor> fresh = [];
             space.Session.TakeInherited(fresh, space.Tickets);
             foreach (InheritedDescriptor child in fresh)
@@ -59,26 +54,35 @@ internal static class Offspring
                 if (space.Inherited.Remove(child.Slot, out Inherited before)) // the warden never does that, but it lives in the program
                     before.M.Dispose();
                 space.Inherited.Add(child.Slot, new Inherited(child.M, Stopwatch.GetTimestamp()));
+                _ = space.Store?.TryPut(child.M, space.Session.Place.Cookie);
             }
+
+            return true;
+        }
+        finally
+        {
+            Monitor.Exit(space.Inherited);
         }
     }
 
-    /// <summary>Reads what a warden could not: the forks for which it has no descriptor, or no slot. Those children are watched by the daemon. For what is left the warden asks again.</summary>
+    /// <summary>Reads what a warden could not: the forks for which it has no descriptor, or no slot. Those children are watched by the daemon. For what is left the warden asks again. Any thread that may
+    /// wait for the process and its children.</summary>
     public static void TakeUnread(LiveSpace space, Orphans orphans)
     {
-        lock (space.Inherited)
-        {
-            if (space.IsClosed)
-                return;
-            _ = Userfaultfd.AnswerDiscards(space.Session.M, space.Session.IsUnfilled, orphans.Add);
-            foreach (Inherited inherited in space.Inherited.Values)
-                _ = Userfaultfd.AnswerDiscards(inherited.M, isUnfilled: null, orphans.Add);
-        }
+        using Brought brought = new(space);
+        if (brought.Own is { } own)
+            _ = Userfaultfd.AnswerDiscards(own, space.Session.IsUnfilled, orphans.Add);
+        foreach ((_, _, Inherited inherited) in brought.All)
+            _ = Userfaultfd.AnswerDiscards(inherited.M, isUnfilled: null, orphans.Add);
     }
 
     /// <summary>Gives a child's descriptor up: it is dead, or has a warden of its own.</summary>
+    /// <param name="space">The parent.</param>
+    /// <param name="slot">Its slot.</param>
+    /// <param name="ticket">What tells it from others that have had that slot.</param>
+    /// <param name="isDead">The child is dead.</param>
     /// <returns>Whether there was one.</returns>
-    public static bool Drop(LiveSpace space, int slot, uint ticket)
+    public static bool Drop(LiveSpace space, int slot, uint ticket, bool isDead)
     {
         lock (space.Inherited)
         {
@@ -89,6 +93,9 @@ internal static class Offspring
             if (!space.Inherited.Remove(slot, out Inherited inherited))
                 return false;
             inherited.M.Dispose();
+            // A copy of one that lives is not to be found by whoever comes later: two would answer for it.
+            if (!isDead)
+                space.Store?.Forget(inherited.M);
             return true;
         }
     }
@@ -120,10 +127,11 @@ internal static class Offspring
 
     private static void CloseDead(LiveSpace space)
     {
-        foreach ((int slot, Inherited inherited) in space.Inherited.ToArray())
+        using Brought brought = new(space);
+        foreach ((int slot, uint ticket, Inherited inherited) in brought.All)
         {
             if (Userfaultfd.IsDead(inherited.M))
-                _ = Drop(space, slot, space.Tickets[slot]);
+                _ = Drop(space, slot, ticket, isDead: true);
         }
     }
 
@@ -135,17 +143,15 @@ internal static class Offspring
     public static List<Child> Find(LiveSpace space, bool all, Action<FileDescriptor> orphan, Attendants attendants)
     {
         List<Child> children = [];
-        (int Slot, uint Ticket, Inherited Inherited)[] brought;
-        lock (space.Inherited)
-            brought = [.. space.Inherited.Select(pair => (pair.Key, space.Tickets[pair.Key], pair.Value))];
-        if (!brought.Select(one => one.Inherited).Any(inherited => all || Stopwatch.GetElapsedTime(inherited.Since) > Settled))
+        using Brought brought = new(space);
+        if (!brought.All.Select(one => one.Inherited).Any(inherited => all || Stopwatch.GetElapsedTime(inherited.Since) > Settled))
             return children;
         foreach (int pid in Descendants(space.Pid))
         {
             ulong? first = null;
             if (!TryLookAt(attendants, pid, () => first = FirstFrame(pid, space)) || first is not ulong address)
                 continue;
-            foreach ((int slot, uint ticket, Inherited inherited) in brought)
+            foreach ((int slot, uint ticket, Inherited inherited) in brought.All)
             {
                 if ((all || Stopwatch.GetElapsedTime(inherited.Since) > Settled) && children.TrueForAll(child => child.Slot != slot) &&
                     IsOf(pid, inherited.M, address, orphan))
@@ -261,4 +267,41 @@ internal static class Offspring
     private static IEnumerable<int> Descendants(int pid) => Directory.EnumerateDirectories("/proc")
         .Select(directory => int.TryParse(directory.AsSpan(6), CultureInfo.InvariantCulture, out int other) ? other : 0)
         .Where(other => other > 1 && other != pid && other != Environment.ProcessId);
+
+    /// <summary>The descriptors of a process's children, and its own. They stay open until this is disposed, whatever becomes of the children meanwhile: the number of one that is closed could be another program's at once.</summary>
+    private sealed class Brought : IDisposable
+    {
+        private readonly List<FileDescriptor> _kept = [];
+
+        public Brought(LiveSpace space)
+        {
+            lock (space.Inherited)
+            {
+                if (space.IsClosed)
+                    return;
+                Own = Keep(space.Session.M);
+                foreach ((int slot, Inherited inherited) in space.Inherited)
+                {
+                    _ = Keep(inherited.M);
+                    All.Add((slot, space.Tickets[slot], inherited));
+                }
+            }
+        }
+
+        /// <summary>The process's own; null when the space is closed.</summary>
+        public FileDescriptor? Own { get; }
+
+        public List<(int Slot, uint Ticket, Inherited Inherited)> All { get; } = [];
+
+        /// <inheritdoc/>
+        public void Dispose() => _kept.ForEach(m => m.DangerousRelease());
+
+        private FileDescriptor Keep(FileDescriptor m)
+        {
+            bool kept = false;
+            m.DangerousAddRef(ref kept);
+            _kept.Add(m);
+            return m;
+        }
+    }
 }

@@ -14,7 +14,8 @@ namespace Samepage.Live;
 /// time, and the others come between. Where no descriptor is left for programs, a child that forks is left alone until there is one: its fork waits, and its faults with it, for none can be answered before.</remarks>
 /// <param name="attendants">Answer.</param>
 /// <param name="changed">Set when there is another, or one may be waited on again.</param>
-internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDisposable
+/// <param name="store">Keeps their descriptors beyond our death; null where nothing does.</param>
+internal sealed class Orphans(Attendants attendants, EventSignal changed, DescriptorStore? store) : IDisposable
 {
     private static readonly TimeSpan StandsStill = TimeSpan.FromMilliseconds(100), TellsAfter = TimeSpan.FromMilliseconds(5), TriesAgain = TimeSpan.FromSeconds(1);
     private readonly HashSet<FileDescriptor> _watched = [];
@@ -35,6 +36,7 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDis
     /// <summary>Takes a descriptor. Any thread.</summary>
     public void Add(FileDescriptor m)
     {
+        _ = store?.TryPut(m, owner: 0);
         lock (_watched)
             _ = _watched.Add(m);
     }
@@ -53,6 +55,7 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDis
         }
 
         changed.Set();
+        store?.Forget(m);
         return true;
     }
 
@@ -167,8 +170,25 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed) : IDis
 
     private void Answer(FileDescriptor m)
     {
-        Unread left = Userfaultfd.AnswerDiscards(m, isUnfilled: null, Add);
-        bool dead = Userfaultfd.IsDead(m);
+        // Who brought it may close it meanwhile.
+        bool kept = false, dead = true;
+        Unread left = Unread.Nothing;
+        try
+        {
+            m.DangerousAddRef(ref kept);
+            left = Userfaultfd.AnswerDiscards(m, isUnfilled: null, Add);
+            dead = Userfaultfd.IsDead(m);
+        }
+        catch (ObjectDisposedException)
+        {
+            // It has been.
+        }
+        finally
+        {
+            if (kept)
+                m.DangerousRelease();
+        }
+
         lock (_watched)
         {
             if (left == Unread.More && !dead)
