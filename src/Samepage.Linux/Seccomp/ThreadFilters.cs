@@ -11,13 +11,12 @@ public static unsafe class ThreadFilters
 
     /// <summary>Reads all filters of a thread that the calling thread has stopped by ptrace(2). Whether they are suspended makes no difference (PTRACE_O_SUSPEND_SECCOMP).</summary>
     /// <remarks>
-    /// A stopped thread may get filters nonetheless, from another of its process that sets them for all (SECCOMP_FILTER_FLAG_TSYNC). Each filter that it had when the reading began is read even so. They are
-    /// a chain that only ever grows, at the end where the counting begins: its newest filter has the index 0. Numbered from the oldest, the next index is the filter before the last one that was read, or, if the
-    /// chain has grown in between, the same again or a later one. The reading ends with number 0, and never leaves one out on its way down: at most it reads some twice, which changes no verdict, as the lowest
-    /// answer counts. What has come meanwhile may be missing, as what comes afterwards is.
+    /// A stopped thread may get filters nonetheless, from another of its process that sets them for all (SECCOMP_FILTER_FLAG_TSYNC). Filters are a chain that only ever grows, and are numbered from the oldest (the
+    /// manual page says: from the newest; kernels do not): what comes gets a number behind all others. So each filter is read once, and all that it has at the moment when the kernel knows no more are read. What
+    /// comes later is missing, as what comes after the call is.
     /// </remarks>
     /// <param name="tid">The thread's id.</param>
-    /// <param name="filters">They are put here in place of what was in it, the newest first. What the thread has is in it only where the result is true.</param>
+    /// <param name="filters">They are put here in place of what was in it, the oldest first; all of them only where the result is true.</param>
     /// <param name="errno">EACCES: the caller lacks CAP_SYS_ADMIN, or is under a filter itself. EINVAL: the thread is under no filter (none, or strict mode, or it has been killed), or the kernel lacks
     /// CONFIG_CHECKPOINT_RESTORE. ESRCH: it is not stopped, or not by the caller. ERANGE: it has more than <see cref="FiltersMax"/>. EMEDIUMTYPE, 124: a filter is not of classic BPF.</param>
     /// <returns>True if it has filters, and all were read.</returns>
