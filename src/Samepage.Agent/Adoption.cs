@@ -95,7 +95,8 @@ public static class Adoption
 
         if (cookie != place.Cookie)
             return AdoptionOutcome.NothingLeft;
-        using DescriptorRoom room = new(place.Pid);
+        DescriptorRoom.PutBack(place.Pid, memory.Word(SharedWord.RoomSoft), memory.Word(SharedWord.RoomHard));
+        using DescriptorRoom room = new(place.Pid, memory);
         long state = AwaitOrphan(place.Pid, Thread(SharedWord.WardenTid), () => ((long)memory.Word(SharedWord.State), (int)memory.Word(SharedWord.ExecutorTid)));
         int executor = Thread(SharedWord.ExecutorTid);
         if (executor == 0)
@@ -186,6 +187,7 @@ public static class Adoption
         // What it shares with its daemons is there, and could only not be looked at, for want of a descriptor, say.
         if ((long)data.Word(OwnWord.State) >= AgentLayout.StateReady)
             return AdoptionOutcome.NotYet;
+        DescriptorRoom.PutBack(place.Pid, data.Word(OwnWord.RoomSoft), data.Word(OwnWord.RoomHard));
         long state = AwaitOrphan(place.Pid, warden: 0, () => ((long)data.Word(OwnWord.State), (int)data.Word(OwnWord.ExecutorTid)));
         int executor = data.Thread(OwnWord.ExecutorTid);
         if (executor == 0)

@@ -34,6 +34,9 @@ internal enum OwnWord
     /// <summary>Of a join: the protection of what it joins.</summary>
     Protection = 0xD68,
 
+    // As the shared ones: they are written here before there is shared memory.
+    RoomSoft = 0xD70, RoomHard = 0xD78,
+
     /// <summary>Something is given back: the warden is not to sleep.</summary>
     Unmerging = 0x110,
 
@@ -88,4 +91,7 @@ internal enum SharedWord
 
     /// <summary>The executor was given a priority that it must give up itself if it becomes an orphan.</summary>
     Hurried = 0xD68,
+
+    // What the process's bound of descriptors was before the daemon raised it for the agent, and one, 0 where it did not; and the hard one. See DescriptorRoom.
+    RoomSoft = OwnWord.RoomSoft, RoomHard = OwnWord.RoomHard,
 }

@@ -146,7 +146,7 @@ public sealed class LeavingTests
         }
     }
 
-    private static void Pass(Coordinator coordinator, int pid)
+    internal static void Pass(Coordinator coordinator, int pid)
     {
         VisitProgress progress;
         do
@@ -159,7 +159,7 @@ public sealed class LeavingTests
     }
 
     /// <summary>Asynchronous methods of one thread go on one step at a time.</summary>
-    private sealed class StepByStep : SynchronizationContext
+    internal sealed class StepByStep : SynchronizationContext
     {
         private readonly BlockingCollection<(SendOrPostCallback Work, object? State)> _posted = [];
 

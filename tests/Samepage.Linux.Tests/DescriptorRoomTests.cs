@@ -1,0 +1,91 @@
+using Microsoft.Extensions.Logging.Abstractions;
+using Samepage.Agent;
+using Samepage.Api;
+using Samepage.Daemon;
+
+namespace Samepage.LinuxTests;
+
+/// <summary>A program that may open next to no descriptors, RLIMIT_NOFILE, as one sees to that confines itself.</summary>
+public sealed class DescriptorRoomTests
+{
+    /// <summary>Answers what its limit is, and whether its memory is right; a child that it forks may open no more, and answers for itself.</summary>
+    private const string Confined = """
+        import mmap, os, resource, socket, sys
+        memory = mmap.mmap(-1, 256 * 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        for i in range(256): memory[i * 4096:(i + 1) * 4096] = (i % 8 + 1).to_bytes(4, 'little') * 1024
+        def right(): return all(memory[i * 4096:(i + 1) * 4096] == (i % 8 + 1).to_bytes(4, 'little') * 1024 for i in range(256))
+        ours, childs = socket.socketpair()
+        def child():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (2, 4096))
+            while word := childs.recv(100):
+                if word == b'discard': memory.madvise(mmap.MADV_DONTNEED)
+                good = memory[:] == bytes(len(memory)) if word == b'discard' else right()
+                childs.send(b'right' if good and resource.getrlimit(resource.RLIMIT_NOFILE) == (2, 4096) else b'wrong')
+            os._exit(0)
+        print('ready', flush=True)
+        for line in sys.stdin:
+            words = line.split()
+            if words[0] == 'limit':
+                resource.setrlimit(resource.RLIMIT_NOFILE, (int(words[1]), int(words[2])))
+            if words[0] == 'fork':
+                pid = os.fork()
+                if not pid: ours.close(); child()
+                childs.close()
+            if words[0] in ('child', 'discard'):
+                ours.send(words[0].encode())
+                print(ours.recv(100).decode(), flush=True)
+            else:
+                print('right' if right() else 'wrong', *resource.getrlimit(resource.RLIMIT_NOFILE), flush=True)
+        """;
+
+    /// <summary>A daemon that was killed has raised it for the agent, and whoever takes that over puts it back, but for what the program has set since.</summary>
+    [Theory]
+    [InlineData("3 4096", "ask", "3 4096")]
+    [InlineData("3 16", "ask", "3 16")]
+    [InlineData("3 4096", "limit 100 4096", "100 4096")]
+    [InlineData("3 4096", "limit 320 1000", "3 1000")]
+    public async Task WhatADeadDaemonRaisedIsPutBack(string before, string meanwhile, string after)
+    {
+        await using ForeignProgram confined = await ForeignProgram.Python(Confined);
+        int pid = confined.Pid;
+        string folder = Directory.CreateTempSubdirectory("samepage-room-").FullName;
+        With(folder, (coordinator, steps) =>
+        {
+            Assert.True(steps.Run(coordinator.Attach(pid)).Done);
+            Assert.Equal($"right {before}", Ask(confined, $"limit {before}"));
+            Assert.True(AgentMemory.TryFind(Assert.Single(new AgentRecords(folder).ReadAll()).Place, out AgentMemory? memory, out string why), why);
+            _ = new DescriptorRoom(pid, memory!); // never ended: its daemon is killed
+            Assert.NotEqual($"right {before}", Ask(confined, "ask"));
+            _ = Ask(confined, meanwhile);
+        });
+        Recovery recovery = new(folder, NullLogger.Instance);
+        Assert.Empty(await recovery.WaitAsync(TimeSpan.FromMinutes(1), finish: true, TestContext.Current.CancellationToken));
+        Directory.Delete(folder, recursive: true);
+        Assert.DoesNotContain(confined.Maps, line => line.Contains("samepage", StringComparison.Ordinal));
+        await confined.Says("ask", $"right {after}");
+    }
+
+    /// <summary>What stands written is the program's to change: a bound is never put higher for it.</summary>
+    [Theory]
+    [InlineData(ulong.MaxValue, ulong.MaxValue)]
+    [InlineData(101UL, ulong.MaxValue)]
+    [InlineData(0UL, 0UL)]
+    public async Task WhatIsWrittenNeverRaisesIt(ulong soft, ulong hard)
+    {
+        await using ForeignProgram confined = await ForeignProgram.Python(Confined);
+        await confined.Says("limit 50 60", "right 50 60");
+        DescriptorRoom.PutBack(confined.Pid, soft, hard);
+        await confined.Says("ask", "right 50 60");
+    }
+
+    /// <summary>Beside the steps of this thread.</summary>
+    private static string Ask(ForeignProgram program, string line) => Task.Run(() => program.Answers(line)).GetAwaiter().GetResult();
+
+    private static void With(string folder, Action<Coordinator, LeavingTests.StepByStep> does) => ForeignProgram.Trace(() =>
+    {
+        using Coordinator coordinator = new(NullLogger.Instance, new AgentRecords(folder));
+        LeavingTests.StepByStep steps = new();
+        SynchronizationContext.SetSynchronizationContext(steps);
+        does(coordinator, steps);
+    });
+}
