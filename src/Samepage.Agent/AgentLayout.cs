@@ -69,6 +69,9 @@ internal static class AgentLayout
     // Descriptors in a message to the executor: two sockets, and, for a new one, the others and perhaps the M that was inherited.
     public const int Sockets = 2, MinDescriptors = 8, MaxDescriptors = 9;
 
+    /// <summary>Descriptors that an agent must be able to have for it to come: those that it is sent, and the pair over which they are.</summary>
+    public const int LeastDescriptors = MaxDescriptors + 2;
+
     // States that the daemon waits for; a negative value is an errno.
     public const long StateSocket = 1, StateReady = 2, StateOrphaned = 3;
 

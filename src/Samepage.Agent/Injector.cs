@@ -46,13 +46,24 @@ internal static class Injector
     {
         AgentPlace? place = null;
         AgentMemory? memory = null;
+        DescriptorRoom? room = null;
         try
         {
+            // It is not loosened for what it can do without. A forked child is (see Plant): its parent could not be given back before it has an agent of its own.
+            if (inheritedM is null)
+                MustHaveDescriptors(pid);
             if (new MemorySharers().Find(pid, LivingThread.Of(pid)) is not 0 and var sharer)
                 throw new AttachException($"it has its memory in common with process {sharer} (clone with CLONE_VM, vfork), whose threads are not its own");
             ulong cookie = RandomWord();
             memory = AgentMemory.Create(cookie);
-            place = Plant(pid, pidfd, pool, cookie, planned, entitlement.Dumpable);
+            AgentMemory words = memory;
+            place = Plant(pid, pidfd, pool, cookie, planned, entitlement.Dumpable, planted =>
+            {
+                if (inheritedM is null)
+                    return;
+                room = new DescriptorRoom(pid, words, new AgentData(pid, planted.BaseAddress));
+                MustHaveDescriptors(pid);
+            });
             AgentSession session = Connect(place, memory, pool, inheritedM, entitlement.Check);
             memory = null;
             return session;
@@ -65,8 +76,16 @@ internal static class Injector
         }
         finally
         {
+            room?.Dispose();
             memory?.Dispose();
         }
+    }
+
+    /// <exception cref="AttachException">The process may not open as many as an agent needs, RLIMIT_NOFILE.</exception>
+    private static void MustHaveDescriptors(int pid)
+    {
+        if (DescriptorRoom.Of(pid) is < AgentLayout.LeastDescriptors and var few)
+            throw new AttachException($"it may open {few} descriptors (RLIMIT_NOFILE), and its agent needs {AgentLayout.LeastDescriptors}, in a table of its own: raise the limit");
     }
 
     /// <summary>From the kernel itself: the runtime's generator would load OpenSSL's library for it.</summary>
@@ -174,7 +193,7 @@ internal static class Injector
         }
     }
 
-    private static AgentPlace Plant(int pid, FileDescriptor pidfd, FramePool pool, ulong cookie, Action<AgentPlace> planned, bool mustBeDumpable)
+    private static AgentPlace Plant(int pid, FileDescriptor pidfd, FramePool pool, ulong cookie, Action<AgentPlace> planned, bool mustBeDumpable, Action<AgentPlace> planted)
     {
         using BorrowedThread thread = BorrowedThread.Borrow(pid);
         // The thread is of whoever has the number now, and keeps it as long as it is held.
@@ -191,6 +210,7 @@ internal static class Injector
                 throw new SyscallException("mprotect", $"the agent's mapping in process {pid}", (Errno)(-(long)readWrite));
             ulong device = ((pool.Device & 0xFFFFFFFF) << 32) | (pool.Device >> 32);
             Write(placed, AgentAssembler.Assemble(place, device, pool.Inode), thread);
+            planted(placed);
             thread.SendTo(place);
             return placed;
         }

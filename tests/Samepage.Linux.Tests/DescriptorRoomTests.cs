@@ -38,6 +38,65 @@ public sealed class DescriptorRoomTests
                 print('right' if right() else 'wrong', *resource.getrlimit(resource.RLIMIT_NOFILE), flush=True)
         """;
 
+    [Theory]
+    [InlineData(0)]
+    [InlineData(9)]
+    public async Task IsRefusedAndToldWhy(int soft)
+    {
+        await using ForeignProgram confined = await ForeignProgram.Python(Confined);
+        await confined.Says($"limit {soft} 4096", $"right {soft} 4096");
+        int pid = confined.Pid;
+        string folder = Directory.CreateTempSubdirectory("samepage-room-").FullName;
+        With(folder, (coordinator, steps) =>
+        {
+            ProcessOutcome refused = steps.Run(coordinator.Attach(pid));
+            Assert.True(!refused.Done && refused.Reason.Contains("RLIMIT_NOFILE", StringComparison.Ordinal), $"{refused}");
+        });
+        Directory.Delete(folder, recursive: true);
+        Assert.DoesNotContain(confined.Maps, line => line.Contains("samepage", StringComparison.Ordinal));
+        await confined.Says("ask", $"right {soft} 4096");
+    }
+
+    [Fact]
+    public async Task IsTakenInWithNoMoreThanAnAgentNeeds()
+    {
+        await using ForeignProgram confined = await ForeignProgram.Python(Confined);
+        await confined.Says($"limit {AgentLayout.LeastDescriptors} 4096", $"right {AgentLayout.LeastDescriptors} 4096");
+        int pid = confined.Pid;
+        string folder = Directory.CreateTempSubdirectory("samepage-room-").FullName;
+        With(folder, (coordinator, steps) =>
+        {
+            Assert.True(steps.Run(coordinator.Attach(pid)).Done);
+            Assert.True(steps.Run(coordinator.Detach(pid)).Done);
+        });
+        Directory.Delete(folder, recursive: true);
+        await confined.Says("ask", $"right {AgentLayout.LeastDescriptors} 4096");
+    }
+
+    /// <summary>Its parent could not be given back otherwise.</summary>
+    [Fact]
+    public async Task AChildIsTakenInAllTheSame()
+    {
+        await using ForeignProgram parent = await ForeignProgram.Python(Confined);
+        int pid = parent.Pid;
+        string folder = Directory.CreateTempSubdirectory("samepage-room-").FullName;
+        With(folder, (coordinator, steps) =>
+        {
+            Assert.True(steps.Run(coordinator.Attach(pid)).Done);
+            for (int pass = 0; pass < 10; pass++)
+                LeavingTests.Pass(coordinator, pid);
+            Assert.InRange(coordinator.Engine.Figures.PagesSharing, 200, 300);
+            Assert.StartsWith("right ", Ask(parent, "fork"), StringComparison.Ordinal);
+            Assert.Equal("right", Ask(parent, "child"));
+            ProcessOutcome back = steps.Run(coordinator.Detach(pid));
+            Assert.True(back.Done, $"{back}");
+        });
+        Directory.Delete(folder, recursive: true);
+        await parent.Says("child", "right");
+        await parent.Says("discard", "right");
+        Assert.StartsWith("right ", await parent.Answers("ask"), StringComparison.Ordinal);
+    }
+
     /// <summary>A daemon that was killed has raised it for the agent, and whoever takes that over puts it back, but for what the program has set since.</summary>
     [Theory]
     [InlineData("3 4096", "ask", "3 4096")]
