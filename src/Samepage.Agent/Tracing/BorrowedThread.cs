@@ -23,16 +23,21 @@ internal sealed class BorrowedThread : IDisposable
     private static readonly TimeSpan SearchBound = TimeSpan.FromMilliseconds(500), StopBound = TimeSpan.FromSeconds(2), CallBound = TimeSpan.FromSeconds(2);
     private readonly int _pid;
     private readonly LibC.user_regs_struct _saved, _resumption;
-    private readonly ulong _mask;
+    private readonly ulong _mask, _ending;
     private Tracee _thread;
     private WayBack? _wayBack;
     private bool _hasRun, _lingers, _isWayBackLaid;
 
-    private BorrowedThread(int pid, in Tracee thread, in LibC.user_regs_struct saved)
+    /// <param name="pid">The process.</param>
+    /// <param name="thread">The thread, which stands still.</param>
+    /// <param name="saved">Its registers.</param>
+    /// <param name="handled">The signals that its process has handlers for, where it is in a call that they end.</param>
+    private BorrowedThread(int pid, in Tracee thread, in LibC.user_regs_struct saved, ulong handled)
     {
         (_pid, _thread, _saved) = (pid, thread, saved);
         _resumption = thread.Resumption(saved);
         _mask = thread.SignalMask();
+        _ending = handled & ~_mask;
     }
 
     /// <summary>The thread.</summary>
@@ -107,11 +112,7 @@ internal sealed class BorrowedThread : IDisposable
 
     /// <summary>Writes the signal frame that brings it back to where it was: see <see cref="SignalFrame"/>.</summary>
     /// <returns>False when its state does not fit into one.</returns>
-    public bool TryFrame(Span<byte> frame, ulong address)
-    {
-        ulong ending = Restarts.EndsForSignals(_saved) ? (ProcessStatus.TryRead($"/proc/{_pid}/task/{ThreadId}/status")?.Handled ?? 0) & ~_mask : 0;
-        return SignalFrame.TryWrite(frame, address, _resumption, WasInCall, _mask, _thread.ExtendedState(new byte[16384]), ending);
-    }
+    public bool TryFrame(Span<byte> frame, ulong address) => SignalFrame.TryWrite(frame, address, _resumption, WasInCall, _mask, _thread.ExtendedState(new byte[16384]), _ending);
 
     private bool WasInCall => (long)_saved.orig_rax >= 0;
 
@@ -192,7 +193,20 @@ internal sealed class BorrowedThread : IDisposable
                 return null;
             }
 
-            BorrowedThread whole = new(pid, thread, saved);
+            // As at the gate: without them its call would begin again where a signal was to end it, or it would have no way back.
+            ulong handled = 0;
+            if (Restarts.EndsForSignals(saved))
+            {
+                if (ProcessStatus.TryRead($"/proc/{pid}/task/{tid}/status") is not { } status)
+                {
+                    why = $"which signals thread {tid} has handlers for cannot be read";
+                    return null;
+                }
+
+                handled = status.Handled;
+            }
+
+            BorrowedThread whole = new(pid, thread, saved, handled);
             borrowed = true;
             return whole;
         }
