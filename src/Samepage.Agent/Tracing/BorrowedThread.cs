@@ -139,7 +139,7 @@ internal sealed class BorrowedThread : IDisposable
         foreach (int tid in threads)
         {
             ThreadCall call = Threads.Look(pid, tid);
-            if (call.Blocked && CallTable.MayReturnHalfDone(call.Number, call.Arguments))
+            if (IsInTheWay(call))
                 continue;
             if (ProcessStatus.TryRead($"/proc/{pid}/task/{tid}/status") is not { State: 'R' or 'S', ShadowStack: false })
                 continue;
@@ -153,10 +153,14 @@ internal sealed class BorrowedThread : IDisposable
         }
     }
 
+    /// <summary>It waits in a call that must not be interrupted, or in which nothing reaches it: that one may have begun since its state was read.</summary>
+    private static bool IsInTheWay(in ThreadCall call) =>
+        call.Blocked && (CallTable.MayReturnHalfDone(call.Number, call.Arguments) || CallTable.IsUninterruptible(call.Number, call.Arguments));
+
     private static BorrowedThread? TryBorrow(int pid, int tid, ref string why)
     {
         ThreadCall call = Threads.Look(pid, tid);
-        if (call.Blocked && CallTable.MayReturnHalfDone(call.Number, call.Arguments))
+        if (IsInTheWay(call))
             return null;
         Tracee thread = new(pid, tid) { IsFiltered = ProcessStatus.TryRead($"/proc/{pid}/task/{tid}/status") is { Seccomp: not 0 } };
         HoldBoard.Begin();
