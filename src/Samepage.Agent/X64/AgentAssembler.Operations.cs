@@ -157,7 +157,7 @@ internal sealed partial class AgentAssembler
     private void Merge()
     {
         Label tail = c.CreateLabel(), wake = c.CreateLabel(), refused = c.CreateLabel();
-        Label unplace = c.CreateLabel(), whole = c.CreateLabel(), undo = c.CreateLabel(), alone = c.CreateLabel();
+        Label unmapped = c.CreateLabel(), unplace = c.CreateLabel(), place = c.CreateLabel(), register = c.CreateLabel(), whole = c.CreateLabel(), undo = c.CreateLabel(), alone = c.CreateLabel();
         Label back = c.CreateLabel(), behind = c.CreateLabel(), leave = c.CreateLabel();
         At(ref _merge);
         Enter();
@@ -203,7 +203,7 @@ internal sealed partial class AgentAssembler
         Sys(SYS_mmap);
         c.pop(r9);
         c.cmp(rax, r13);
-        c.jne(undo);
+        c.jne(unmapped);
         Advise(r13, r9);
         c.mov(rdi, r13);
         c.mov(rsi, r9);
@@ -216,20 +216,35 @@ internal sealed partial class AgentAssembler
         c.jnz(unplace);
         KeepInCoreDumps();
         c.jmp(tail);
-        // Not watched, so it must not stay: fresh memory in its place, and the pages back. No thread runs meanwhile.
+        // Most refusals leave the range as it was, empty and registered, and to register it once more changes nothing. Where the kernel has come so far as to unmap it, there is nothing to put the pages back to.
+        At(ref unmapped);
+        c.push(rax);
+        RegisterOnT(r13, r9, LibC.UFFDIO_REGISTER_MODE_MISSING | LibC.UFFDIO_REGISTER_MODE_WP);
+        c.mov(rcx, rax);
+        c.pop(rax);
+        c.test(rcx, rcx);
+        c.jz(undo);
+        // Not watched, so it must not stay: fresh memory in its place, and the pages back. No thread runs meanwhile. Without memory either is tried until it is done, for all else would be wrong: in a mapping that is
+        // not watched what is discarded would show its frame, and in one that is not registered no page could be put, which are here alone.
         At(ref unplace);
         c.push(rax);
         c.push(r9);
+        At(ref place);
         c.mov(rdi, r13);
-        c.mov(rsi, r9);
+        c.mov(rsi, __qword_ptr[rsp]);
         c.mov(edx, LibC.PROT_READ | LibC.PROT_WRITE);
         c.mov(r10d, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | LibC.MAP_FIXED);
         ReserveAsBefore();
         c.mov(r8, -1);
         c.xor(r9d, r9d);
         Sys(SYS_mmap);
+        c.cmp(rax, r13);
+        c.jne(place);
         c.pop(r9);
+        At(ref register);
         RegisterOnT(r13, r9, LibC.UFFDIO_REGISTER_MODE_MISSING | LibC.UFFDIO_REGISTER_MODE_WP);
+        c.test(rax, rax);
+        c.jnz(register);
         c.pop(rax);
         At(ref undo);
         c.neg(rax);
