@@ -50,7 +50,7 @@ public sealed partial class AgentSession
         return _executor.Kind == StopKind.Gone && _warden.Kind == StopKind.Gone;
     }
 
-    /// <summary>Sends the warden away. Every thread of the program must be held, none of its mappings be one of frames, and no child of it be watched: from here on nobody
+    /// <summary>Sends the warden away. Every thread of the program must be held, none of its mappings be one of frames, and no child of it that has frames be watched: from here on nobody
     /// answers for them.</summary>
     /// <param name="suspended">The process is stopped by SIGSTOP.</param>
     /// <returns>False when it is still there after a quarter of a second; it leaves all the same.</returns>

@@ -310,7 +310,14 @@ internal sealed partial class Coordinator
             children?.Add(child);
         }
 
-        return "";
+        if (space.Inherited.Count == 0)
+            return "";
+        HashSet<int> known = [.. _participants.Values.Where(one => one.Space is not null).Select(one => one.Pid)];
+        return await space.Do(Lane.Fork, () =>
+        {
+            _machine.NoteBareChildren(space, known);
+            return "";
+        });
     }
 
     /// <summary>Leaves a process that is gone, or was found to be: nothing is given back.</summary>

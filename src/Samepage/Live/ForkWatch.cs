@@ -91,7 +91,7 @@ internal sealed class ForkWatch : IDisposable
             lock (space.Inherited)
             {
                 foreach (Inherited inherited in space.Inherited.Values)
-                    _orphans.Add(inherited.M);
+                    _orphans.Add(inherited.M, inherited.IsBare);
                 space.Inherited.Clear();
             }
 
@@ -110,7 +110,7 @@ internal sealed class ForkWatch : IDisposable
     }
 
     /// <summary>Somebody has no other warden, or may be about to be watched here; one that has died is one for a second or so. Any thread.</summary>
-    public bool HasOrphans => Volatile.Read(ref _inheriting) > 0 || !_orphans.IsEmpty;
+    public bool HasOrphans => Volatile.Read(ref _inheriting) > 0 || _orphans.HaveFrames;
 
     /// <summary>Answers no more over a descriptor; there need be none. Any thread.</summary>
     /// <returns>False while somebody is answering over it, or about to.</returns>

@@ -64,6 +64,9 @@ internal sealed partial class LiveMachine : IMachine, IDisposable
     /// <param name="all">Also those that have only just been born.</param>
     public List<Child> FindChildren(LiveSpace space, bool all) => Offspring.Find(space, all, _forks.Watch, Attendants);
 
+    /// <inheritdoc cref="BareChildren.Note"/>
+    public void NoteBareChildren(LiveSpace space, IReadOnlySet<int> known) => BareChildren.Note(space, known, Attendants);
+
     /// <summary>Children are watched by us alone: their parents have ended.</summary>
     public bool HasOrphans => _forks.HasOrphans;
 

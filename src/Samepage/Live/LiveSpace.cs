@@ -19,7 +19,11 @@ internal readonly record struct Collected<T>(List<T>? Runs, bool Everything);
 /// <summary>What came with a forked child.</summary>
 /// <param name="M">The userfaultfd over which its mappings of frames are watched.</param>
 /// <param name="Since">When it was first seen, as a timestamp.</param>
-internal readonly record struct Inherited(FileDescriptor M, long Since);
+internal readonly record struct Inherited(FileDescriptor M, long Since)
+{
+    /// <summary>Its child has no frames any more: see <see cref="BareChildren"/>.</summary>
+    public bool IsBare { get; init; }
+}
 
 /// <summary>Who answers for a child that is taken in.</summary>
 /// <param name="Parent">The parent, whose warden does.</param>
@@ -122,7 +126,7 @@ internal sealed partial class LiveSpace : IDisposable
                 return true;
             try
             {
-                return Inherited.Count > 0 || ((Session.WardenThread == 0 || Directory.Exists($"/proc/{Pid}/task/{Session.WardenThread}")) && Session.HasUntakenChildren(Tickets));
+                return Inherited.Values.Any(static one => !one.IsBare) || ((Session.WardenThread == 0 || Directory.Exists($"/proc/{Pid}/task/{Session.WardenThread}")) && Session.HasUntakenChildren(Tickets));
             }
             finally
             {

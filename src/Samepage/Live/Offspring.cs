@@ -167,7 +167,7 @@ internal static class Offspring
 
     /// <summary>Looks at a process that may keep whoever does. Others look for children of theirs at the same time, and at the same processes: one whom somebody else looks at is waited for.</summary>
     /// <remarks>One that keeps us is waited for once, and passed over until it has let go.</remarks>
-    private static bool TryLookAt(Attendants attendants, int pid, Action look)
+    internal static bool TryLookAt(Attendants attendants, int pid, Action look)
     {
         int lane = Lanes.Of(pid, Lane.Look);
         if (s_late.ContainsKey(pid))
@@ -264,7 +264,7 @@ internal static class Offspring
     }
 
     /// <summary>Every process below this one, and those whose parent has ended: they may be anybody's children by now.</summary>
-    private static IEnumerable<int> Descendants(int pid) => Directory.EnumerateDirectories("/proc")
+    internal static IEnumerable<int> Descendants(int pid) => Directory.EnumerateDirectories("/proc")
         .Select(directory => int.TryParse(directory.AsSpan(6), CultureInfo.InvariantCulture, out int other) ? other : 0)
         .Where(other => other > 1 && other != pid && other != Environment.ProcessId);
 

@@ -20,6 +20,9 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed, Descri
     private static readonly TimeSpan StandsStill = TimeSpan.FromMilliseconds(100), TellsAfter = TimeSpan.FromMilliseconds(5), TriesAgain = TimeSpan.FromSeconds(1);
     private readonly HashSet<FileDescriptor> _watched = [];
 
+    /// <summary>Those whose children have no frames any more.</summary>
+    private readonly HashSet<FileDescriptor> _bare = [];
+
     /// <summary>Those that are answered, or are to be.</summary>
     private readonly HashSet<FileDescriptor> _answered = [];
     private readonly Queue<FileDescriptor> _due = [];
@@ -34,11 +37,20 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed, Descri
     private long _since;
 
     /// <summary>Takes a descriptor. Any thread.</summary>
-    public void Add(FileDescriptor m)
+    public void Add(FileDescriptor m) => Add(m, isBare: false);
+
+    /// <inheritdoc cref="Add(FileDescriptor)"/>
+    /// <param name="m">It.</param>
+    /// <param name="isBare">Its child has no frames any more: nobody need be kept waiting for its end.</param>
+    public void Add(FileDescriptor m, bool isBare)
     {
         _ = store?.TryPut(m, owner: 0);
         lock (_watched)
+        {
             _ = _watched.Add(m);
+            if (isBare)
+                _ = _bare.Add(m);
+        }
     }
 
     /// <summary>Gives a descriptor up; there need be none. Any thread.</summary>
@@ -51,6 +63,7 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed, Descri
                 return false;
             // It may be waited on: who waits has it still, and it is closed when nobody has.
             _ = _watched.Remove(m);
+            _ = _bare.Remove(m);
             _ = _forking.Remove(m);
         }
 
@@ -66,6 +79,16 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed, Descri
         {
             lock (_watched)
                 return _watched.Count == 0;
+        }
+    }
+
+    /// <summary>There are some that may have frames.</summary>
+    public bool HaveFrames
+    {
+        get
+        {
+            lock (_watched)
+                return _watched.Count > _bare.Count;
         }
     }
 
@@ -199,7 +222,7 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed, Descri
 
             _answered.Remove(m);
             if (dead)
-                _watched.Remove(m);
+                _ = _watched.Remove(m) && _bare.Remove(m);
             else if (left == Unread.NoRoom)
                 _forking.Add(m);
         }
