@@ -22,7 +22,7 @@ public sealed class KindsTests(SharedDaemon shared) : OnOneDaemon(shared)
     ]).Where(row => !Lacking.Value.Contains(row.Kind)).Select(row => new TheoryDataRow<string, bool?>(row.Kind, row.Merged));
 
     /// <summary>What can become of memory while it is merged, and does not keep it from being given back; what there is here of that.</summary>
-    public static IEnumerable<TheoryDataRow<string>> Late => ((string[])["random", "sequential", "mergeable", "huge", "dontfork", "dontdump", "locked", "onfault", "guarded", "readonly", "noaccess", "executable", "code"])
+    public static IEnumerable<TheoryDataRow<string>> Late => ((string[])["random", "sequential", "mergeable", "huge", "dontfork", "dontdump", "locked", "onfault", "guarded", "readonly", "noaccess", "executable", "code", "emptied"])
         .Where(what => !Lacking.Value.Contains(what)).Select(what => new TheoryDataRow<string>(what));
 
     [Theory]
@@ -83,8 +83,10 @@ public sealed class KindsTests(SharedDaemon shared) : OnOneDaemon(shared)
             Assert.Equal(ProcessView.Of(three[2].Pid).Status(field), ProcessView.Of(three[0].Pid).Status(field));
         if (what == "guarded")
             await three[0].Does("now unguarded");
-        if (what is "readonly" or "noaccess" or "executable" or "code")
+        if (what is "readonly" or "noaccess" or "executable" or "code" or "emptied")
             await three[0].Does("now accessible");
+        if (what is "emptied")
+            await three[0].Does("write");
         await three[0].Does("verify");
     }
 

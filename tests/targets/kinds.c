@@ -9,7 +9,7 @@
  *   kinds can KIND...        prints `can`, and those of the kinds that there are here
  *
  * Commands: `verify` (every byte), `write` (all that was common becomes its own, and then common again), `now WHAT` (the memory becomes of another kind as well, or `readonly`,
- * `noaccess`, `executable`, `code`, `accessible`),
+ * `noaccess`, `executable`, `code`, `emptied` (code, and all of it discarded), `accessible`),
  * `address`, `quit`; `now writing` begins a thread that waits nearly always in a write that has come half way.
  */
 #include "target.h"
@@ -156,6 +156,8 @@ static int mark(const char *kind)
         return mprotect(memory, bytes, PROT_READ | PROT_WRITE | PROT_EXEC);
     if (!strcmp(kind, "code"))
         return mprotect(memory, bytes, PROT_READ | PROT_EXEC);
+    if (!strcmp(kind, "emptied"))
+        return mprotect(memory, bytes, PROT_READ | PROT_EXEC) || madvise(memory, bytes, MADV_DONTNEED);
     if (!strcmp(kind, "accessible"))
         return mprotect(memory, bytes, PROT_READ | PROT_WRITE);
     if (!strcmp(kind, "writing"))

@@ -23,7 +23,7 @@ internal sealed partial class AgentAssembler
         Label fail = c.CreateLabel(), next = c.CreateLabel(), copied = c.CreateLabel(), zero = c.CreateLabel();
         Label fill = c.CreateLabel(), skip = c.CreateLabel(), filled = c.CreateLabel(), retry = c.CreateLabel(), readable = c.CreateLabel(), fits = c.CreateLabel();
         Label dropV = c.CreateLabel(), done = c.CreateLabel(), whole = c.CreateLabel();
-        Label asItWas = c.CreateLabel(), asWanted = c.CreateLabel();
+        Label asItWas = c.CreateLabel(), asWanted = c.CreateLabel(), charged = c.CreateLabel();
         At(ref _unmerge);
         Enter();
         c.mov(Word(OwnWord.LowNeighbour), 0);
@@ -168,6 +168,10 @@ internal sealed partial class AgentAssembler
         At(ref filled);
         c.cmp(r15d, LibC.PROT_READ | LibC.PROT_WRITE);
         c.je(asWanted);
+        c.test(r15d, LibC.PROT_WRITE);
+        c.jnz(charged);
+        KeepCharge();
+        At(ref charged);
         c.mov(rdi, r13);
         c.mov(rsi, r14);
         c.mov(rdx, r15);
@@ -214,6 +218,30 @@ internal sealed partial class AgentAssembler
         EndProtection();
         At(ref whole);
         Leave();
+    }
+
+    /// <summary>Has the memory at r13 stay charged when it can be written no more, also where all of its pages were discarded and none was filled in.</summary>
+    /// <remarks>The kernel ends the charge where memory has no reverse map for pages of its own (anon_vma), which it has had where it was written before it was merged. It gets one with a page of zeros, which takes no memory and is thrown
+    /// away again: whoever waits for it is woken at the end. A page that is there already stays (EEXIST), and has brought one.</remarks>
+    private void KeepCharge()
+    {
+        Label again = c.CreateLabel(), kept = c.CreateLabel();
+        At(ref again);
+        Range(Word(OwnWord.M), LibC.UFFDIO_ZEROPAGE, () =>
+        {
+            c.mov(rdx, r13);
+            c.mov(r10d, 4096);
+            c.mov(r8d, 1); // UFFDIO_ZEROPAGE_MODE_DONTWAKE
+        });
+        c.cmp(rax, -Eagain);
+        c.je(again);
+        c.cmp(rax, -Enomem);
+        c.je(again);
+        c.test(rax, rax);
+        c.jnz(kept);
+        c.mov(rdi, r13);
+        Discard(4096);
+        At(ref kept);
     }
 
     /// <summary>Before the first of ebp operations: write-protects what those with <see cref="OperationFlags.Ask"/> give back, asks the daemon once which of them may go on, and takes the protection off the others. Keeps
