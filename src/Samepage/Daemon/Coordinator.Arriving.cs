@@ -183,10 +183,10 @@ internal sealed partial class Coordinator
         if (!_namespaces.TryKeep(name, pid, trust))
             throw new AttachException("its namespaces cannot be opened, or are others by now");
         DomainId domain = DomainOf(name);
-        FramePool pool = _machine.PoolOf(domain);
         _arriving[domain] = _arriving.GetValueOrDefault(domain) + 1;
         try
         {
+            FramePool pool = await _machine.MakePoolOf(domain);
             (FileDescriptor pidfd, Pagemap pagemap, AgentSession session) = await _machine.Attendants.Begin(Lanes.Of(pid, Lane.Hold), () => BringIn(pid, name, trust, pool, brought?.Child.M));
             LiveSpace space = NewSpace(pid, pidfd, domain, session, pagemap);
             space.Brought = brought;

@@ -14,13 +14,22 @@ internal sealed partial class LiveMachine
     private readonly Dictionary<DomainId, Pool> _pools = [];
     private (Pool Pool, Attendants.Job? Job) _writing;
 
-    /// <summary>The frame pool of a domain, made when first asked for.</summary>
+    /// <summary>The frame pool of a domain that has one.</summary>
+    public FramePool PoolOf(DomainId domain) => _pools[domain].Frames;
+
+    /// <summary>The frame pool of a domain, made when first asked for: by an attendant, for a mount takes its time on a crowded machine. The scanner's thread; the domain must not be forgotten meanwhile.</summary>
     /// <exception cref="SyscallException">It cannot be made.</exception>
-    public FramePool PoolOf(DomainId domain)
+    public async Task<FramePool> MakePoolOf(DomainId domain)
     {
-        if (!_pools.TryGetValue(domain, out Pool? pool))
-            _pools.Add(domain, pool = new Pool(FramePool.Create()));
-        return pool.Frames;
+        if (!HasPool(domain))
+        {
+            FramePool made = await Attendants.Begin(Lanes.OfPool(domain.Value), FramePool.Create);
+            // Two of its processes may have asked at a time.
+            if (!_pools.TryAdd(domain, new Pool(made)))
+                made.Dispose();
+        }
+
+        return PoolOf(domain);
     }
 
     /// <summary>Takes over the pool of a daemon that has died, for a domain that has none. Nothing new can be merged in that domain.</summary>
