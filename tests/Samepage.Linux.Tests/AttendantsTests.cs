@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using Samepage.Linux.Processes;
+using Samepage.Live;
 
 namespace Samepage.LinuxTests;
 
@@ -99,6 +100,87 @@ public sealed class AttendantsTests : IDisposable
     }
 
     [Fact]
+    public async Task WorkForWhichThereWasNoThreadOnceIsDoneThoughNobodyComesBy()
+    {
+        Starts starts = new() { Most = 0 };
+        using Attendants attendants = new(null, starts.Start);
+        int done = 0;
+        Task[] all = [attendants.Begin(1, () => Interlocked.Increment(ref done)), attendants.Begin(2, () => Interlocked.Increment(ref done)), attendants.Begin(1, () => Interlocked.Increment(ref done))];
+        // And not at the first try either.
+        Assert.True(SpinWait.SpinUntil(() => starts.Tried > 10, Long));
+        Assert.Equal(0, done);
+        starts.Most = int.MaxValue;
+        await Task.WhenAll(all).WaitAsync(Long, TestContext.Current.CancellationToken);
+        Assert.Equal(3, done);
+        Assert.False(attendants.IsBusy(1) || attendants.IsBusy(2));
+    }
+
+    [Fact]
+    public async Task WorkThatIsNotBegunSaysWhetherThereWasAThread()
+    {
+        Starts starts = new() { Most = 1 };
+        using Attendants attendants = new(null, starts.Start);
+        Assert.Equal(Attempt.Late, attendants.Try(1, _stuck.Wait, Short));
+        Assert.Equal(Attempt.Busy, attendants.Try(1, () => { }, Long));
+        Assert.True(SpinWait.SpinUntil(() => attendants.IsLate(1, Short), Long));
+        Assert.False(attendants.IsLate(1, Long));
+        Assert.Equal(Attempt.NoThread, attendants.Try(2, () => { }, Long));
+        Task waits = attendants.Begin(3, () => { });
+        // While it is tried to start one it may look as if there were one.
+        Assert.True(SpinWait.SpinUntil(() => attendants.Try(3, () => { }, Long) == Attempt.NoThread, Long));
+        // Nobody has begun with it, so the program is not late.
+        Assert.False(attendants.IsLate(3, TimeSpan.Zero));
+        _stuck.Set();
+        await waits.WaitAsync(Long, TestContext.Current.CancellationToken);
+        Assert.Equal(Attempt.Done, attendants.Try(1, () => { }, Long));
+        Assert.False(attendants.IsLate(1, TimeSpan.Zero));
+    }
+
+    [Fact]
+    public void WhoWaitsIsToldBeforeTheThreadLooksAfterWhatItHasInHand()
+    {
+        using Attendants attendants = new(() => { _stuck.Wait(); return false; });
+        Assert.Equal(Attempt.Done, attendants.Try(1, () => { }, Long));
+    }
+
+    [Fact]
+    public void AProcessIsNotPassedOverForWantOfAThreadAtOneMoment()
+    {
+        Starts starts = new() { Most = 0 };
+        starts.Refused = () => starts.Most = starts.Tried > 5 ? int.MaxValue : 0;
+        using Attendants attendants = new(null, starts.Start);
+        TimeSpan patience = Long;
+        bool looked = false;
+        Assert.True(Offspring.TryLookAt(attendants, 1, ref patience, () => looked = true));
+        Assert.True(looked);
+
+        // Where that lasts, it is waited for once.
+        Starts none = new() { Most = 0 };
+        using Attendants without = new(null, none.Start);
+        patience = Short;
+        Assert.False(Offspring.TryLookAt(without, 1, ref patience, () => { }));
+        Assert.Equal(TimeSpan.Zero, patience);
+        int tried = none.Tried;
+        Assert.False(Offspring.TryLookAt(without, 2, ref patience, () => { }));
+        Assert.Equal(tried + 1, none.Tried);
+        none.Most = int.MaxValue;
+        Assert.True(Offspring.TryLookAt(without, 1, ref patience, () => { }));
+    }
+
+    [Fact]
+    public void AProcessThatKeepsWhoLooksAtItIsPassedOverUntilItLetsGoByThoseWhomItKeeps()
+    {
+        using Attendants others = new();
+        TimeSpan patience = Long;
+        Assert.False(Offspring.TryLookAt(_attendants, 1, ref patience, _stuck.Wait));
+        Assert.True(Offspring.TryLookAt(others, 1, ref patience, () => { }));
+        Assert.False(Offspring.TryLookAt(_attendants, 1, ref patience, () => { }));
+        _stuck.Set();
+        Assert.True(SpinWait.SpinUntil(() => Offspring.TryLookAt(_attendants, 1, ref patience, () => { }), Long));
+        Assert.Equal(Long, patience);
+    }
+
+    [Fact]
     public async Task ManyCallersAtOnceAreServedInOrderForEachProgram()
     {
         List<int>[] order = [.. Enumerable.Range(0, 5).Select(_ => new List<int>())];
@@ -112,5 +194,36 @@ public sealed class AttendantsTests : IDisposable
         await Task.WhenAll(all).WaitAsync(Long, TestContext.Current.CancellationToken);
         foreach (List<int> one in order)
             Assert.Equal(one.Order(), one);
+    }
+
+    /// <summary>Starts so many threads at most.</summary>
+    private sealed class Starts
+    {
+        private int _tried, _started;
+        private volatile int _most;
+
+        public int Tried => Volatile.Read(ref _tried);
+
+        public int Most
+        {
+            get => _most;
+            set => _most = value;
+        }
+
+        public Action Refused { get; set; } = () => { };
+
+        public void Start(Thread thread)
+        {
+            _ = Interlocked.Increment(ref _tried);
+            if (Interlocked.Increment(ref _started) <= Most)
+            {
+                thread.Start();
+                return;
+            }
+
+            _ = Interlocked.Decrement(ref _started);
+            Refused();
+            throw new InsufficientMemoryException();
+        }
     }
 }

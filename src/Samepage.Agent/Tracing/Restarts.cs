@@ -18,6 +18,9 @@ namespace Samepage.Agent.Tracing;
 /// and keeps all of it for who traces. A call that the program makes itself never has it. So a wait is never ended before its time; it may be late by the time that it had waited before it was
 /// interrupted first.</para>
 /// <para>Any thread may begin and end calls of a thread that it has stopped.</para>
+/// <para>Waits of all programs are kept together, and whoever passes by sees which are over. He does not end them: to look at a call, to seize a thread and to read its memory may all have to wait for its program, and he
+/// works for another. Attendants that have nothing else to do end them, one for each program: who keeps his own keeps nobody else. And a call that is marked has its time here: no memory is read for it again.</para>
+/// <para>No end of ours cuts that short. A thread that we interrupted comes out with EINTR where we end before its call is begun again, so the end of this process waits for those who are at that, a little.</para>
 /// </remarks>
 internal static class Restarts
 {
@@ -32,16 +35,22 @@ internal static class Restarts
     public static bool EndsForSignals(in LibC.user_regs_struct registers) => (long)registers.orig_rax >= 0 && (long)registers.rax is RestartUnlessHandled or RestartBlock;
 
     private const int KeptAtMost = 4096;
-    private static readonly TimeSpan s_stopBound = TimeSpan.FromMilliseconds(20);
+    private static readonly TimeSpan s_stopBound = TimeSpan.FromMilliseconds(20), s_exitBound = TimeSpan.FromMilliseconds(100);
     private static readonly ConcurrentDictionary<int, Wait> s_waits = [];
+    private static readonly Attendants s_enders = CreateEnders();
     private static int s_marks;
+
+    /// <summary>How many are about to interrupt a thread, or have and are not done with it; and whether nobody is to begin with that any more.</summary>
+    private static int s_ending, s_exits;
 
     /// <param name="Process">Whose thread it is.</param>
     /// <param name="Mark">What marks the call; never 0.</param>
+    /// <param name="Number">The call.</param>
+    /// <param name="Arguments">Its six arguments: nobody but the thread itself changes them, and not while it is in the call.</param>
     /// <param name="Since">When it was first interrupted, as a timestamp.</param>
     /// <param name="Time">How long it waits at most.</param>
     /// <param name="Switches">How often the thread had slept when it was last stopped.</param>
-    private sealed record Wait(int Process, int Mark, long Since, TimeSpan Time, long Switches)
+    private sealed record Wait(int Process, int Mark, int Number, ulong[] Arguments, long Since, TimeSpan Time, long Switches)
     {
         public bool IsOver => Stopwatch.GetElapsedTime(Since) >= Time;
     }
@@ -59,10 +68,10 @@ internal static class Restarts
             return;
         int number = (int)registers.orig_rax, mark = (int)(registers.orig_rax >> 32);
         ulong[] arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
-        TimeSpan? time = sleeps ? null : CallTable.TimeOf(number, arguments, new RemoteMemory(thread.ThreadId));
         s_waits.TryGetValue(thread.ThreadId, out Wait? wait);
-        if (wait is not null && (mark == 0 || wait.Mark != mark || time is null))
+        if (wait is not null && (sleeps || wait.Mark != mark || wait.Number != number))
             wait = null;
+        TimeSpan? time = sleeps ? null : wait?.Time ?? CallTable.TimeOf(number, arguments, new RemoteMemory(thread.ThreadId));
         if (wait is { IsOver: true })
         {
             _ = s_waits.TryRemove(thread.ThreadId, out _);
@@ -71,19 +80,55 @@ internal static class Restarts
         }
 
         if (time is not null && ProcessStatus.TryRead($"/proc/{processId}/task/{thread.ThreadId}/status") is { VoluntarySwitches: var switches })
-            Keep(thread.ThreadId, wait = wait is null ? new Wait(processId, NewMark(), Stopwatch.GetTimestamp(), time.Value, switches) : wait with { Switches = switches });
+            Keep(thread.ThreadId, wait = wait is null ? new Wait(processId, NewMark(), number, arguments, Stopwatch.GetTimestamp(), time.Value, switches) : wait with { Switches = switches });
         Set(thread, registers with { rax = unchecked((ulong)RestartUnlessHandled), orig_rax = (uint)number | (ulong)(wait?.Mark ?? 0) << 32 });
     }
 
-    /// <summary>Ends waits whose time is over and that nobody interrupts any more; to be called now and then.</summary>
+    /// <summary>Has waits ended whose time is over and that nobody interrupts any more; to be called now and then. It waits for no program.</summary>
     public static void EndOverdue()
+    {
+        foreach ((_, Wait wait) in s_waits)
+        {
+            // Where one is at it, or is kept by that program, or there is no thread to be had, the next to pass by sees.
+            if (wait.IsOver && !s_enders.IsBusy(wait.Process))
+                _ = s_enders.TryBegin(wait.Process, () => EndOverdue(wait.Process));
+        }
+    }
+
+    private static Attendants CreateEnders()
+    {
+        AppDomain.CurrentDomain.ProcessExit += static (_, _) =>
+        {
+            // Each is counted before it looks at this: it begins nothing, or is seen here.
+            _ = Interlocked.Exchange(ref s_exits, 1);
+            _ = SpinWait.SpinUntil(static () => Volatile.Read(ref s_ending) == 0, s_exitBound);
+        };
+        // Not by what others do who pass by: that would have the same waits looked at again and again.
+        return new Attendants(static () =>
+        {
+            if (Lingering.Any)
+            {
+                Lingering.Look();
+                HoldBoard.End();
+            }
+
+            return Lingering.Any;
+        });
+    }
+
+    /// <summary>Ends one program's. May wait for it.</summary>
+    private static void EndOverdue(int process)
     {
         foreach ((int tid, Wait wait) in s_waits)
         {
-            if (!wait.IsOver || !s_waits.TryGetValue(tid, out Wait? now) || now != wait)
+            if (wait.Process != process || !wait.IsOver || !s_waits.TryGetValue(tid, out Wait? now) || now != wait)
+                continue;
+            ProcessStatus? status = ProcessStatus.TryRead($"/proc/{process}/task/{tid}/status");
+            // Whoever of ours has it now ends its call, or begins it again.
+            if (status is { Tracer: not 0 and var tracer } && Threads.IsOurs(tracer))
                 continue;
             // It has slept once since it was let go: it is in that call still. Otherwise nothing is owed to it.
-            if (ProcessStatus.TryRead($"/proc/{wait.Process}/task/{tid}/status") is { } status && status.VoluntarySwitches <= wait.Switches + 1 && TryEnd(tid, wait, status.Seccomp != 0))
+            if (status is not null && status.VoluntarySwitches <= wait.Switches + 1 && TryEnd(tid, wait, status.Seccomp != 0))
                 continue;
             _ = s_waits.TryRemove(new KeyValuePair<int, Wait>(tid, wait));
         }
@@ -93,17 +138,30 @@ internal static class Restarts
     private static bool TryEnd(int tid, Wait wait, bool filtered)
     {
         ThreadCall call = Threads.Look(wait.Process, tid);
-        if (!call.Blocked || CallTable.TimeOf(call.Number, call.Arguments, new RemoteMemory(tid)) is null)
+        if (!call.Blocked || call.Number != wait.Number || !call.Arguments.AsSpan().SequenceEqual(wait.Arguments))
             return false;
-        if (!HoldBoard.MayHold)
-            return true;
+        _ = Interlocked.Increment(ref s_ending);
+        try
+        {
+            return Volatile.Read(ref s_exits) != 0 || !HoldBoard.MayHold || TryInterrupt(tid, wait.Process, filtered);
+        }
+        finally
+        {
+            _ = Interlocked.Decrement(ref s_ending);
+        }
+    }
+
+    /// <summary>Interrupts a call, which ends it, <see cref="Begin"/>.</summary>
+    /// <returns>False when it cannot be, and nobody of ours is at it.</returns>
+    private static bool TryInterrupt(int tid, int process, bool filtered)
+    {
         HoldBoard.Begin();
-        Tracee thread = new(wait.Process, tid) { IsFiltered = filtered };
+        Tracee thread = new(process, tid) { IsFiltered = filtered };
         Errno errno = thread.Seize();
         if (errno != Errno.None)
         {
             HoldBoard.End();
-            return errno == Errno.EPERM && Threads.IsTracedByUs(wait.Process, tid);
+            return errno == Errno.EPERM && Threads.IsTracedByUs(process, tid);
         }
 
         _ = thread.Interrupt();

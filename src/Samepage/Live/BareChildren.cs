@@ -25,10 +25,11 @@ internal static class BareChildren
         long since = Stopwatch.GetTimestamp();
         if (!Select(space, since))
             return;
+        TimeSpan patience = Offspring.LookBound;
         foreach (int pid in Offspring.Descendants(space.Pid))
         {
             bool? maps = null;
-            if (!known.Contains(pid) && (!Offspring.TryLookAt(attendants, pid, () => maps = MapsFrames(pid, space)) || maps != false))
+            if (!known.Contains(pid) && (!Offspring.TryLookAt(attendants, pid, ref patience, () => maps = MapsFrames(pid, space)) || maps != false))
                 return;
         }
 

@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Globalization;
 using Samepage.Agent;
@@ -21,10 +20,10 @@ internal readonly record struct Child(int Pid, int Slot, uint Ticket, FileDescri
 /// own, until they die, call exec, or are taken in themselves.</summary>
 internal static class Offspring
 {
-    /// <summary>Processes that kept whoever looked at them.</summary>
-    private static readonly ConcurrentDictionary<int, byte> s_late = [];
+    /// <summary>How long a look at a process that may be anybody's is waited for.</summary>
+    internal static readonly TimeSpan LookBound = TimeSpan.FromMilliseconds(100);
 
-    private static readonly TimeSpan Settled = TimeSpan.FromSeconds(2), ForkBound = TimeSpan.FromSeconds(1), LookBound = TimeSpan.FromMilliseconds(100);
+    private static readonly TimeSpan Settled = TimeSpan.FromSeconds(2), ForkBound = TimeSpan.FromSeconds(1);
 
     /// <summary>Takes note of new children, and closes the descriptors of dead ones: nobody announces that a child has ended or called exec. Any thread that may wait for the process.</summary>
     /// <returns>False when another thread is about that, and does not come to its end: nothing is known then.</returns>
@@ -146,10 +145,11 @@ internal static class Offspring
         using Brought brought = new(space);
         if (!brought.All.Select(one => one.Inherited).Any(inherited => all || Stopwatch.GetElapsedTime(inherited.Since) > Settled))
             return children;
+        TimeSpan patience = LookBound;
         foreach (int pid in Descendants(space.Pid))
         {
             ulong? first = null;
-            if (!TryLookAt(attendants, pid, () => first = FirstFrame(pid, space)) || first is not ulong address)
+            if (!TryLookAt(attendants, pid, ref patience, () => first = FirstFrame(pid, space)) || first is not ulong address)
                 continue;
             foreach ((int slot, uint ticket, Inherited inherited) in brought.All)
             {
@@ -166,33 +166,29 @@ internal static class Offspring
     }
 
     /// <summary>Looks at a process that may keep whoever does. Others look for children of theirs at the same time, and at the same processes: one whom somebody else looks at is waited for.</summary>
-    /// <remarks>One that keeps us is waited for once, and passed over until it has let go.</remarks>
-    internal static bool TryLookAt(Attendants attendants, int pid, Action look)
+    /// <remarks>One that keeps us is waited for once, and passed over until it has let go: what is under way for it shows for how long it has. Where there is no thread to be had, that says nothing of the
+    /// process. It is waited for as long, and where that was in vain each further process is only tried: there may be thousands.</remarks>
+    /// <param name="attendants">Look.</param>
+    /// <param name="pid">The process.</param>
+    /// <param name="patience">How long to wait for a thread; none any more once that was in vain.</param>
+    /// <param name="look">Looks; where it is late, what it fills is its own.</param>
+    /// <returns>False when it was not looked at, or not in time.</returns>
+    internal static bool TryLookAt(Attendants attendants, int pid, ref TimeSpan patience, Action look)
     {
         int lane = Lanes.Of(pid, Lane.Look);
-        if (s_late.ContainsKey(pid))
+        for (long since = Stopwatch.GetTimestamp(); !attendants.IsLate(lane, LookBound); Thread.Sleep(1))
         {
-            if (attendants.IsBusy(lane))
-                return false;
-            _ = s_late.TryRemove(pid, out _);
+            Attempt came = attendants.Try(lane, look, LookBound);
+            if (came is Attempt.Done or Attempt.Late)
+                return came == Attempt.Done;
+            if (Stopwatch.GetElapsedTime(since) < (came == Attempt.NoThread ? patience : LookBound))
+                continue;
+            if (came == Attempt.NoThread)
+                patience = TimeSpan.Zero;
+            return false;
         }
 
-        int free = 0;
-        for (long since = Stopwatch.GetTimestamp(); ; Thread.Sleep(1))
-        {
-            if (attendants.TryDo(lane, look, LookBound, out bool begun))
-                return true;
-            if (begun || Stopwatch.GetElapsedTime(since) > LookBound)
-            {
-                s_late[pid] = 0;
-                return false;
-            }
-
-            // Nobody is there, and it is not begun: there is no thread to be had, which is nothing to wait for.
-            free = attendants.IsBusy(lane) ? 0 : free + 1;
-            if (free == 2)
-                return false;
-        }
+        return false;
     }
 
     /// <summary>Tells a child's descriptor by what it does: a page protected through it shows as protected in the child's page table, and nowhere else.</summary>
