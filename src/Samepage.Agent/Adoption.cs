@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using Samepage.Agent.Seccomp;
 using Samepage.Agent.Tracing;
 using Samepage.Linux;
 using Samepage.Linux.Frames;
@@ -128,7 +129,7 @@ public static class Adoption
             FileDescriptor frames = Keep(PidFd.Take(thread!, (int)memory.Word(SharedWord.PoolFd))), guard = Keep(PidFd.Take(thread!, (int)memory.Word(SharedWord.GuardFd)));
             pool = FramePool.Adopt(frames, guard, poolDevice, poolInode);
             (FileDescriptor executorSocket, FileDescriptor wardenSocket) = Connect(thread!, (int)memory.Word(SharedWord.ExecutorFar), Keep);
-            session = new AgentSession(place, memory, executor, thread!, tracking, merged, executorSocket, wardenSocket);
+            session = new AgentSession(place, memory, executor, thread!, tracking, merged, executorSocket, wardenSocket, new FilterBook(place.Pid));
             using (AgentThreads.KeepAwake(place.Pid, executor, Thread(SharedWord.WardenTid)))
                 session.Resume();
             taken.Clear();

@@ -5,26 +5,9 @@ using Samepage.Linux.ProcFs;
 
 namespace Samepage.Agent;
 
-/// <content>The agent leaves: before a filter forbids it what it does, and when its process is given back.</content>
+/// <content>The agent leaves, when its process is given back.</content>
 public sealed partial class AgentSession
 {
-    /// <summary>Sessions whose agent's threads the calling thread has seized.</summary>
-    [ThreadStatic]
-    private static List<AgentSession>? s_shielded;
-
-    /// <summary>If a seccomp filter has come over the agent's threads, with that of the program's (SECCOMP_FILTER_FLAG_TSYNC), ends its hold on them: they are seized, and
-    /// stay seized until they leave. To be called before the process is given back, by the thread that gives it back.</summary>
-    public void Shield()
-    {
-        if (IsFiltered || ProcessStatus.TryRead($"/proc/{Pid}/task/{ExecutorThread}/status") is not { Seccomp: not 0 })
-            return;
-        IsFiltered = true;
-        (_executor, _warden) = (new Tracee(Pid, ExecutorThread) { IsFiltered = true }, new Tracee(Pid, WardenThread) { IsFiltered = true });
-        AgentThreads.Free(ref _executor);
-        AgentThreads.Free(ref _warden);
-        (s_shielded ??= []).Add(this);
-    }
-
     /// <summary>Looks after what the calling thread has in hand of programs that it alone can let go: threads that it seized.</summary>
     /// <returns>It has something in hand still.</returns>
     public static bool LookAfterHeld()

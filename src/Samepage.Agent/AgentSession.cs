@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
+using Samepage.Agent.Seccomp;
 using Samepage.Agent.Tracing;
 using Samepage.Linux;
 using Samepage.Linux.Interop;
@@ -32,10 +33,11 @@ public sealed partial class AgentSession : IDisposable
     private bool _mayAsk;
 
     internal AgentSession(AgentPlace place, AgentMemory memory, int executor, FileDescriptor executorThread, FileDescriptor tracking, FileDescriptor merged,
-        FileDescriptor executorSocket, FileDescriptor wardenSocket)
+        FileDescriptor executorSocket, FileDescriptor wardenSocket, FilterBook filters)
     {
         (_place, ExecutorThread, _executorThread, T, M) = (place, executor, executorThread, tracking, merged);
         (_memory, _executorSocket, _wardenSocket) = (memory, executorSocket, wardenSocket);
+        (Filters, _filtersKnown) = (filters, filters.AgentFilters);
         Gate = new Gate(place.BaseAddress, memory);
         _urgency = new Urgency(executor);
     }
@@ -54,9 +56,6 @@ public sealed partial class AgentSession : IDisposable
 
     /// <summary>The executor has ended: its number may be anybody's by now. What was done by that number before this was asked was done to this process, if it is false. Any thread.</summary>
     public bool HasExecutorEnded => PidFd.HasEnded(_executorThread);
-
-    /// <summary>A seccomp filter looks at the calls of the agent's threads: see <see cref="Shield"/>.</summary>
-    public bool IsFiltered { get; private set; }
 
     /// <summary>Operations in a batch, at most.</summary>
     public const int MaxOperations = AgentLayout.MaxOperations;

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
+using Samepage.Agent.Seccomp;
 using Samepage.Agent.Tracing;
 using Samepage.Agent.X64;
 using Samepage.Linux;
@@ -54,17 +55,20 @@ internal static class Injector
                 MustHaveDescriptors(pid);
             if (new MemorySharers().Find(pid, LivingThread.Of(pid)) is not 0 and var sharer)
                 throw new AttachException($"it has its memory in common with process {sharer} (clone with CLONE_VM, vfork), whose threads are not its own");
+            FilterBook filters = new(pid);
+            if (FilterSurvey.WhyNot(pid, filters) is { } forbidden)
+                throw new AttachException(forbidden);
             ulong cookie = RandomWord();
             memory = AgentMemory.Create(cookie);
             AgentMemory words = memory;
-            place = Plant(pid, pidfd, pool, cookie, planned, entitlement.Dumpable, planted =>
+            place = Plant(pid, pidfd, pool, cookie, planned, entitlement.Dumpable, filters, planted =>
             {
                 if (inheritedM is null)
                     return;
                 room = new DescriptorRoom(pid, words, new AgentData(pid, planted.BaseAddress));
                 MustHaveDescriptors(pid);
             });
-            AgentSession session = Connect(place, memory, pool, inheritedM, entitlement.Check);
+            AgentSession session = Connect(place, memory, pool, inheritedM, entitlement.Check, filters);
             memory = null;
             return session;
         }
@@ -188,14 +192,23 @@ internal static class Injector
             : [.. mappings.Where(mapping => AgentRange.IsSharedPart(mapping, baseAddress)).Select(mapping => (mapping.Start, mapping.Length))];
         foreach ((ulong start, ulong length) in ours)
         {
-            if (thread.Call(AgentAssembler.SYS_munmap, start, length) is not 0 and var refused)
+            if (Call(thread, AgentCalls.Leave, AgentAssembler.SYS_munmap, start, length) is not 0 and var refused)
                 throw new SyscallException("munmap", $"{length} bytes of the agent's at 0x{start:x} in process {pid}", (Errno)(-(long)refused));
         }
     }
 
-    private static AgentPlace Plant(int pid, FileDescriptor pidfd, FramePool pool, ulong cookie, Action<AgentPlace> planned, bool mustBeDumpable, Action<AgentPlace> planted)
+    /// <summary>Makes one of the calls of which it is known that the filters of the thread allow them.</summary>
+    private static ulong Call(BorrowedThread thread, AgentCall[] known, int number, ulong a, ulong b, ulong c = 0, ulong d = 0, ulong e = 0)
     {
-        using BorrowedThread thread = BorrowedThread.Borrow(pid);
+        ulong[] arguments = [a, b, c, d, e, 0];
+        return Array.Exists(known, call => call.Covers((ulong)number, arguments))
+            ? thread.Call(number, a, b, c, d, e)
+            : throw new InvalidOperationException($"call {number} is not among those that were looked for in seccomp filters");
+    }
+
+    private static AgentPlace Plant(int pid, FileDescriptor pidfd, FramePool pool, ulong cookie, Action<AgentPlace> planned, bool mustBeDumpable, FilterBook filters, Action<AgentPlace> planted)
+    {
+        using BorrowedThread thread = BorrowedThread.Borrow(pid, filters);
         // The thread is of whoever has the number now, and keeps it as long as it is held.
         if (PidFd.HasEnded(pidfd))
             throw new AttachException("no such process");
@@ -203,9 +216,9 @@ internal static class Injector
         ulong place = placed.BaseAddress;
         try
         {
-            if (mustBeDumpable && thread.Call(SYS_prctl, PR_GET_DUMPABLE, 0) != 1)
+            if (mustBeDumpable && Call(thread, AgentCalls.Attach, SYS_prctl, PR_GET_DUMPABLE, 0) != 1)
                 throw new AttachException(NotDumpable);
-            ulong readWrite = thread.Call(AgentAssembler.SYS_mprotect, place + AgentLayout.DataOffset, AgentLayout.Size - AgentLayout.DataOffset, LibC.PROT_READ | LibC.PROT_WRITE);
+            ulong readWrite = Call(thread, AgentCalls.Attach, AgentAssembler.SYS_mprotect, place + AgentLayout.DataOffset, AgentLayout.Size - AgentLayout.DataOffset, LibC.PROT_READ | LibC.PROT_WRITE);
             if (readWrite != 0)
                 throw new SyscallException("mprotect", $"the agent's mapping in process {pid}", (Errno)(-(long)readWrite));
             ulong device = ((pool.Device & 0xFFFFFFFF) << 32) | (pool.Device >> 32);
@@ -216,7 +229,7 @@ internal static class Injector
         }
         catch
         {
-            _ = thread.Call(AgentAssembler.SYS_munmap, place, AgentLayout.Size);
+            _ = Call(thread, AgentCalls.Attach, AgentAssembler.SYS_munmap, place, AgentLayout.Size);
             throw;
         }
     }
@@ -235,7 +248,7 @@ internal static class Injector
                 break;
             AgentPlace plan = new(pid, stat.StartTime, wanted, cookie);
             planned(plan);
-            ulong place = thread.Call(AgentAssembler.SYS_mmap, wanted, AgentLayout.Size, LibC.PROT_READ | LibC.PROT_EXEC,
+            ulong place = Call(thread, AgentCalls.Attach, AgentAssembler.SYS_mmap, wanted, AgentLayout.Size, LibC.PROT_READ | LibC.PROT_EXEC,
                 LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | LibC.MAP_NORESERVE | LibC.MAP_FIXED_NOREPLACE, ulong.MaxValue);
             if (place == wanted)
                 return plan;
@@ -261,7 +274,7 @@ internal static class Injector
         memory.ForceWrite(place.BaseAddress + AgentLayout.GateOffset, AgentAssembler.AssembleGate());
     }
 
-    private static AgentSession Connect(AgentPlace place, AgentMemory memory, FramePool pool, FileDescriptor? inheritedM, Action<int> entitled)
+    private static AgentSession Connect(AgentPlace place, AgentMemory memory, FramePool pool, FileDescriptor? inheritedM, Action<int> entitled, FilterBook filters)
     {
         int pid = place.Pid;
         AgentData data = new(pid, place.BaseAddress);
@@ -294,7 +307,7 @@ internal static class Injector
             Userfaultfd.Enable(tracking, Userfaultfd.TrackingFeatures);
             if (inheritedM is null)
                 Userfaultfd.Enable(merged, Userfaultfd.MergedFeatures);
-            AgentSession session = new(place, memory, executor, thread!, tracking, merged, executorSocket, wardenSocket);
+            AgentSession session = new(place, memory, executor, thread!, tracking, merged, executorSocket, wardenSocket, filters);
             session.Begin();
             return session;
         }

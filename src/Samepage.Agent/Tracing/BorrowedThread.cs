@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Samepage.Agent.Seccomp;
 using Samepage.Agent.X64;
 using Samepage.Linux;
 using Samepage.Linux.Interop;
@@ -20,6 +21,9 @@ internal sealed class BorrowedThread : IDisposable
 {
     private const ulong Faults = 1UL << (LibC.SIGILL - 1) | 1UL << (LibC.SIGTRAP - 1) | 1UL << (LibC.SIGBUS - 1) | 1UL << (LibC.SIGFPE - 1) | 1UL << (LibC.SIGSEGV - 1) | 1UL << (LibC.SIGSYS - 1);
     private const ulong OwnFlags = 0x100 | 0x400 | 0x4000 | 0x40000; // TF, DF, NT, AC: the program's, not for code of ours
+
+    /// <summary>How often a thread under a filter that does not rest is looked at before it is stopped: its next call may be one about which the filter's supervisor is asked, and a thread that makes such calls is seen to wait in them.</summary>
+    private const int LooksAtRestless = 20;
     private static readonly TimeSpan SearchBound = TimeSpan.FromMilliseconds(500), StopBound = TimeSpan.FromSeconds(2), CallBound = TimeSpan.FromSeconds(2);
     private readonly int _pid;
     private readonly LibC.user_regs_struct _saved, _resumption;
@@ -47,22 +51,27 @@ internal sealed class BorrowedThread : IDisposable
     public static LibC.user_regs_struct ForOurs(in LibC.user_regs_struct registers, ulong instruction) =>
         registers with { rip = instruction, eflags = registers.eflags & ~OwnFlags, orig_rax = ulong.MaxValue };
 
-    /// <summary>Holds a thread, preferably the first, or else one whose call the kernel begins again by itself.</summary>
-    /// <exception cref="AttachException">None can be held within half a second, or within two seconds one that is slow to stop, and why.</exception>
-    public static BorrowedThread Borrow(int pid)
+    /// <summary>Holds a thread, of those with the fewest seccomp filters: preferably the first, or else one whose call the kernel begins again by itself.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="filters">For one that is to make an agent's threads, which inherit its filters: what is known of those; they must forbid none of our calls. Null for any.</param>
+    /// <exception cref="AttachException">None can be held within half a second, or within two seconds one that is slow to stop, or may be, and why.</exception>
+    public static BorrowedThread Borrow(int pid, FilterBook? filters = null)
     {
         if (!HoldBoard.MayHold)
             throw new AttachException("samepage is about to be stopped, and begins nothing; try again");
         string why = "no thread can be held at the moment: each is stopped, or waits in a call that must not be interrupted";
         List<int> threads = [], candidates = [];
+        Filtered filtered = new(pid, filters);
         for (long since = Stopwatch.GetTimestamp(); ; Thread.Sleep(2))
         {
             if (!Threads.TryList(pid, threads))
                 throw new AttachException("no such process");
-            Choose(pid, threads, candidates);
+            Choose(pid, threads, candidates, filtered);
+            if (candidates.Count > 0 && candidates.TrueForAll(filtered.Forbidden.Contains))
+                throw new AttachException(filtered.Why);
             foreach (int tid in candidates)
             {
-                if (TryBorrow(pid, tid, ref why) is { } thread)
+                if (!filtered.Forbidden.Contains(tid) && TryBorrow(pid, tid, filtered, ref why) is { } thread)
                     return thread;
                 if (Stopwatch.GetElapsedTime(since) > SearchBound)
                     throw new AttachException(why);
@@ -133,16 +142,19 @@ internal sealed class BorrowedThread : IDisposable
     }
 
     /// <summary>Those that can be held as far as can be seen, the best first.</summary>
-    private static void Choose(int pid, List<int> threads, List<int> candidates)
+    private static void Choose(int pid, List<int> threads, List<int> candidates, Filtered filtered)
     {
         candidates.Clear();
+        filtered.Counts.Clear();
+        filtered.Looks++;
         foreach (int tid in threads)
         {
             ThreadCall call = Threads.Look(pid, tid);
             if (IsInTheWay(call))
                 continue;
-            if (ProcessStatus.TryRead($"/proc/{pid}/task/{tid}/status") is not { State: 'R' or 'S', ShadowStack: false })
+            if (ProcessStatus.TryRead($"/proc/{pid}/task/{tid}/status") is not { State: 'R' or 'S', ShadowStack: false } status || (status.Seccomp != 0 && !filtered.MayStop(tid, call)))
                 continue;
+            filtered.Counts[tid] = status.SeccompFilters;
             // The first thread comes first: it is on the process's first stack, where there is a way back.
             if (tid == pid)
                 candidates.Insert(0, tid);
@@ -151,18 +163,22 @@ internal sealed class BorrowedThread : IDisposable
             else
                 candidates.Add(tid);
         }
+
+        if (filtered.Counts.Values.Any(static count => count != 0))
+            candidates.Sort(filtered.Compare(candidates));
     }
 
     /// <summary>It waits in a call that must not be interrupted, or in which nothing reaches it: that one may have begun since its state was read.</summary>
     private static bool IsInTheWay(in ThreadCall call) =>
         call.Blocked && (CallTable.MayReturnHalfDone(call.Number, call.Arguments) || CallTable.IsUninterruptible(call.Number, call.Arguments));
 
-    private static BorrowedThread? TryBorrow(int pid, int tid, ref string why)
+    private static BorrowedThread? TryBorrow(int pid, int tid, Filtered filtered, ref string why)
     {
+        bool isFiltered = ProcessStatus.TryRead($"/proc/{pid}/task/{tid}/status") is { Seccomp: not 0 };
         ThreadCall call = Threads.Look(pid, tid);
-        if (IsInTheWay(call))
+        if (IsInTheWay(call) || (isFiltered && !filtered.MayStop(tid, call)))
             return null;
-        Tracee thread = new(pid, tid) { IsFiltered = ProcessStatus.TryRead($"/proc/{pid}/task/{tid}/status") is { Seccomp: not 0 } };
+        Tracee thread = new(pid, tid) { IsFiltered = isFiltered, Filters = filtered.Book };
         HoldBoard.Begin();
         Errno errno = thread.Seize();
         if (errno != Errno.None)
@@ -210,6 +226,12 @@ internal sealed class BorrowedThread : IDisposable
                 handled = status.Handled;
             }
 
+            if (filtered.WhyNot(tid) is { } forbidden)
+            {
+                why = forbidden;
+                return null;
+            }
+
             BorrowedThread whole = new(pid, thread, saved, handled);
             borrowed = true;
             return whole;
@@ -226,6 +248,65 @@ internal sealed class BorrowedThread : IDisposable
                 thread.Release();
                 HoldBoard.End();
             }
+        }
+    }
+
+    /// <summary>What a search finds out of threads under seccomp filters.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="agent">See <see cref="Borrow"/>.</param>
+    private sealed class Filtered(int pid, FilterBook? agent)
+    {
+        private readonly HashSet<int> _asked = [];
+        private readonly RestingThreads _resting = new(pid);
+
+        public FilterBook Book { get; } = agent ?? new FilterBook(pid);
+
+        /// <summary>Those whose filters forbid what is to be done in them.</summary>
+        public HashSet<int> Forbidden { get; } = [];
+
+        /// <summary>What the last of these forbids.</summary>
+        public string Why { get; private set; } = "";
+
+        /// <summary>By thread, how many filters it has.</summary>
+        public Dictionary<int, int> Counts { get; } = [];
+
+        /// <summary>How often the threads were looked at.</summary>
+        public int Looks { get; set; }
+
+        /// <summary>Whether a thread under filters may be stopped, as far as can be seen: its supervisor is not asked twice for it.</summary>
+        public bool MayStop(int tid, in ThreadCall call)
+        {
+            if (call.Blocked && (Book.AsksSupervisor(tid, call) || FilterBook.WaitsForSupervisor(pid, tid)))
+            {
+                _asked.Add(tid);
+                return false;
+            }
+
+            bool rests = call.Blocked && _resting.Rests(tid);
+            return rests || Book.Known(tid) is { MayAskSupervisor: false, IsNone: false } || (Looks >= LooksAtRestless && !_asked.Contains(tid));
+        }
+
+        /// <summary>What the filters of a thread, which stands still, forbid that is to be done in it; null for nothing.</summary>
+        public string? WhyNot(int tid)
+        {
+            if (agent is null)
+                return null;
+            FilterChain chain = agent.Of(tid);
+            if (chain.WhyNotAgent(chain.IsNone ? 0 : FilterBook.PersonalityOf(tid)) is { } why)
+            {
+                _ = Forbidden.Add(tid);
+                return Why = why;
+            }
+
+            agent.AgentFilters = chain.Count;
+            return null;
+        }
+
+        /// <summary>Orders by the number of filters, and otherwise leaves the order as it is.</summary>
+        public Comparison<int> Compare(List<int> order)
+        {
+            Dictionary<int, int> places = order.Select(static (tid, place) => (tid, place)).ToDictionary();
+            return (one, other) => (Counts[one], places[one]).CompareTo((Counts[other], places[other]));
         }
     }
 

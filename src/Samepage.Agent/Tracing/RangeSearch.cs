@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Samepage.Agent.Seccomp;
 using Samepage.Linux;
 using Samepage.Linux.Interop;
 using Samepage.Linux.Processes;
@@ -53,7 +54,8 @@ internal sealed class RangeSearch(int pid, ulong start)
         (stack, instruction) = (0, 0);
         if (!HoldBoard.MayHold)
             return false;
-        Tracee thread = new(pid, tid) { IsFiltered = ProcessStatus.TryRead($"/proc/{pid}/task/{tid}/status") is { Seccomp: not 0 } };
+        bool filtered = ProcessStatus.TryRead($"/proc/{pid}/task/{tid}/status") is { Seccomp: not 0 };
+        Tracee thread = new(pid, tid) { IsFiltered = filtered, Filters = filtered ? new FilterBook(pid) : null };
         HoldBoard.Begin();
         // One of the kernel's, for io_uring, is never in the program.
         if (thread.Seize() is not Errno.None and var refused)

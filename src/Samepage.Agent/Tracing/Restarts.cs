@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
+using Samepage.Agent.Seccomp;
 using Samepage.Agent.X64;
 using Samepage.Linux;
 using Samepage.Linux.Interop;
@@ -58,12 +59,11 @@ internal static class Restarts
     /// <summary>To be called when a thread has just stopped.</summary>
     /// <param name="thread">The thread.</param>
     /// <param name="processId">Its process.</param>
-    /// <param name="isFiltered">See <see cref="Tracee.IsFiltered"/>.</param>
-    public static void Begin(in Tracee thread, int processId, bool isFiltered)
+    public static void Begin(in Tracee thread, int processId)
     {
         if (!thread.TryRegisters(out LibC.user_regs_struct registers) || (long)registers.orig_rax < 0)
             return;
-        bool sleeps = isFiltered && (long)registers.rax == RestartBlock;
+        bool sleeps = (long)registers.rax == RestartBlock && (thread.Filters?.Of(thread.ThreadId).ForbidsRestart ?? thread.IsFiltered);
         if (!sleeps && !CallTable.CameToNothing((int)registers.orig_rax, (long)registers.rax))
             return;
         int number = (int)registers.orig_rax, mark = (int)(registers.orig_rax >> 32);
@@ -143,7 +143,8 @@ internal static class Restarts
         _ = Interlocked.Increment(ref s_ending);
         try
         {
-            return Volatile.Read(ref s_exits) != 0 || !HoldBoard.MayHold || TryInterrupt(tid, wait.Process, filtered);
+            // A supervisor would be asked about the call once more.
+            return Volatile.Read(ref s_exits) != 0 || !HoldBoard.MayHold || (filtered && FilterBook.WaitsForSupervisor(wait.Process, tid)) || TryInterrupt(tid, wait.Process, filtered);
         }
         finally
         {
@@ -156,7 +157,7 @@ internal static class Restarts
     private static bool TryInterrupt(int tid, int process, bool filtered)
     {
         HoldBoard.Begin();
-        Tracee thread = new(process, tid) { IsFiltered = filtered };
+        Tracee thread = new(process, tid) { IsFiltered = filtered, Filters = filtered ? new FilterBook(process) : null };
         Errno errno = thread.Seize();
         if (errno != Errno.None)
         {

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics.X86;
+using Samepage.Agent.Seccomp;
 using Samepage.Linux;
 using Samepage.Linux.Interop;
 using Samepage.Linux.Processes;
@@ -40,9 +41,12 @@ internal struct Tracee(int processId, int threadId)
     /// <summary>How it stands, as far as <see cref="Poll"/> has seen.</summary>
     public StopKind Kind { get; private set; }
 
-    /// <summary>A seccomp filter looks at its calls. Then restart_syscall(2), with which the kernel goes on with a sleep, might be forbidden to it where the sleep itself
-    /// is not: the sleep begins anew instead.</summary>
+    /// <summary>No seccomp filter is to look at its calls while it is seized.</summary>
     public bool IsFiltered { get; init; }
+
+    /// <summary>What is known of the filters of its process. Where they forbid restart_syscall(2), with which the kernel goes on with a sleep, but not the sleep itself, the sleep begins anew instead. Null: of that nothing
+    /// is known, and it does so where it is <see cref="IsFiltered"/>.</summary>
+    public FilterBook? Filters { get; init; }
 
     /// <summary>Seizes a thread; it goes on as before. Where it is filtered no filter looks at its calls any more from its first stop on, for as long as it is seized.</summary>
     /// <remarks>A number may be another's by now, anybody's, who must not be held for this process, and let alone lose his filter. It is his alone as long as he is traced: so whether the thread is this process's is looked at
@@ -66,7 +70,7 @@ internal struct Tracee(int processId, int threadId)
     {
         if (Kind != StopKind.Running || Look() is not (StopKind.Held or StopKind.Suspended))
             return Kind;
-        Restarts.Begin(this, processId, IsFiltered);
+        Restarts.Begin(this, processId);
         return Kind;
     }
 

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Samepage.Agent.Seccomp;
 using Samepage.Linux;
 using Samepage.Linux.Processes;
 using Samepage.Linux.ProcFs;
@@ -54,6 +55,8 @@ public sealed class WorldStop(IWaitingThreads? waiting)
     private readonly MemorySharers _sharers = new();
     private Tracee[] _threads = new Tracee[16];
     private Gate? _gate;
+    private FilterBook? _filters;
+    private readonly SupervisedThreads _supervised = new();
     private int _count, _late;
     private long _since;
 
@@ -79,11 +82,15 @@ public sealed class WorldStop(IWaitingThreads? waiting)
     public HoldOutcome TryHold(AgentSession session, out string why, bool insist = false)
     {
         (ProcessId, Suspended, AllSlept, _count, _since, _gate) = (session.Pid, false, true, 0, Stopwatch.GetTimestamp(), null);
+        _filters = session.Filters;
         _indexes.Clear();
         try
         {
             HoldOutcome outcome = Hold(session, insist, out why);
-            return outcome == HoldOutcome.Held ? outcome : Fail(outcome);
+            if (outcome != HoldOutcome.Held)
+                return Fail(outcome);
+            _supervised.NoteHeld(insist);
+            return outcome;
         }
         catch
         {
@@ -127,7 +134,7 @@ public sealed class WorldStop(IWaitingThreads? waiting)
             {
                 // Without the executor another program was put in its place, exec(2), or the process's number is another's: nothing there is ours.
                 return _count == 0 || session.HasExecutorEnded ? HoldOutcome.Gone
-                    : IsShared(session.ExecutorThread, out why) || !gate.TryClose(_threads.AsSpan(0, _count), out why) ? HoldOutcome.Busy : HoldOutcome.Held;
+                    : IsShared(session.ExecutorThread, out why) || !session.MayBeHeld(_threads.AsSpan(0, _count), out why) || !gate.TryClose(_threads.AsSpan(0, _count), out why) ? HoldOutcome.Busy : HoldOutcome.Held;
             }
 
             // With all held that were seen nobody ends, or begins, for long.
@@ -232,6 +239,8 @@ public sealed class WorldStop(IWaitingThreads? waiting)
                 return false;
             }
 
+            if (!_supervised.MayInterrupt(_filters!, ProcessId, tid, call, insist, out why))
+                return false;
             if (call.Blocked)
                 continue;
             if (!insist && _partial.TryGetValue(tid, out long seen) && Stopwatch.GetElapsedTime(seen) < PartialFor)
@@ -277,7 +286,7 @@ public sealed class WorldStop(IWaitingThreads? waiting)
                 }
 
                 AllSlept = false;
-                Add(late with { IsFiltered = filtered });
+                Add(late with { IsFiltered = filtered, Filters = _filters });
                 continue;
             }
 
@@ -290,7 +299,9 @@ public sealed class WorldStop(IWaitingThreads? waiting)
                 return HoldOutcome.Busy;
             }
 
-            Tracee thread = new(ProcessId, tid) { IsFiltered = filtered };
+            if (!_supervised.MayInterrupt(_filters!, ProcessId, tid, call, insist, out why))
+                return HoldOutcome.Busy;
+            Tracee thread = new(ProcessId, tid) { IsFiltered = filtered, Filters = _filters };
             Errno errno = thread.Seize();
             if (errno == Errno.ESRCH || (errno != Errno.None && LivingThread.HasEnded(ProcessId, tid)))
                 continue;

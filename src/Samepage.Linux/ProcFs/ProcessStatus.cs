@@ -32,6 +32,9 @@ public sealed record ProcessStatus(
     /// <summary>It gains nothing by exec any more, PR_SET_NO_NEW_PRIVS.</summary>
     public bool NoNewPrivileges { get; init; }
 
+    /// <summary>How many seccomp filters look at its calls.</summary>
+    public int SeccompFilters { get; init; }
+
     /// <summary>Reads a status file.</summary>
     /// <param name="path">Such as <c>/proc/1/status</c>.</param>
     /// <returns>Null when the process is gone.</returns>
@@ -53,7 +56,7 @@ public sealed record ProcessStatus(
     {
         string name = "";
         char state = '?';
-        int group = 0, tracer = 0, seccomp = 0, own = 0;
+        int group = 0, tracer = 0, seccomp = 0, filters = 0, own = 0;
         (uint, uint, uint, uint) uids = default, gids = default;
         bool memory = false, shadowStack = false, inner = false, noNewPrivileges = false;
         long pinned = 0, switches = 0;
@@ -80,6 +83,7 @@ public sealed record ProcessStatus(
                 case "Gid": gids = Four(value); break;
                 case "NoNewPrivs": noNewPrivileges = Number(value) != 0; break;
                 case "Seccomp": seccomp = Number(value); break;
+                case "Seccomp_filters": filters = Number(value); break;
                 case "VmSize": memory = true; break;
                 case "VmPin": pinned = Number(value[..value.IndexOf(' ')]); break;
                 case "SigPnd": pending = Hex(value); break;
@@ -99,6 +103,7 @@ public sealed record ProcessStatus(
             Handled = handled,
             IsKilled = ((pending | sharedPending) & SigKill) != 0,
             NoNewPrivileges = noNewPrivileges,
+            SeccompFilters = filters,
         };
     }
 

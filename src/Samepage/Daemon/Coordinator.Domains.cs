@@ -66,7 +66,7 @@ internal sealed partial class Coordinator
     private bool MayStay(Participant participant, LiveSpace space, ProcessStatus status, out string? reason, out string? moves)
     {
         TrustDomain trust = TrustDomain.Of(space.OwnThread, status, space.IsIdle ? participant.Trust : null);
-        reason = Eligibility.Changed(space.OwnThread, status) ?? (space.UsesUserfaultfd() ? Eligibility.UsesUserfaultfd : null) ?? (trust.IsKeptFromItsKind(space.OwnThread) ? AgentSession.NotDumpable : null) ??
+        reason = Eligibility.Changed(space.OwnThread, status) ?? space.WhyFiltersForbid(status) ?? (space.UsesUserfaultfd() ? Eligibility.UsesUserfaultfd : null) ?? (trust.IsKeptFromItsKind(space.OwnThread) ? AgentSession.NotDumpable : null) ??
             (participant.Trust?.Credentials != trust.Credentials ? "its user changed, or its group, capabilities, user namespace or label, or it gave up to gain privileges (PR_SET_NO_NEW_PRIVS)" : space.LocksWhatItMaps ? "it locks all memory that it maps from now on (mlockall with MCL_FUTURE)" : null);
         moves = reason is null && _domainRules.NameOf(trust, new ProcessFacts(participant.Pid, status)) is var domain && domain != participant.Domain ? domain ?? "another domain" : null;
         space.MustLeave = reason is not null || moves is not null || space.HasParted;

@@ -1,6 +1,7 @@
 using Samepage.Agent;
 using Samepage.Linux;
 using Samepage.Linux.ProcFs;
+using Samepage.Linux.Seccomp;
 
 namespace Samepage.Live;
 
@@ -28,6 +29,8 @@ internal static class Eligibility
             reason = "not permitted: the daemon lacks CAP_SYS_PTRACE; run it as root";
         }
 
+        if (reason is null && ProcessStatus.TryReadLiving(pid) is { Seccomp: not 0 } && SeccompSupport.WhyNot() is { } unreadable)
+            reason = $"under a seccomp filter, and what that forbids cannot be read: {unreadable}";
         return reason ?? (domain!.IsKnown ? null : $"its trust domain cannot be told: /proc/{pid}/ns or /proc/{pid}/attr cannot be read");
     }
 
@@ -71,8 +74,9 @@ internal static class Eligibility
             return "mixed credentials: real, effective and saved user differ";
         if (status.Gids.Real != status.Gids.Effective || status.Gids.Saved != status.Gids.Effective)
             return "mixed credentials: real, effective and saved group differ";
-        if (status.Seccomp != 0)
-            return "under a seccomp filter, which could kill it for a call of ours";
+        // What filters forbid is looked for where threads stand still: see FilterChain.
+        if (status.Seccomp == 1)
+            return "in strict seccomp mode, which would kill it for a call of ours";
         if (status.ShadowStack)
             return "it has a shadow stack (CET): its threads cannot be held safely";
         // What the kernel shows as the tracer is the thread that traces: one of ours holds now and then a thread that it could not let go of yet.

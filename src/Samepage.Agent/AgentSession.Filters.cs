@@ -1,0 +1,94 @@
+using Samepage.Agent.Seccomp;
+using Samepage.Agent.Tracing;
+using Samepage.Linux;
+using Samepage.Linux.ProcFs;
+
+namespace Samepage.Agent;
+
+/// <content>Seccomp filters that come while the agent is in the process.</content>
+/// <remarks>The agent's threads have the filters of the thread that was lent for them, and those that come over all threads of the program (SECCOMP_FILTER_FLAG_TSYNC). They are looked at whenever there are more. Where all is still
+/// allowed nothing happens; otherwise the process is to be given back, with the filters taken off the agent's threads for that: <see cref="Shield"/>.</remarks>
+public sealed partial class AgentSession
+{
+    private static readonly TimeSpan FilterBound = TimeSpan.FromMilliseconds(100);
+
+    /// <summary>Sessions whose agent's threads the calling thread has seized.</summary>
+    [ThreadStatic]
+    private static List<AgentSession>? s_shielded;
+
+    private volatile string? _agentForbidden, _gateForbidden;
+    private volatile int _filtersKnown;
+
+    /// <summary>What is known of the filters of the program's threads. The thread that holds them.</summary>
+    internal FilterBook Filters { get; }
+
+    /// <summary>The agent's threads are seized, and no filter looks at their calls: see <see cref="Shield"/>.</summary>
+    public bool IsFiltered { get; private set; }
+
+    /// <summary>It is given back, whatever filters its threads are under: nobody else could do it.</summary>
+    internal bool IsLeaving { get; private set; }
+
+    /// <summary>What the filters of the agent's threads, or of others, forbid, as far as was seen: the process must be left. Null for nothing. Any thread.</summary>
+    public string? Forbidden => _agentForbidden ?? _gateForbidden;
+
+    /// <summary>The agent's threads have more filters, or fewer are known, than when they were last looked at. Any thread.</summary>
+    public bool HaveFiltersChanged => ProcessStatus.TryRead($"/proc/{Pid}/task/{ExecutorThread}/status") is { } status && status.SeccompFilters != _filtersKnown;
+
+    /// <summary>Looks at the filters of the agent's threads anew: the executor is stopped for a moment. To be called by the thread that holds the program's threads, between two batches.</summary>
+    /// <returns>False when that could not be done.</returns>
+    public bool LookAtFilters()
+    {
+        Tracee executor = new(Pid, ExecutorThread) { Filters = Filters };
+        if (executor.Seize() != Errno.None)
+            return false;
+        _ = executor.Interrupt();
+        bool stands = executor.Await(FilterBound) is StopKind.Held or StopKind.Suspended;
+        if (stands)
+        {
+            FilterChain chain = Filters.Of(ExecutorThread);
+            _agentForbidden = chain.WhyNotAgent(chain.IsNone ? 0 : FilterBook.PersonalityOf(ExecutorThread));
+            _filtersKnown = chain.Count;
+        }
+
+        executor.Release();
+        return stands;
+    }
+
+    /// <summary>Whether the filters of the program's threads, which stand still, let each of them go back by itself.</summary>
+    /// <param name="threads">All of them; those that have ended are passed over.</param>
+    /// <param name="why">What is forbidden.</param>
+    internal bool MayBeHeld(ReadOnlySpan<Tracee> threads, out string why)
+    {
+        why = "";
+        // Where there are no filters, it only matters that the book does not grow as threads come and go.
+        HashSet<int>? held = Filters.HasAny || Filters.Count > 2 * threads.Length ? [] : null;
+        foreach (ref readonly Tracee thread in threads)
+        {
+            if (thread.Kind == StopKind.Gone)
+                continue;
+            held?.Add(thread.ThreadId);
+            if (Filters.Of(thread.ThreadId).WhyNotGate() is not { } forbidden || IsLeaving)
+                continue;
+            why = _gateForbidden = forbidden;
+            return false;
+        }
+
+        if (held is not null)
+            Filters.Keep(held.Contains);
+        return true;
+    }
+
+    /// <summary>If the filters of the agent's threads forbid what these do, ends their hold on them: they are seized, and stay seized until they leave. To be called before the process is given back, by the thread that
+    /// gives it back; from here on filters keep no thread from being held.</summary>
+    public void Shield()
+    {
+        IsLeaving = true;
+        if (IsFiltered || ProcessStatus.TryRead($"/proc/{Pid}/task/{ExecutorThread}/status") is not { Seccomp: not 0 } || (LookAtFilters() && _agentForbidden is null))
+            return;
+        IsFiltered = true;
+        (_executor, _warden) = (new Tracee(Pid, ExecutorThread) { IsFiltered = true }, new Tracee(Pid, WardenThread) { IsFiltered = true });
+        AgentThreads.Free(ref _executor);
+        AgentThreads.Free(ref _warden);
+        (s_shielded ??= []).Add(this);
+    }
+}

@@ -1,0 +1,177 @@
+using System.Globalization;
+using Samepage.SystemTests.Harness;
+
+namespace Samepage.SystemTests;
+
+/// <summary>Programs under seccomp filters: who forbids nothing of what the agent does is served like any other, and who does is left alone, with the reason.</summary>
+public sealed class FiltersTests(SharedDaemon shared) : OnOneDaemon(shared)
+{
+    private const int Mebibytes = 16, Pages = Mebibytes * 256, Common = Pages * 15 / 16;
+
+    [Theory]
+    [InlineData("allow")]
+    [InlineData("deny")]
+    [InlineData("exec")]
+    [InlineData("mdwe")]
+    [InlineData("mdwe", "exec", "deny", "allow")]
+    public async Task AProgramWhoseFiltersForbidNothingOfOursIsServed(params string[] filters)
+    {
+        LiveProgram[] two = await LiveProgram.Targets(2, "filtered", [$"{Mebibytes}", .. filters]);
+        await using var together = new Together(two);
+        await IsServed(two);
+    }
+
+    /// <summary>Nobody sees it sleep, so what its filters are cannot be read without stopping it where it runs.</summary>
+    [Fact]
+    public async Task AProgramThatComputesUnderAFilterIsServed()
+    {
+        LiveProgram[] two = await LiveProgram.Targets(2, "filtered", $"{Mebibytes}", "deny");
+        await using var together = new Together(two);
+        foreach (LiveProgram one in two)
+            await one.Does("spin");
+        await IsServed(two, threads: 2);
+    }
+
+    [Theory]
+    [InlineData("clone", "clone", "KILL_PROCESS")]
+    [InlineData("ioctl", "ioctl", "ERRNO")]
+    [InlineData("sigreturn", "rt_sigreturn", "ERRNO")]
+    [InlineData("strict", "strict")]
+    public async Task AProgramWhoseFilterForbidsOursIsLeftAlone(string filter, params string[] named)
+    {
+        await using LiveProgram program = await LiveProgram.Target("filtered", "4", filter);
+        int threads = ProcessView.Of(program.Pid).Threads;
+        Called called = await Daemon.Cli("attach", $"{program.Pid}");
+        Assert.True(called.ExitCode == 1, $"{called}");
+        WireProcess process = (await Daemon.Status()).Of(program.Pid);
+        Assert.True(process.State == "skipped" && named.All(word => process.Reason.Contains(word, StringComparison.Ordinal)), $"{process}");
+        await IsAsItWas(program, threads);
+    }
+
+    [Fact]
+    public async Task AFilterThatComesLaterAndForbidsNothingChangesNothing()
+    {
+        LiveProgram[] two = await LiveProgram.Targets(2, "filtered", $"{Mebibytes}");
+        await using var together = new Together(two);
+        await Daemon.TakeInAndWait(two);
+        await Daemon.Merged(two[0], Common - 64);
+        await two[0].Does("deny");
+        await two[0].Does("allow");
+        // Seen as soon as somebody looks: what is written now is merged again, by an agent under these filters.
+        for (int look = 0; look < 10; look++)
+        {
+            await Task.Delay(300, TestContext.Current.CancellationToken);
+            WireProcess process = (await Daemon.Status()).Of(two[0].Pid);
+            Assert.True(process.PagesMerged >= Common - 64 && process.State != "skipped", $"{process}\n{Daemon.Tail}");
+        }
+
+        await Daemon.GiveBack(two);
+        foreach (LiveProgram one in two)
+            await IsAsItWas(one, 1);
+    }
+
+    [Fact]
+    public async Task AFilterThatComesLaterAndForbidsOursMakesTheAgentLeave()
+    {
+        LiveProgram[] two = await LiveProgram.Targets(2, "filtered", $"{Mebibytes}");
+        await using var together = new Together(two);
+        await Daemon.TakeInAndWait(two);
+        await Daemon.Merged(two[0], Common - 64);
+        await two[0].Does("ioctl");
+        await Until.True(async () => (await Daemon.Status()).Of(two[0].Pid).State == "skipped", 30, async () => $"{(await Daemon.Status()).Of(two[0].Pid)}\n{Daemon.Tail}");
+        Assert.Contains("ioctl", (await Daemon.Status()).Of(two[0].Pid).Reason, StringComparison.Ordinal);
+        foreach (LiveProgram one in two)
+            await one.Does("verify");
+        await IsAsItWas(two[0], 1);
+        await Daemon.GiveBack(two[1]);
+    }
+
+    /// <summary>A supervisor does what he is asked for. Asked twice for one call he does it twice.</summary>
+    [Fact]
+    public async Task ASupervisorIsAskedOnceForEachCall()
+    {
+        LiveProgram[] two = await LiveProgram.Targets(2, "filtered", $"{Mebibytes}", "supervise");
+        await using var together = new Together(two);
+        foreach (LiveProgram one in two)
+            await one.Does("begin");
+        await Daemon.MergesWithoutRest();
+        for (int round = 0; round < 4; round++)
+        {
+            await Daemon.TakeInInTheEnd(two);
+            await Daemon.Merged(two[0], Common - 64);
+            foreach (LiveProgram one in two)
+                await one.Does("verify");
+            await Daemon.GiveBack(two);
+        }
+
+        foreach (LiveProgram one in two)
+        {
+            int[] counts = [.. (await one.Ask("end")).Split(' ').Select(count => int.Parse(count, CultureInfo.InvariantCulture))];
+            Assert.True(counts[0] > 100 && counts[0] == counts[1], $"{counts[0]} calls, and {counts[1]} questions");
+            await IsAsItWas(one, 1);
+        }
+    }
+
+    /// <summary>The kernel goes on with a sleep by a call of its own, which filters see.</summary>
+    [Fact]
+    public async Task ASleepUnderAFilterEndsInTime()
+    {
+        LiveProgram[] two = await LiveProgram.Targets(2, "filtered", $"{Mebibytes}", "deny");
+        await using var together = new Together(two);
+        await Daemon.TakeInAndWait(two);
+        foreach (LiveProgram one in two)
+            await one.Does("sleeper");
+        for (int round = 0; round < 4; round++)
+        {
+            await Daemon.Control("run", "2");
+            await Daemon.Control("run", "1");
+            await Daemon.Merged(two[0], Common - 64);
+        }
+
+        foreach (LiveProgram one in two)
+        {
+            string[] slept = (await one.NextLine()).Split(' ');
+            Assert.True(slept is ["slept", "0", _] && double.Parse(slept[2], CultureInfo.InvariantCulture) >= 5, string.Join(' ', slept));
+        }
+
+        await Daemon.GiveBack(two);
+        foreach (LiveProgram one in two)
+            await IsAsItWas(one, 1);
+    }
+
+    /// <summary>From its death on no filter is suspended any more.</summary>
+    [Fact]
+    public async Task ADaemonThatDiesInAHoldHarmsNobodyUnderFilters()
+    {
+        await using DaemonUnderTest daemon = await DaemonUnderTest.Start();
+        LiveProgram[] two = await LiveProgram.Targets(2, "filtered", $"{Mebibytes}", "exec", "deny");
+        await using var together = new Together(two);
+        await daemon.Kill9WhileItHolds(two);
+        foreach (LiveProgram one in two)
+        {
+            await one.Does("verify");
+            await Until.True(() => ProcessView.Of(one.Pid).Threads == 1, 60, () => $"{one.Name} ({one.Pid}) is given back");
+            await IsAsItWas(one, 1);
+        }
+    }
+
+    private async Task IsServed(LiveProgram[] programs, int threads = 1)
+    {
+        await Daemon.TakeInAndWait(programs);
+        await Daemon.Merged(programs[0], Common - 64);
+        foreach (LiveProgram one in programs)
+            await one.Does("verify");
+        await Daemon.GiveBack(programs);
+        foreach (LiveProgram one in programs)
+            await IsAsItWas(one, threads);
+    }
+
+    private static async Task IsAsItWas(LiveProgram program, int threads)
+    {
+        await program.Does("verify");
+        ProcessView view = ProcessView.Of(program.Pid);
+        Assert.Equal(threads, view.Threads);
+        Assert.DoesNotContain(view.MappedNames, name => name.Contains("samepage", StringComparison.Ordinal));
+        Assert.Equal(0, view.WatchedAreas);
+    }
+}
