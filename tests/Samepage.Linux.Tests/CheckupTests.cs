@@ -45,6 +45,16 @@ public sealed class CheckupTests : IDisposable
     }
 
     [Fact]
+    public void WhereFiltersCannotBeReadItSaysWhoIsNotServed()
+    {
+        DoctorCheck check = Checkup.Filters("CAP_SYS_ADMIN is missing");
+        Assert.Equal("ok", Checkup.Filters(null).Verdict);
+        Assert.Equal("warning", check.Verdict);
+        Assert.Contains("CAP_SYS_ADMIN", check.Found, StringComparison.Ordinal);
+        Assert.Contains("CONFIG_CHECKPOINT_RESTORE", check.Remedy, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void AnOldKernelIsRefusedByWhatItLacksAndTheRemedyNamesAPackageThatHasIt()
     {
         KernelProbe none = new(false, "ioctl(PAGEMAP_SCAN): ENOTTY", false), noTmpfs = new(false, "fsconfig(tmpfs, noswap): EINVAL", false);

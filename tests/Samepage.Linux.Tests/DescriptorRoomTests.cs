@@ -84,7 +84,7 @@ public sealed class DescriptorRoomTests
         {
             Assert.True(steps.Run(coordinator.Attach(pid)).Done);
             for (int pass = 0; pass < 10; pass++)
-                LeavingTests.Pass(coordinator, pid);
+                StepByStep.Pass(coordinator, pid);
             Assert.InRange(coordinator.Engine.Figures.PagesSharing, 200, 300);
             Assert.StartsWith("right ", Ask(parent, "fork"), StringComparison.Ordinal);
             Assert.Equal("right", Ask(parent, "child"));
@@ -140,11 +140,10 @@ public sealed class DescriptorRoomTests
     /// <summary>Beside the steps of this thread.</summary>
     private static string Ask(ForeignProgram program, string line) => Task.Run(() => program.Answers(line)).GetAwaiter().GetResult();
 
-    private static void With(string folder, Action<Coordinator, LeavingTests.StepByStep> does) => ForeignProgram.Trace(() =>
+    private static void With(string folder, Action<Coordinator, StepByStep> does) => ForeignProgram.Trace(() =>
     {
         using Coordinator coordinator = new(NullLogger.Instance, new AgentRecords(folder));
-        LeavingTests.StepByStep steps = new();
-        SynchronizationContext.SetSynchronizationContext(steps);
+        StepByStep steps = StepByStep.Here();
         does(coordinator, steps);
     });
 }

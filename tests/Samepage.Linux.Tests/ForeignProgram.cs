@@ -80,5 +80,5 @@ internal sealed class ForeignProgram : IAsyncDisposable
         _shell.Dispose();
     }
 
-    private Task<string?> Line() => _shell.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken).AsTask().WaitAsync(TimeSpan.FromMinutes(1), TestContext.Current.CancellationToken);
+    public Task<string?> Line() => _shell.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken).AsTask().WaitAsync(TimeSpan.FromMinutes(1), TestContext.Current.CancellationToken);
 }

@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging.Abstractions;
 using Samepage.Agent.Tracing;
 using Samepage.Api;
@@ -51,15 +50,14 @@ public sealed class LeavingTests
         ForeignProgram.Trace(() =>
         {
             using Coordinator coordinator = new(NullLogger.Instance, new AgentRecords(folder));
-            StepByStep steps = new();
-            SynchronizationContext.SetSynchronizationContext(steps);
+            StepByStep steps = StepByStep.Here();
             Assert.True(steps.Run(coordinator.Attach(first)).Done && steps.Run(coordinator.Attach(second)).Done);
             for (int pass = 0; pass < 10; pass++)
-                Pass(coordinator, pass % 2 == 0 ? first : second);
+                StepByStep.Pass(coordinator, pass % 2 == 0 ? first : second);
             Assert.InRange(coordinator.Engine.Figures.PagesSharing, 200, 300);
             EndExecutor(ended);
             for (int pass = 0; pass < 10; pass++)
-                Pass(coordinator, first);
+                StepByStep.Pass(coordinator, first);
             ProcessOutcome left = steps.Run(coordinator.Detach(first));
             Assert.True(!left.Done && left.Reason.Contains("ended by somebody", StringComparison.Ordinal), $"{left}");
             Assert.True(steps.Run(coordinator.Detach(second)).Done && !coordinator.HasGivenAllBack);
@@ -81,11 +79,10 @@ public sealed class LeavingTests
         ForeignProgram.Trace(() =>
         {
             using Coordinator coordinator = new(NullLogger.Instance, new AgentRecords(folder));
-            StepByStep steps = new();
-            SynchronizationContext.SetSynchronizationContext(steps);
+            StepByStep steps = StepByStep.Here();
             Assert.True(steps.Run(coordinator.Attach(pid)).Done);
             EndExecutor(ended);
-            Pass(coordinator, pid);
+            StepByStep.Pass(coordinator, pid);
             ProcessOutcome left = steps.Run(coordinator.Detach(pid));
             Assert.True(left.Done, $"{left}");
             Assert.True(SpinWait.SpinUntil(() => coordinator.HasGivenAllBack, TimeSpan.FromMinutes(1)));
@@ -117,11 +114,10 @@ public sealed class LeavingTests
     {
         string folder = Directory.CreateTempSubdirectory("samepage-leaving-").FullName;
         using Coordinator coordinator = new(NullLogger.Instance, new AgentRecords(folder));
-        StepByStep steps = new();
-        SynchronizationContext.SetSynchronizationContext(steps);
+        StepByStep steps = StepByStep.Here();
         Assert.True(steps.Run(coordinator.Attach(first)).Done);
         for (int pass = 0; pass < 100 && (pass < 5 || coordinator.IsBusy); pass++)
-            Pass(coordinator, first);
+            StepByStep.Pass(coordinator, first);
         Assert.True(steps.Run(coordinator.Attach(second)).Done);
         int step = 0;
         if (begin < 0)
@@ -142,39 +138,7 @@ public sealed class LeavingTests
         void VisitSecond()
         {
             for (int pass = 0; pass < 5; pass++)
-                Pass(coordinator, second);
-        }
-    }
-
-    internal static void Pass(Coordinator coordinator, int pid)
-    {
-        VisitProgress progress;
-        do
-        {
-            long pages = 1 << 20;
-            progress = coordinator.Visit(pid, ref pages);
-        }
-        while (progress == VisitProgress.Unfinished);
-        _ = coordinator.EndPass();
-    }
-
-    /// <summary>Asynchronous methods of one thread go on one step at a time.</summary>
-    internal sealed class StepByStep : SynchronizationContext
-    {
-        private readonly BlockingCollection<(SendOrPostCallback Work, object? State)> _posted = [];
-
-        public override void Post(SendOrPostCallback d, object? state) => _posted.Add((d, state));
-
-        public T Run<T>(Task<T> task, Action? before = null)
-        {
-            while (!task.IsCompleted)
-            {
-                Assert.True(_posted.TryTake(out (SendOrPostCallback Work, object? State) next, TimeSpan.FromMinutes(2)), "nothing came forward");
-                before?.Invoke();
-                next.Work(next.State);
-            }
-
-            return task.GetAwaiter().GetResult();
+                StepByStep.Pass(coordinator, second);
         }
     }
 }

@@ -74,11 +74,10 @@ public sealed class OffspringTests
         ForeignProgram.Trace(() =>
         {
             using Coordinator coordinator = new(NullLogger.Instance, new AgentRecords(folder));
-            LeavingTests.StepByStep steps = new();
-            SynchronizationContext.SetSynchronizationContext(steps);
+            StepByStep steps = StepByStep.Here();
             Assert.True(steps.Run(coordinator.Attach(pid)).Done && steps.Run(coordinator.Attach(second)).Done);
             for (int pass = 0; pass < 20; pass++)
-                LeavingTests.Pass(coordinator, pass % 2 == 0 ? pid : second);
+                StepByStep.Pass(coordinator, pass % 2 == 0 ? pid : second);
             Assert.True(coordinator.Engine.Figures.PagesSharing > 400, "both are merged");
             Assert.Equal("right", Task.Run(() => parent.Answers("fork")).GetAwaiter().GetResult());
             Assert.Equal("right", Task.Run(() => parent.Answers(does)).GetAwaiter().GetResult());

@@ -199,7 +199,7 @@ public sealed class ParserTests
         Assert.Equal(("tab\tand: colon", 't', 4321, 99), (status.Name, status.State, status.ThreadGroup, status.Tracer));
         Assert.Equal(((1000u, 4000000000u, 1002u, 1003u), (5u, 6u, 7u, 8u)), (status.Uids, status.Gids));
         Assert.True(status.ShadowStack);
-        Assert.Equal((2, true, 3UL, 0x1ffffffffffUL), (status.Seccomp, status.HasMemory, status.Capabilities, status.Permitted));
+        Assert.Equal((2, 1, true, 3UL, 0x1ffffffffffUL), (status.Seccomp, status.SeccompFilters, status.HasMemory, status.Capabilities, status.Permitted));
         Assert.Equal((true, 7), (status.InnerPidNamespace, status.OwnId));
     }
 

@@ -48,14 +48,13 @@ public sealed class RefusedCallsTests
         ForeignProgram.Trace(() =>
         {
             using Coordinator coordinator = new(NullLogger.Instance, new AgentRecords(folder));
-            LeavingTests.StepByStep steps = new();
-            SynchronizationContext.SetSynchronizationContext(steps);
+            StepByStep steps = StepByStep.Here();
             Assert.True(steps.Run(coordinator.Attach(one)).Done && steps.Run(coordinator.Attach(other)).Done);
             using ManualResetEventSlim ended = new();
             int executor = first.Threads[1];
             Task kernel = Task.Factory.StartNew(() => Refuse(one, executor, memory, calls, ended), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
             for (int pass = 0; pass < 10; pass++)
-                LeavingTests.Pass(coordinator, pass % 2 == 0 ? one : other);
+                StepByStep.Pass(coordinator, pass % 2 == 0 ? one : other);
             ended.Set();
             kernel.GetAwaiter().GetResult();
         });

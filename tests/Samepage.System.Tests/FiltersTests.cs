@@ -21,6 +21,65 @@ public sealed class FiltersTests(SharedDaemon shared) : OnOneDaemon(shared)
         await IsServed(two);
     }
 
+    /// <summary>As container runtimes and systemd set them: read of programs under them, one file a filter, the oldest first.</summary>
+    [Theory]
+    [InlineData("docker", 1)]
+    [InlineData("podman", 1)]
+    [InlineData("systemd-errno", 3)]
+    [InlineData("systemd-kill", 3)]
+    public async Task AProgramUnderRealFiltersIsServed(string name, int count)
+    {
+        LiveProgram[] two = await LiveProgram.Targets(2, "filtered", [$"{Mebibytes}", .. Real(name, count)]);
+        await using var together = new Together(two);
+        await IsServed(two);
+    }
+
+    [Fact]
+    public async Task AProgramUnderAnAllowListOfItsOwnIsLeftAlone()
+    {
+        await using LiveProgram program = await LiveProgram.Target("filtered", ["4", .. Real("allowlist", 1)]);
+        Called called = await Daemon.Cli("attach", $"{program.Pid}");
+        WireProcess process = (await Daemon.Status()).Of(program.Pid);
+        Assert.True(called.ExitCode == 1 && process.State == "skipped" && process.Reason.Contains("KILL", StringComparison.Ordinal), $"{called} {process}");
+        await IsAsItWas(program, 1);
+    }
+
+    /// <summary>Under all that a service with MemoryDenyWriteExecute=, RestrictNamespaces= and SystemCallFilter=@system-service has; it forks, and every key is looked at.</summary>
+    [Fact]
+    public async Task AServerUnderTheFiltersOfAServiceIsServed()
+    {
+        const string Launcher = """
+            import ctypes, os, sys
+            libc = ctypes.CDLL(None, use_errno=True)
+            class Program(ctypes.Structure): _fields_ = [('length', ctypes.c_ushort), ('code', ctypes.c_void_p)]
+            end = sys.argv.index('--')
+            for path in sys.argv[1:end]:
+                code = open(path, 'rb').read()
+                if libc.syscall(317, 1, 0, ctypes.byref(Program(len(code) // 8, ctypes.cast(ctypes.c_char_p(code), ctypes.c_void_p)))): raise OSError(ctypes.get_errno())
+            os.execv(sys.argv[end + 1], sys.argv[end + 1:])
+            """;
+        string redis = Needs.Program("redis-server", "redis-server");
+        string[] launcher = [Needs.Program("python3", "python3"), "-c", Launcher, .. Real("systemd-kill", 3), "--"];
+        await using RedisUnderTest first = await RedisUnderTest.Start(redis, launcher), second = await RedisUnderTest.Start(redis, launcher);
+        await first.Fill();
+        await second.Fill();
+        Assert.Equal(3, ProcessView.Of(first.Server.Pid).Status("Seccomp_filters"));
+        await Daemon.TakeInInTheEnd(first.Server, second.Server);
+        await Daemon.Merged(first.Server, 1000);
+        await first.Load(seconds: 5);
+        await first.CheckEveryKey();
+        await second.CheckEveryKey();
+        foreach (RedisUnderTest one in (RedisUnderTest[])[first, second])
+        {
+            await StormTests.GivenBackInTheEnd(Daemon, one.Server);
+            await one.CheckEveryKey();
+            Assert.DoesNotContain(ProcessView.Of(one.Server.Pid).MappedNames, name => name.Contains("samepage", StringComparison.Ordinal));
+        }
+    }
+
+    private static IEnumerable<string> Real(string name, int count) =>
+        Enumerable.Range(0, count).Select(index => Path.Combine(Repository.Root, "tests", "Samepage.Linux.Tests", "Seccomp", $"{name}.{index}.bpf"));
+
     /// <summary>Nobody sees it sleep, so what its filters are cannot be read without stopping it where it runs.</summary>
     [Fact]
     public async Task AProgramThatComputesUnderAFilterIsServed()

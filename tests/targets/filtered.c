@@ -10,6 +10,7 @@
  *   `ioctl`      ERRNO for ioctl
  *   `supervise`  asks a supervisor, which is a process of its own, about getppid, and about recvfrom of descriptor 700
  *   `FILE`       what stands in a file, as the kernel takes it
+ *   `exactly:FILE` that for a thread that only reads, and two that allow everything for this one
  * `mdwe` is PR_SET_MDWE. `sigreturn` makes a thread with a filter of its own, ERRNO for rt_sigreturn; `strict` one in strict mode; `sleeper` one that sleeps five seconds by poll and says when it has.
  * Commands: `verify` (every byte), `spin` (a thread that computes), `begin` (a thread makes supervised calls, one after the other), `end` (it stops; answers its calls and the supervisor's), `quit`.
  */
@@ -35,6 +36,8 @@ static struct { volatile uint64_t asked; } *shared;
 static unsigned char *memory;
 static uint64_t pages, calls;
 static volatile int stop, has_ended;
+static struct sock_filter of_file[BPF_MAXINSNS];
+static unsigned file_count;
 static int supervisor_socket, pipe_ends[2], message_ends[2];
 
 #define ALLOW BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
@@ -98,27 +101,26 @@ static void hand_over(int listener)
     close(listener);
 }
 
-static void from_file(const char *path, unsigned flags)
+static void read_filter(const char *path)
 {
-    static struct sock_filter code[BPF_MAXINSNS];
     FILE *file = fopen(path, "r");
-    size_t count = file ? fread(code, sizeof *code, BPF_MAXINSNS, file) : 0;
-    if (!count)
+    file_count = file ? (unsigned)fread(of_file, sizeof *of_file, BPF_MAXINSNS, file) : 0;
+    if (!file_count)
         fail(path);
     fclose(file);
-    if (set(flags, code, (unsigned)count))
-        fail("seccomp");
 }
 
 static void *in_thread(void *kind)
 {
     if (!strcmp(kind, "sigreturn") && SET(0, NUMBER, FOR(SYS_rt_sigreturn, REFUSED), ALLOW))
         fail("seccomp");
+    if (!strncmp(kind, "exactly:", 8) && set(0, of_file, file_count))
+        fail("seccomp");
     if (!strcmp(kind, "strict") && prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT))
         fail("strict");
     has_ended = 1;
-    for (char byte;;)
-        if (syscall(SYS_read, pipe_ends[0], &byte, 1) != 1)
+    for (uint64_t word;;)
+        if (syscall(SYS_read, pipe_ends[0], &word, sizeof word) <= 0)
             syscall(SYS_exit, 0);
 }
 
@@ -191,9 +193,13 @@ static int filter(char *kind, unsigned flags)
     } else if (!strcmp(kind, "sleeper")) {
         start(sleeper, NULL, 1);
         answer = 0;
+    } else if (!strncmp(kind, "exactly:", 8)) {
+        read_filter(kind + 8);
+        start(in_thread, kind, 1);
+        answer = SET(0, NUMBER, ALLOW) || SET(0, NUMBER, ALLOW);
     } else if (strchr(kind, '/')) {
-        from_file(kind, flags);
-        answer = 0;
+        read_filter(kind);
+        answer = set(flags, of_file, file_count);
     } else
         return 0;
     if (answer)

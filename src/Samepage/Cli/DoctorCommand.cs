@@ -3,6 +3,7 @@ using Samepage.Api;
 using Samepage.Doctor;
 using Samepage.Linux;
 using Samepage.Linux.Kernels;
+using Samepage.Linux.Seccomp;
 using Spectre.Console;
 
 namespace Samepage.Cli;
@@ -38,7 +39,7 @@ internal static class DoctorCommand
 
     private static async Task<int> RunAsync(bool json, CancellationToken cancellation)
     {
-        DoctorReport report = Checkup.Report([.. Checkup.Machine(KernelFeatures.Probe(), new SystemFacts("/")), Checkup.References(PageReferences.Here.Why), await DaemonCheck.RunAsync(RunDirectory.Current, cancellation)]);
+        DoctorReport report = Checkup.Report([.. Checkup.Machine(KernelFeatures.Probe(), new SystemFacts("/")), Checkup.References(PageReferences.Here.Why), Checkup.Filters(SeccompSupport.WhyNot()), await DaemonCheck.RunAsync(RunDirectory.Current, cancellation)]);
         if (json)
             Output.Json(report, ApiJson.Default.DoctorReport);
         else

@@ -53,6 +53,13 @@ internal static class Checkup
         : new("page-references", Warning, $"references to pages cannot be counted ({refusal}): what was merged and written since is not given back while its process has an io_uring, an AIO context or a device open",
             "a kernel with CONFIG_BPF_SYSCALL and CONFIG_DEBUG_INFO_BTF, not locked down for confidentiality, tells; so does CAP_SYS_ADMIN");
 
+    /// <summary>Whether the seccomp filters of programs can be read. Where they cannot, programs under filters are left alone, and all others are served.</summary>
+    /// <param name="refusal">Why not; null where they can.</param>
+    public static DoctorCheck Filters(string? refusal) => refusal is null
+        ? new("seccomp-filters", Ok, "the seccomp filters of programs can be read: who forbids nothing of what the agent does is served", "")
+        : new("seccomp-filters", Warning, $"the seccomp filters of programs cannot be read ({refusal}): programs under filters, most containers and many services among them, are not served",
+            "run the daemon as root outside of containers, without a seccomp filter of its own (SystemCallFilter= and its like in a systemd unit), on a kernel with CONFIG_CHECKPOINT_RESTORE");
+
     /// <summary>What makes it impossible to serve, on this machine and with our privileges; empty when nothing does.</summary>
     public static DoctorCheck[] Failures() => [.. Machine(KernelFeatures.Probe(), new SystemFacts("/")).Where(check => check.Verdict == Failure)];
 

@@ -17,11 +17,14 @@ internal sealed class RedisUnderTest : IAsyncDisposable
 
     private string SocketPath => Path.Combine(_folder, "redis.sock");
 
-    public static async Task<RedisUnderTest> Start(string program)
+    /// <param name="program">The server.</param>
+    /// <param name="launcher">A program, and its arguments, that becomes the server.</param>
+    public static async Task<RedisUnderTest> Start(string program, params string[] launcher)
     {
         string folder = Directory.CreateTempSubdirectory("samepage-redis-").FullName;
-        var redis = new RedisUnderTest(folder, LiveProgram.Start(program,
-            "--port", "0", "--unixsocket", Path.Combine(folder, "redis.sock"), "--dir", folder, "--save", "", "--appendonly", "no", "--daemonize", "no", "--enable-debug-command", "local"));
+        string[] command =
+            [.. launcher, program, "--port", "0", "--unixsocket", Path.Combine(folder, "redis.sock"), "--dir", folder, "--save", "", "--appendonly", "no", "--daemonize", "no", "--enable-debug-command", "local"];
+        var redis = new RedisUnderTest(folder, LiveProgram.Start(command[0], command[1..]));
         await Until.True(() => File.Exists(redis.SocketPath) || redis.Server.HasExited, 20, () => "redis opens its socket");
         return redis;
     }
