@@ -75,6 +75,13 @@ public sealed partial class AgentSession
 
         if (held is not null)
             Filters.Keep(held.Contains);
+        // One that came over all of them came over the agent's, too. None can come while they stand still.
+        if (Filters.HasAny && !IsLeaving && HaveFiltersChanged)
+        {
+            why = "its agent's threads have come under a seccomp filter, which is not looked at yet";
+            return false;
+        }
+
         return true;
     }
 

@@ -43,12 +43,14 @@ public sealed class AbiTests
         #include <linux/capability.h>
         #include <linux/elf.h>
         #include <linux/fs.h>
+        #include <linux/filter.h>
         #include <linux/fuse.h>
         #include <linux/io_uring.h>
         #include <linux/ioctl.h>
         #include <linux/kernel-page-flags.h>
         #include <linux/magic.h>
         #include <linux/mount.h>
+        #include <linux/seccomp.h>
         #include <linux/types.h>
         #include <linux/userfaultfd.h>
         enum { MNT_DETACH = 2, UMOUNT_NOFOLLOW = 8 }; /* of sys/mount.h, which some versions of linux/fs.h exclude */

@@ -34,7 +34,7 @@
 
 static struct { volatile uint64_t asked; } *shared;
 static unsigned char *memory;
-static uint64_t pages, calls;
+static uint64_t pages, calls, own;
 static volatile int stop, has_ended;
 static struct sock_filter of_file[BPF_MAXINSNS];
 static unsigned file_count;
@@ -211,15 +211,19 @@ static uint64_t verify(void)
 {
     uint64_t bad = 0;
     for (uint64_t page = 0; page < pages; page++)
-        bad += page_bad(memory + page * PAGE, page % 16 == 15 ? mix(page) ^ ((uint64_t)getpid() << 40) : 1 + page);
+        bad += page_bad(memory + page * PAGE, page % 16 == 15 ? mix(page) ^ (own << 40) : 1 + page);
     return bad;
 }
 
 int main(int argc, char **argv)
 {
+    static char in[4096], out[4096];
     int ends[2];
     if (argc < 2)
         return 2;
+    // Otherwise the C library asks what kind of file it is, which not every filter allows.
+    setvbuf(stdin, in, _IOFBF, sizeof in);
+    setvbuf(stdout, out, _IOLBF, sizeof out);
     shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED || socketpair(AF_UNIX, SOCK_STREAM, 0, ends) || pipe(pipe_ends) || socketpair(AF_UNIX, SOCK_STREAM, 0, message_ends) || dup2(message_ends[0], SUPERVISED) < 0)
         fail("descriptors");
@@ -228,10 +232,11 @@ int main(int argc, char **argv)
             supervise(ends[1]);
     }
     supervisor_socket = ends[0];
+    own = (uint64_t)getpid();
     pages = strtoul(argv[1], NULL, 10) * 256;
     memory = map_private(pages * PAGE);
     for (uint64_t page = 0; page < pages; page++)
-        page_fill(memory + page * PAGE, page % 16 == 15 ? mix(page) ^ ((uint64_t)getpid() << 40) : 1 + page);
+        page_fill(memory + page * PAGE, page % 16 == 15 ? mix(page) ^ (own << 40) : 1 + page);
     for (int i = 2; i < argc; i++)
         if (!filter(argv[i], 0))
             return 2;

@@ -3,7 +3,8 @@ using Samepage.Linux.Seccomp;
 
 namespace Samepage.Agent.Seccomp;
 
-/// <summary>All seccomp filters of a thread, and what they make of our calls. One thread at a time; what it was asked once it knows.</summary>
+/// <summary>All seccomp filters of a thread, and what they make of our calls. One thread at a time; what it was asked once it knows. Without filters any number at a time: <see cref="None"/> and <see cref="Strict"/> are everybody's, and note
+/// nothing.</summary>
 /// <remarks>
 /// <para>What is asked of filters is what they answer by themselves: nothing here counts on their being suspended while we trace (PTRACE_O_SUSPEND_SECCOMP), for that ends with us. A call that they might answer with anything but
 /// ALLOW or LOG is forbidden, also where that depends on what is not known of its arguments.</para>
@@ -58,12 +59,14 @@ internal sealed class FilterChain
     /// <param name="personality">Of the thread, personality(2).</param>
     public string? WhyNotAgent(uint personality)
     {
+        if (_filters.Length == 0)
+            return _why;
         if (!_forAgent.TryGetValue(personality, out string? why))
         {
             IEnumerable<AgentCall> calls = [.. AgentCalls.Attach, .. AgentCalls.Agent, .. AgentCalls.Leave, .. AgentCalls.Gate];
             if (AgentCalls.WithoutReadImpliesExec(personality) is { } more)
                 calls = calls.Append(more);
-            _forAgent.Add(personality, why = _why ?? FirstForbidden(calls, "which the agent must make"));
+            _forAgent.Add(personality, why = FirstForbidden(calls, "which the agent must make"));
         }
 
         return why;
@@ -72,16 +75,18 @@ internal sealed class FilterChain
     /// <summary>Why a thread under them must not be held for an exchange; null where nothing stands in the way.</summary>
     public string? WhyNotGate()
     {
+        if (_filters.Length == 0)
+            return _why;
         if (!_isGateKnown)
-            (_forGate, _isGateKnown) = (_why ?? FirstForbidden(AgentCalls.Gate, "which a thread must make that was held when the daemon died"), true);
+            (_forGate, _isGateKnown) = (FirstForbidden(AgentCalls.Gate, "which a thread must make that was held when the daemon died"), true);
         return _forGate;
     }
 
     /// <summary>The kernel could not go on with a sleep that was interrupted.</summary>
-    public bool ForbidsRestart => _forbidsRestart ??= _why is not null || !FilterWalk.IsAllowed(_filters, AgentCalls.Restart.Shape);
+    public bool ForbidsRestart => _filters.Length == 0 ? _why is not null : _forbidsRestart ??= !FilterWalk.IsAllowed(_filters, AgentCalls.Restart.Shape);
 
     /// <summary>A supervisor may be asked about some call.</summary>
-    public bool MayAskSupervisor => _asks ??= _filters.Any(static filter => filter.Fault is not null || Asks(filter.Instructions));
+    public bool MayAskSupervisor => _filters.Length > 0 && (_asks ??= _filters.Any(static filter => filter.Fault is not null || Asks(filter.Instructions)));
 
     /// <summary>Whether a supervisor may be asked about this very call: where it is interrupted, at whatever stage, he is asked once more when it begins again.</summary>
     /// <param name="number">The call.</param>
@@ -109,8 +114,6 @@ internal sealed class FilterChain
 
     private string? FirstForbidden(IEnumerable<AgentCall> calls, string need)
     {
-        if (_filters.Length == 0)
-            return null;
         foreach (AgentCall call in calls)
         {
             SeccompActions actions = FilterWalk.ActionsFor(_filters, call.Shape), harmless = SeccompActions.Allow | SeccompActions.Log | (call.MayFail ? SeccompActions.Errno : 0);

@@ -15,7 +15,7 @@ public sealed class ExactFilterTests
     [Fact]
     public async Task UnderAFilterThatAllowsTheListAloneAProgramIsMergedAndGivenBack()
     {
-        string folder = Directory.CreateTempSubdirectory("samepage-exact-").FullName, target = Path.Combine(folder, "filtered"), filter = Path.Combine(folder, "exact");
+        string folder = Directory.CreateTempSubdirectory("exact-filter-").FullName, target = Path.Combine(folder, "filtered"), filter = Path.Combine(folder, "exact");
         Compile(target);
         await File.WriteAllBytesAsync(filter, Bpf.Bytes([.. Exact([.. AgentCalls.Attach, .. AgentCalls.Agent, .. AgentCalls.Gate, .. AgentCalls.Leave])]), TestContext.Current.CancellationToken);
         await using ForeignProgram one = ForeignProgram.Start(target, "4", $"exactly:{filter}"), other = ForeignProgram.Start(target, "4", $"exactly:{filter}");
