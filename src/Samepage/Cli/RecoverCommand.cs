@@ -12,6 +12,10 @@ internal static class RecoverCommand
         serves; by hand it is needed only where both were killed. Until then the processes go
         on with the right content, and share what they share.
 
+        Forked children whose parent has ended, and that have no agent, cannot be given back:
+        what they discard must read as zeros for as long as they live. Where there are such, the
+        command stays for as long, and watches them, or until a daemon takes its place.
+
         Examples:
           samepage recover
           samepage recover --timeout 5
