@@ -48,7 +48,8 @@ public sealed partial class ScanEngine
         GiveUpLonelyFrames();
     }
 
-    /// <summary>H2: nobody may map a frame that could not be written, whatever it reads as: it may be a hole, or not be kept in its place. The pages try again later.</summary>
+    /// <summary>H2: nobody may map a frame that could not be written, whatever it reads as: it may be a hole, or not be kept in its place. The pages try again, ever more seldom: where a limit stands in the way it may do so for
+    /// good, and a domain that is full must cost nothing.</summary>
     private void DropUnwritten()
     {
         foreach (int number in _plans.Spaces())
@@ -56,7 +57,7 @@ public sealed partial class ScanEngine
             Space space = _spaces[number];
             foreach (Plans.Entry entry in _plans.Drop(number, entry => entry.Kind == PlanKind.Merge && _unwritten.Contains((space.Domain.Id, entry.Frame))))
             {
-                Settle(space, entry, PageOutcome.Deferred);
+                Settle(space, entry, PageOutcome.Held);
                 space.Domain.Frames.EndPromise(entry.Frame);
             }
         }
@@ -140,7 +141,7 @@ public sealed partial class ScanEngine
         if (_machine.TracksWrites)
         {
             _records.Digest(entry.Record) = entry.History.Bits;
-            // Who holds it may do so for ever, and each try stops a program.
+            // Who holds it may do so for ever, and each try stops a program; and there may never be room for its frame.
             if (outcome == PageOutcome.Held && SmartScan)
                 state = RestLonger(space, entry.Record);
         }

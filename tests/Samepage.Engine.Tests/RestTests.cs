@@ -124,6 +124,32 @@ public sealed class RestTests
         Assert.InRange(merges, 1, 200);
     }
 
+    /// <summary>Where there is no room for frames there may never be any: a full domain costs nothing, counts as settled, and what there is no room for is merged when there is.</summary>
+    [Fact]
+    public void H2_PagesWithoutRoomForTheirFrameAreTriedEverMoreSeldom()
+    {
+        using Scanned scanned = new();
+        scanned.Engine.SmartScan = true;
+        scanned.Machine.OutOfMemory = true;
+        FakeSpace one = scanned.Space(0, 1, 2, 3, 4), other = scanned.Space(0, 1, 2, 3, 4);
+        for (int second = 0; second < 600; second++)
+        {
+            scanned.Pass();
+            scanned.Engine.Now += s_second;
+        }
+
+        Assert.InRange(scanned.Engine.Figures.PagesScanned, 16, 8 * 25);
+        Assert.True(scanned.Engine.FiguresOf(one.Id).Settled && scanned.Engine.FiguresOf(other.Id).Settled);
+        scanned.Machine.OutOfMemory = false;
+        for (int second = 0; second < 600; second++)
+        {
+            scanned.Pass();
+            scanned.Engine.Now += s_second;
+        }
+
+        Assert.Equal((4, 4), (one.InFrames, other.InFrames));
+    }
+
     [Theory]
     [InlineData(0, 9, 1)]
     [InlineData(0, 30, 0)]

@@ -28,20 +28,27 @@ public sealed class LifeTests(SharedDaemon shared) : OnOneDaemon(shared)
     [Fact]
     public async Task H3_RequestsAreServedWhileMuchIsMerged()
     {
-        LiveProgram[] three = await LiveProgram.Targets(3, "common", "64");
-        await using var together = new Together(three);
-        await Daemon.TakeIn(three[0], three[1]);
         int answers = 0;
-        while (!(await Daemon.Status()).Of(three[0].Pid).Settled)
+        // On a crowded machine all may be merged before we come to ask: then it was not much.
+        for (int mebibytes = 64; answers < 2 && mebibytes <= 1024; mebibytes *= 4)
         {
-            if (++answers == 1)
-                await Daemon.TakeIn(three[2]);
+            LiveProgram[] three = await LiveProgram.Targets(3, "common", $"{mebibytes}");
+            await using var together = new Together(three);
+            await Daemon.TakeIn(three[0], three[1]);
+            answers = 0;
+            while (!(await Daemon.Status()).Of(three[0].Pid).Settled)
+            {
+                if (++answers == 1)
+                    await Daemon.TakeIn(three[2]);
+            }
+
+            if (answers > 1)
+                await Daemon.Merged(three[2], 10_000);
+            foreach (LiveProgram program in three)
+                await program.Does("verify");
         }
 
         Assert.True(answers > 1, "nothing was answered before all was merged");
-        await Daemon.Merged(three[2], 10_000);
-        foreach (LiveProgram program in three)
-            await program.Does("verify");
     }
 
     [Theory]

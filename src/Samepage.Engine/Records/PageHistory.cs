@@ -1,6 +1,6 @@
 namespace Samepage.Engine.Records;
 
-/// <summary>How often a page was merged, or left to the zero page, and written again soon, or was held by somebody when it was to be: it rests longer each time before it is looked at again.</summary>
+/// <summary>How often a page was merged, or left to the zero page, and written again soon, or was held by somebody when it was to be, or found no room for its frame: it rests longer each time before it is looked at again.</summary>
 /// <remarks>
 /// <para>A machine that tracks writes needs a page's digest only while the page is unique or planned. At all other times the place of the digest holds this.</para>
 /// <para>Merging a page costs tens of microseconds, and its program a fault at the next write. A page that stays merged for less than ten seconds rests for a

@@ -35,7 +35,7 @@ internal static class PageState
     /// <summary>Was not there when it was looked at: swapped out, or discarded. What comes back from the swap is not written, and nothing announces it.</summary>
     public const uint Absent = 10;
 
-    /// <summary>Was merged and written again and again, or is held by a device: left alone until its rest is over, see <see cref="PageHistory"/>.</summary>
+    /// <summary>Was merged and written again and again, or is held by a device, or there was no room for its frame: left alone until its rest is over, see <see cref="PageHistory"/>.</summary>
     public const uint Resting = 11;
 
     /// <summary>Unchanged for a while and like no other: in the unstable index, put there in the scan of these low eight bits.</summary>

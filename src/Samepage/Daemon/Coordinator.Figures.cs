@@ -68,7 +68,7 @@ internal sealed partial class Coordinator
         (long Frames, long Records) cost = _costs[id] = (frames.Take(counts.Merged), records.Take(counts.Tracked));
         long profit = (counts.Merged + counts.Zeroed) * _machine.PageSize - cost.Frames - cost.Records - AgentBytes;
         return new ProcessReport(participant.Pid, participant.Name, participant.Domain, State(participant),
-            participant.Reason.Length > 0 ? participant.Reason : space.Obstacle.Length > 0 ? space.Obstacle : space.Map.Refused.Reason, figures.Settled, counts.Tracked, counts.Merged, counts.Zeroed,
+            participant.Reason.Length > 0 ? participant.Reason : space.Obstacle.Length > 0 ? space.Obstacle : _machine.RefusalOf(space.Domain) is { Length: > 0 } full ? full : space.Map.Refused.Reason, figures.Settled, counts.Tracked, counts.Merged, counts.Zeroed,
             counts.Volatile, counts.Unique, counts.Broken, figures.Breaks, profit, space.Stops, space.StallNsMax);
     }
 

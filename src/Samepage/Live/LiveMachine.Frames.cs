@@ -32,6 +32,9 @@ internal sealed partial class LiveMachine
         return PoolOf(domain);
     }
 
+    /// <summary>Why no frames could be written in a domain the last time that it was tried, for people; empty where they could.</summary>
+    public string RefusalOf(DomainId domain) => _pools.TryGetValue(domain, out Pool? pool) ? pool.Frames.Refusal : "";
+
     /// <summary>Takes over the pool of a daemon that has died, for a domain that has none. Nothing new can be merged in that domain.</summary>
     public void Adopt(DomainId domain, FramePool pool) => _pools.Add(domain, new Pool(pool));
 
