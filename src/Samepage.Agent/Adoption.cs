@@ -126,8 +126,11 @@ public static class Adoption
         try
         {
             FileDescriptor tracking = Keep(Userfaultfd.Take(thread!, (int)memory.Word(SharedWord.T))), merged = Keep(Userfaultfd.Take(thread!, (int)memory.Word(SharedWord.M)));
-            FileDescriptor frames = Keep(PidFd.Take(thread!, (int)memory.Word(SharedWord.PoolFd))), guard = Keep(PidFd.Take(thread!, (int)memory.Word(SharedWord.GuardFd)));
-            pool = FramePool.Adopt(frames, guard, poolDevice, poolInode);
+            FileDescriptor frames = Keep(PidFd.Take(thread!, (int)memory.Word(SharedWord.PoolFd)));
+            int named = (int)memory.Word(SharedWord.GuardFd);
+            List<FileDescriptor> guards = [Keep(PidFd.Take(thread!, named))];
+            TakeOtherGuards(place.Pid, executor, thread!, named, guards, Keep);
+            pool = FramePool.Adopt(frames, guards, poolDevice, poolInode);
             (FileDescriptor executorSocket, FileDescriptor wardenSocket) = Connect(thread!, (int)memory.Word(SharedWord.ExecutorFar), Keep);
             session = new AgentSession(place, memory, executor, thread!, tracking, merged, executorSocket, wardenSocket, new FilterBook(place.Pid));
             using (AgentThreads.KeepAwake(place.Pid, executor, Thread(SharedWord.WardenTid)))
@@ -138,6 +141,22 @@ public static class Adoption
         finally
         {
             taken.ForEach(descriptor => descriptor.Dispose());
+        }
+    }
+
+    /// <summary>The pipes in an agent's table: all that it has are guards, and which of them is named is the program's to say.</summary>
+    private static void TakeOtherGuards(int pid, int executor, FileDescriptor thread, int named, List<FileDescriptor> guards, Func<FileDescriptor, FileDescriptor> keep)
+    {
+        string folder = $"/proc/{pid}/task/{executor}/fd";
+        foreach (string number in ProcLinks.NamesIn(folder))
+        {
+            if (guards.Count >= FrameGuards.PipesMost || !int.TryParse(number, CultureInfo.InvariantCulture, out int other) || other == named || ProcLinks.TargetOf($"{folder}/{number}")?.StartsWith("pipe:", StringComparison.Ordinal) != true)
+                continue;
+            FileDescriptor taken = PidFd.Take(thread, other);
+            if (FramePool.IsGuard(taken))
+                guards.Add(keep(taken));
+            else
+                taken.Dispose();
         }
     }
 

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Samepage.Linux.Frames;
 
 namespace Samepage.Agent;
 
@@ -66,11 +67,15 @@ internal static class AgentLayout
     /// <summary>Forked children whose descriptors the warden can watch at a time.</summary>
     public const int MaxChildren = 256;
 
-    // Descriptors in a message to the executor: two sockets, and, for a new one, the others and perhaps the M that was inherited.
-    public const int Sockets = 2, MinDescriptors = 8, MaxDescriptors = 9;
+    // Descriptors in a message to the executor: two sockets, and, for a new one, the others, spares, and perhaps the M that was inherited; then what else guards frames, which nobody names, and without which there are no spares.
+    public const int Sockets = 2, MinDescriptors = 8, Spares = 2, MaxDescriptors = MinDescriptors + Spares + 1 + FrameGuards.PipesMost - 1;
+
+    // What that message says, by its bits: an M is among them, and so are spares.
+    public const ulong Handed = 1, HandedInherited = 2, HandedSpares = 4;
 
     /// <summary>Descriptors that an agent must be able to have for it to come: those that it is sent, and the pair over which they are.</summary>
-    public const int LeastDescriptors = MaxDescriptors + 2;
+    /// <param name="pipes">Of guards.</param>
+    public static int LeastDescriptors(int pipes) => MinDescriptors + 1 + (pipes > 1 ? Spares + pipes - 1 : 0) + 2;
 
     // States that the daemon waits for; a negative value is an errno.
     public const long StateSocket = 1, StateReady = 2, StateOrphaned = 3;

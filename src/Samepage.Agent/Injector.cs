@@ -52,7 +52,7 @@ internal static class Injector
         {
             // It is not loosened for what it can do without. A forked child is (see Plant): its parent could not be given back before it has an agent of its own.
             if (inheritedM is null)
-                MustHaveDescriptors(pid);
+                MustHaveDescriptors(pid, pool);
             if (new MemorySharers().Find(pid, LivingThread.Of(pid)) is not 0 and var sharer)
                 throw new AttachException($"it has its memory in common with process {sharer} (clone with CLONE_VM, vfork), whose threads are not its own");
             FilterBook filters = new(pid);
@@ -66,7 +66,7 @@ internal static class Injector
                 if (inheritedM is null)
                     return;
                 room = new DescriptorRoom(pid, words, new AgentData(pid, planted.BaseAddress));
-                MustHaveDescriptors(pid);
+                MustHaveDescriptors(pid, pool);
             });
             AgentSession session = Connect(place, memory, pool, inheritedM, entitlement.Check, filters);
             memory = null;
@@ -86,10 +86,11 @@ internal static class Injector
     }
 
     /// <exception cref="AttachException">The process may not open as many as an agent needs, RLIMIT_NOFILE.</exception>
-    private static void MustHaveDescriptors(int pid)
+    private static void MustHaveDescriptors(int pid, FramePool pool)
     {
-        if (DescriptorRoom.Of(pid) is < AgentLayout.LeastDescriptors and var few)
-            throw new AttachException($"it may open {few} descriptors (RLIMIT_NOFILE), and its agent needs {AgentLayout.LeastDescriptors}, in a table of its own: raise the limit");
+        ulong least = (ulong)AgentLayout.LeastDescriptors(pool.Guards.Count), few = DescriptorRoom.Of(pid);
+        if (few < least)
+            throw new AttachException($"it may open {few} descriptors (RLIMIT_NOFILE), and its agent needs {least}, in a table of its own: raise the limit");
     }
 
     /// <summary>From the kernel itself: the runtime's generator would load OpenSSL's library for it.</summary>
@@ -296,8 +297,23 @@ internal static class Injector
             // What was opened by number is not another's that has it by now.
             if (PidFd.HasEnded(thread!))
                 throw new SyscallException("agent", $"setting up in process {pid}, whose agent has ended", Errno.ESRCH);
-            ReadOnlySpan<int> handed = [executorEnd.Number, wardenEnd.Number, device.Number, pool.Readable.Number, maps.Number, pool.Guard.Number, memory.File.Number, stat.Number, inheritedM?.Number ?? 0];
-            DescriptorPassing.Send(first, 1, inheritedM is null ? handed[..^1] : handed);
+            List<int> handed = [executorEnd.Number, wardenEnd.Number, device.Number, pool.Readable.Number, maps.Number, pool.Guards[0].Number, memory.File.Number, stat.Number];
+            ulong how = AgentLayout.Handed;
+            for (int spare = 0; pool.Guards.Count > 1 && spare < AgentLayout.Spares; spare++)
+            {
+                handed.Add(stat.Number);
+                how |= AgentLayout.HandedSpares;
+            }
+
+            if (inheritedM is not null)
+            {
+                handed.Add(inheritedM.Number);
+                how |= AgentLayout.HandedInherited;
+            }
+
+            // These are named nowhere: the agent has them, and that is all.
+            handed.AddRange(pool.Guards.Skip(1).Select(static guard => guard.Number));
+            DescriptorPassing.Send(first, how, CollectionsMarshal.AsSpan(handed));
             // With it the pair that the executor made is at its end, and our death ends the others.
             executorEnd.Dispose();
             wardenEnd.Dispose();

@@ -2,6 +2,7 @@ using Microsoft.Extensions.Logging.Abstractions;
 using Samepage.Agent;
 using Samepage.Api;
 using Samepage.Daemon;
+using Samepage.Linux.Frames;
 
 namespace Samepage.LinuxTests;
 
@@ -60,8 +61,9 @@ public sealed class DescriptorRoomTests
     [Fact]
     public async Task IsTakenInWithNoMoreThanAnAgentNeeds()
     {
+        int least = AgentLayout.LeastDescriptors(FrameGuards.PipesNeeded());
         await using ForeignProgram confined = await ForeignProgram.Python(Confined);
-        await confined.Says($"limit {AgentLayout.LeastDescriptors} 4096", $"right {AgentLayout.LeastDescriptors} 4096");
+        await confined.Says($"limit {least} 4096", $"right {least} 4096");
         int pid = confined.Pid;
         string folder = Directory.CreateTempSubdirectory("samepage-room-").FullName;
         With(folder, (coordinator, steps) =>
@@ -70,7 +72,7 @@ public sealed class DescriptorRoomTests
             Assert.True(steps.Run(coordinator.Detach(pid)).Done);
         });
         Directory.Delete(folder, recursive: true);
-        await confined.Says("ask", $"right {AgentLayout.LeastDescriptors} 4096");
+        await confined.Says("ask", $"right {least} 4096");
     }
 
     /// <summary>Its parent could not be given back otherwise.</summary>

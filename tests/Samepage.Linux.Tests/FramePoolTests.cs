@@ -25,24 +25,89 @@ public sealed unsafe class FramePoolTests
         Assert.Equal(Filled(7, Page), Read(pool, 4, 1));
     }
 
-    /// <summary>Without a guard MADV_COLLAPSE could take a frame from everybody. The limit on pipes, 256 pages unless somebody raised it, holds for who lacks CAP_SYS_RESOURCE.</summary>
+    /// <summary>Without a guard MADV_COLLAPSE could take a frame from everybody. The limit on pipes, 256 pages unless somebody raised it, holds for who lacks CAP_SYS_RESOURCE: then there are several of them, and where the last
+    /// is full there is an end.</summary>
     [Fact]
     public void FramesThatCannotBeGuardedHoldNothing()
     {
         const uint ExtentFrames = 512;
+        const int Pipes = 3, Dead = 300;
         uint limit = uint.Parse(File.ReadAllText("/proc/sys/fs/pipe-max-size"), System.Globalization.CultureInfo.InvariantCulture) / Page;
         Assert.SkipWhen(limit > 4096, "fs.pipe-max-size was raised");
-        bool limited = (new SystemFacts("/").EffectiveCapabilities >> 24 & 1) == 0;
-        using FramePool pool = Create();
-        for (uint extent = 0; extent < limit; extent++)
-            Assert.True(pool.TryWrite(extent * ExtentFrames, Filled(7, Page)), $"extent {extent}: {pool.Refusal}");
-        // The last frame of a guarded extent, and the first of one more.
-        uint first = limit * ExtentFrames - 1;
-        Assert.Equal(!limited, pool.TryWrite(first, Filled(8, 2 * Page)));
-        Assert.Equal(Filled((byte)(limited ? 0 : 8), 2 * Page), Read(pool, first, 2));
-        Assert.Equal(limited, pool.Refusal.Contains("CAP_SYS_RESOURCE", StringComparison.Ordinal));
-        Assert.True(pool.TryWrite(first, Filled(9, Page)));
-        Assert.Equal("", pool.Refusal);
+        using FramePool pool = Create(), other = Create();
+        WithoutLargePipes(() =>
+        {
+            using FrameGuards guards = new(pool.Readable, Pipes);
+            Assert.InRange(FrameGuards.PipesNeeded(), 2, FrameGuards.PipesMost);
+            for (uint extent = 0; extent < Pipes * limit; extent++)
+            {
+                Assert.True(other.TryWrite(extent * ExtentFrames, Filled(7, Page)), $"extent {extent}: {other.Refusal}");
+                Assert.True(guards.TryGuard(extent * ExtentFrames, 1), $"extent {extent}: {guards.Refusal}");
+            }
+
+            uint first = Pipes * limit * ExtentFrames;
+            Assert.False(guards.TryGuard(first, 1));
+            Assert.Contains("CAP_SYS_RESOURCE", guards.Refusal, StringComparison.Ordinal);
+            // What has become free in any of them is used again.
+            List<uint> kept = [];
+            for (uint extent = 0; extent < Dead; extent++)
+                guards.Release(extent * ExtentFrames, (int)ExtentFrames, kept);
+            Assert.Empty(kept);
+            Assert.Equal(Pipes * (int)limit - Dead, Enumerable.Range(0, Pipes * (int)limit).Count(extent => guards.Has((uint)extent)));
+            Assert.InRange(guards.PagesHeld, Pipes * (int)limit - Dead, Pipes * (int)limit - 1);
+            Assert.True(guards.TryGuard(first, 1), guards.Refusal);
+        });
+    }
+
+    [Fact]
+    public void FramesThatOnlyASecondPipeCanGuardKeepTheirPlaces()
+    {
+        const uint ExtentFrames = 512;
+        const int Huge = (int)ExtentFrames * Page;
+        uint limit = uint.Parse(File.ReadAllText("/proc/sys/fs/pipe-max-size"), System.Globalization.CultureInfo.InvariantCulture) / Page;
+        Assert.SkipWhen(limit > 4096, "fs.pipe-max-size was raised");
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "needs root: a pool of frames is a mount of its own");
+        WithoutLargePipes(() =>
+        {
+            using FramePool pool = FramePool.Create();
+            for (uint extent = 0; extent <= limit; extent++)
+                Assert.True(pool.TryWrite(extent * ExtentFrames, Filled(7, Page)), $"extent {extent}: {pool.Refusal}");
+            void* room = LibC.mmap(null, 2 * Huge, LibC.PROT_NONE, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS, -1, 0);
+            byte* place = (byte*)(((nuint)room + Huge - 1) / Huge * Huge);
+            Assert.Equal((nint)place, (nint)LibC.mmap(place, Huge, LibC.PROT_READ, LibC.MAP_SHARED | LibC.MAP_FIXED, pool.Readable.Number, limit * Huge));
+            Assert.Equal(7, Volatile.Read(ref *place));
+            Assert.True(PidFd.TryOpen(Environment.ProcessId, out FileDescriptor? self, out _));
+            using FileDescriptor own = self!;
+            Assert.False(PidFd.TryCollapse(own, (ulong)place, Huge), "nothing keeps the frame in its place");
+            Assert.Equal(0, LibC.munmap(room, 2 * Huge));
+        });
+    }
+
+    /// <summary>As a daemon in a container, which may not make a pipe as large as it likes.</summary>
+    private static void WithoutLargePipes(Action does)
+    {
+        const int SysResource = 24;
+        System.Runtime.ExceptionServices.ExceptionDispatchInfo? failure = null;
+        // Capabilities are a thread's own.
+        Thread thread = new(() =>
+        {
+            try
+            {
+                LibC.__user_cap_header_struct header = new() { version = LibC._LINUX_CAPABILITY_VERSION_3 };
+                LibC.__user_cap_data_struct* own = stackalloc LibC.__user_cap_data_struct[2];
+                Assert.Equal(0, LibC.syscall(SyscallNumbers.capget, (nint)(&header), (nint)own, 0, 0, 0));
+                own[0].effective &= ~(1u << SysResource);
+                Assert.Equal(0, LibC.syscall(SyscallNumbers.capset, (nint)(&header), (nint)own, 0, 0, 0));
+                does();
+            }
+            catch (Exception failed)
+            {
+                failure = System.Runtime.ExceptionServices.ExceptionDispatchInfo.Capture(failed);
+            }
+        });
+        thread.Start();
+        thread.Join();
+        failure?.Throw();
     }
 
     /// <summary>A run that one entry maps loses all of its pages at the first write.</summary>
@@ -85,13 +150,13 @@ public sealed unsafe class FramePoolTests
         for (uint i = 0; i < Living; i++)
             Assert.True(pool.TryWrite(i * Extent, Filled((byte)(i + 1), Page)), pool.Refusal);
         // He makes room, over and over.
-        void Widen() => Assert.Equal(256 * Page, LibC.fcntl(pool.Guard.Number, LibC.F_SETPIPE_SZ, 256 * Page));
+        void Widen() => Assert.Equal(256 * Page, LibC.fcntl(pool.Guards[0].Number, LibC.F_SETPIPE_SZ, 256 * Page));
         Widen();
         byte[] junk = Filled(0, bytes);
         fixed (byte* start = junk)
         {
             for (int i = 0; i < pieces; i++)
-                Assert.Equal(bytes, LibC.write(pool.Guard.Number, start, (nuint)bytes));
+                Assert.Equal(bytes, LibC.write(pool.Guards[0].Number, start, (nuint)bytes));
         }
 
         // Frames that come and go leave dead guards, which are thrown out now and then.
@@ -143,17 +208,17 @@ public sealed unsafe class FramePoolTests
         using FramePool pool = Create(), other = Create();
         FileDescriptor Again(FileDescriptor of) => FileDescriptor.Open($"/proc/self/fd/{of.Number}");
         FileDescriptor Copy(FileDescriptor of) => new(LibC.fcntl(of.Number, 1030 /* F_DUPFD_CLOEXEC */, 3));
-        using (FramePool adopted = FramePool.Adopt(Again(pool.Readable), Copy(pool.Guard), pool.Device, pool.Inode))
+        using (FramePool adopted = FramePool.Adopt(Again(pool.Readable), [Copy(pool.Guards[0])], pool.Device, pool.Inode))
             Assert.Equal((pool.Device, pool.Inode), (adopted.Device, adopted.Inode));
         (FileDescriptor Pool, FileDescriptor Guard)[] wrong =
         [
-            (Again(other.Readable), Copy(pool.Guard)),
+            (Again(other.Readable), Copy(pool.Guards[0])),
             (Again(pool.Readable), FileDescriptor.Open("/dev/null", writable: true)),
-            (FileDescriptor.Open("/proc/self/maps"), Copy(pool.Guard)),
-            (new FileDescriptor(LibC.memfd_create("samepage-frames", LibC.MFD_CLOEXEC)), Copy(pool.Guard)),
+            (FileDescriptor.Open("/proc/self/maps"), Copy(pool.Guards[0])),
+            (new FileDescriptor(LibC.memfd_create("samepage-frames", LibC.MFD_CLOEXEC)), Copy(pool.Guards[0])),
         ];
         foreach ((FileDescriptor file, FileDescriptor guard) in wrong)
-            Assert.Equal(Errno.EPERM, Assert.Throws<SyscallException>(() => FramePool.Adopt(file, guard, pool.Device, pool.Inode)).Errno);
+            Assert.Equal(Errno.EPERM, Assert.Throws<SyscallException>(() => FramePool.Adopt(file, [Copy(pool.Guards[0]), guard], pool.Device, pool.Inode)).Errno);
     }
 
     [Fact]

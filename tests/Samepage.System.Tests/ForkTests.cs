@@ -129,7 +129,7 @@ public sealed class ForkTests(SharedDaemon shared) : OnOneDaemon(shared)
     public async Task AProgramWithMoreChildrenThanThereAreDescriptorsKeepsNobodyElse()
     {
         string prlimit = Needs.Program("prlimit", "util-linux");
-        await using DaemonUnderTest daemon = await DaemonUnderTest.Start(launcher: [prlimit, "--nofile=700:700"]);
+        await using DaemonUnderTest daemon = await DaemonUnderTest.Start(launcher: [prlimit, "--nofile=900:900"]);
         LiveProgram[] honest = await LiveProgram.Targets(2, "common", "4"), two = await LiveProgram.Targets(2, "forker");
         await using var together = new Together([.. honest, .. two]);
         await daemon.TakeInAndWait([.. honest, .. two]);
@@ -156,7 +156,7 @@ public sealed class ForkTests(SharedDaemon shared) : OnOneDaemon(shared)
         const int Children = 290, Each = 30, All = (Children - 260) * Each;
         string prlimit = Needs.Program("prlimit", "util-linux");
         await using DaemonUnderTest daemon = await DaemonUnderTest.Start();
-        await Limit(760);
+        await Limit(960);
         LiveProgram[] honest = await LiveProgram.Targets(2, "common", "4"), two = await LiveProgram.Targets(2, "forker");
         await using var together = new Together([.. honest, .. two]);
         await daemon.TakeInAndWait([.. honest, .. two]);

@@ -124,7 +124,7 @@ internal sealed partial class AgentAssembler
         c.cmp(Word(OwnWord.LastEnded), LooksUntilGone);
         c.jb(done);
         c.mov(rdi, Word(OwnWord.LastFd));
-        Sys(3);
+        Sys(SYS_close);
         c.mov(Word(OwnWord.LastFd), 0);
         c.mov(Word(OwnWord.LastEnded), 0);
         At(ref watched);
@@ -195,7 +195,7 @@ internal sealed partial class AgentAssembler
         c.jmp(entry);
         At(ref listed);
         c.mov(edi, ebx);
-        Sys(3);
+        Sys(SYS_close);
         c.mov(edi, ebp);
         c.mov(esi, LibC.PIDFD_THREAD);
         Sys(SYS_pidfd_open);

@@ -320,7 +320,7 @@ internal sealed partial class AgentAssembler
     private void Close(OwnWord word)
     {
         c.mov(rdi, Word(word));
-        Sys(3);
+        Sys(SYS_close);
     }
 
     private void Pause(int milliseconds)
@@ -393,18 +393,30 @@ internal sealed partial class AgentAssembler
         TakeDescriptor(1, OwnWord.WardenNear);
     }
 
-    /// <summary>The descriptors behind the sockets.</summary>
+    /// <summary>The descriptors behind the sockets. Spares are closed at once: what is made later must not need a number that the program's bound (RLIMIT_NOFILE) may forbid by then, because low ones are taken for good.</summary>
     private void TakeDescriptors(Label otherwise)
     {
-        Label own = c.CreateLabel();
+        Label own = c.CreateLabel(), noSpares = c.CreateLabel();
         int taken = AgentLayout.Sockets;
         c.cmp(__qword_ptr[r12 + AgentLayout.MessageControl], 16 + 4 * AgentLayout.MinDescriptors);
         c.jb(otherwise);
         foreach (OwnWord word in (ReadOnlySpan<OwnWord>)[OwnWord.DeviceFd, OwnWord.PoolFd, OwnWord.MapsFd, OwnWord.GuardFd, OwnWord.WordsFd, OwnWord.StatFd])
             TakeDescriptor(taken++, word);
-        c.cmp(__qword_ptr[r12 + AgentLayout.MessageControl], 16 + 4 * AgentLayout.MaxDescriptors);
-        c.jne(own);
-        TakeDescriptor(taken, OwnWord.M);
+        c.mov(ebp, taken);
+        c.test(__dword_ptr[r12 + AgentLayout.MessagePayload], (int)AgentLayout.HandedSpares);
+        c.jz(noSpares);
+        for (int spare = 0; spare < AgentLayout.Spares; spare++)
+        {
+            c.mov(edi, __dword_ptr[r12 + AgentLayout.MessageControl + 16 + 4 * taken++]);
+            Sys(SYS_close);
+        }
+
+        c.mov(ebp, taken);
+        At(ref noSpares);
+        c.test(__dword_ptr[r12 + AgentLayout.MessagePayload], (int)AgentLayout.HandedInherited);
+        c.jz(own);
+        c.mov(ecx, __dword_ptr[r12 + rbp * 4 + AgentLayout.MessageControl + 16]);
+        c.mov(Word(OwnWord.M), rcx);
         c.mov(Word(OwnWord.InheritedM), 1);
         At(ref own);
     }

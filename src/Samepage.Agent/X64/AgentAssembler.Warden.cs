@@ -151,7 +151,7 @@ internal sealed partial class AgentAssembler
         c.push(rdx);
         Unwatch();
         c.pop(rdi);
-        Sys(3);
+        Sys(SYS_close);
         c.mov(__dword_ptr[rbx], -1);
         c.inc(Word(OwnWord.FreeSlots));
         At(ref closed);

@@ -14,7 +14,7 @@ internal sealed partial class AgentAssembler
     public const int SYS_read = 0, SYS_write = 1, SYS_poll = 7, SYS_mmap = 9, SYS_mprotect = 10, SYS_munmap = 11, SYS_rt_sigprocmask = 14,
         SYS_ioctl = 16, SYS_mremap = 25, SYS_madvise = 28, SYS_recvmsg = 47, SYS_socketpair = 53, SYS_clone = 56, SYS_exit = 60,
         SYS_mlock = 149, SYS_munlock = 150, SYS_personality = 135, SYS_gettid = 186, SYS_epoll_wait = 232, SYS_epoll_ctl = 233, SYS_sched_setscheduler = 144,
-        SYS_get_mempolicy = 239, SYS_epoll_create1 = 291, SYS_mlock2 = 325, SYS_close_range = 436;
+        SYS_get_mempolicy = 239, SYS_epoll_create1 = 291, SYS_mlock2 = 325, SYS_close = 3, SYS_close_range = 436;
 
     private const int Enoent = 2, Esrch = 3, Eintr = 4, Eagain = 11, Enomem = 12, Enfile = 23, Emfile = 24, Efault = 14, Ebusy = 16, Eexist = 17, Eilseq = 84, Eopnotsupp = 95;
     private const int SharedFromData = AgentLayout.SharedOffset - AgentLayout.DataOffset;

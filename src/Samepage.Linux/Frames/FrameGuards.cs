@@ -1,5 +1,6 @@
-using System.Runtime.InteropServices;
+using System.Globalization;
 using Samepage.Linux.Interop;
+using Samepage.Linux.ProcFs;
 
 namespace Samepage.Linux.Frames;
 
@@ -9,53 +10,76 @@ namespace Samepage.Linux.Frames;
 /// kernel then takes those frames out of everybody's page tables, and whoever touches one next has a fault, as if it had discarded the page. But it gives up,
 /// before it has touched anything, where one of the 512 pages has a reference that it cannot explain. A page in a pipe, splice(2), has one.</para>
 /// <para>A pipe holds 256 pages, and so guards 512 MiB, unless fs.pipe-max-size is raised or whoever makes it larger has CAP_SYS_RESOURCE, pipe(7): then 65,536
-/// and more, as long as the kernel has memory for its list in one piece.</para>
-/// <para>The pipe holds its pages for as long as somebody has it open. So every agent has its writing end, and frames are guarded behind our death too.</para>
-/// <para>Whoever reads it dry could have huge pages made, and others would see zeros. A writing end cannot be read, teed or spliced from, but by its link in /proc
-/// anybody could open a reading end whom the inode's mode and owner let. So the pipe is of mode 0 and of an owner that nobody is: root without capabilities is refused
-/// like everybody else. What passes is CAP_DAC_OVERRIDE or CAP_DAC_READ_SEARCH in the first user namespace, see SECURITY.md. With the writing end the pipe can be
-/// filled: then nothing more is merged.</para>
-/// <para>And something else can be written into it. The pipe does not say whose a page is, and dead ones are told by their places in it: one foreign page, and the next living guard would be
-/// thrown out for a dead one. So before any is read, the bytes in the pipe must be as many as ours are. Nobody but us takes anything out, so then all are ours; what is written later lies behind them, and
-/// is seen when ours have gone through the other pipe and back. From then on nothing is taken out any more, and nothing new is guarded.</para>
+/// and more, as long as the kernel has memory for its list in one piece. So without that there are as many pipes as the machine's memory may need, from the beginning: who maps frames must have all of them.</para>
+/// <para>A pipe holds its pages for as long as somebody has it open. So every agent has its writing end, and frames are guarded behind our death too.</para>
 /// <code>
-///   pipe      [page of extent 0][page of extent 3][page that was punched out]…   first in, first out
-///   _order    the same, as (extent, ticket)
-///   _guards   extent → frame and ticket: what is in _order with another ticket is dead, and is thrown out when that is worth it
+///   _guards   extent → frame, pipe and ticket: what is in a pipe with another ticket is dead, and is thrown out when that is worth it
 /// </code>
 /// </remarks>
 internal sealed unsafe class FrameGuards : IDisposable
 {
     public const int ExtentFrames = 512;
 
-    private const int Page = 4096, SlotsFirst = 16, DeadWorthIt = 64;
+    private const int Page = 4096, DeadWorthIt = 64;
 
-    /// <summary>The last user id but the invalid one: no program is given it, and no user namespace but the first has it.</summary>
-    private const uint NobodyAtAll = 4294967294;
-    private readonly FileDescriptor _pool, _out;
-    private readonly Dictionary<uint, (uint Frame, long Ticket)> _guards = [];
-    private readonly Queue<(uint Extent, long Ticket)> _order = [];
-    private readonly List<FileDescriptor> _left = [];
-    private bool _isDisturbed;
-    private int _slots = SlotsFirst;
+    /// <summary>Pipes at most: 64 GiB of frames where each guards 512 MiB. Every agent has that many descriptors more.</summary>
+    public const int PipesMost = 128;
+
+    private readonly FileDescriptor _pool;
+    private readonly GuardPipe[] _pipes;
+    private readonly Dictionary<uint, (uint Frame, int Pipe, long Ticket)> _guards = [];
     private long _tickets;
 
     /// <param name="pool">The pool's file; stays the caller's.</param>
+    /// <param name="pipes">How many pipes there are.</param>
     /// <exception cref="SyscallException">There is no pipe to be had.</exception>
-    public FrameGuards(FileDescriptor pool)
+    public FrameGuards(FileDescriptor pool, int pipes)
     {
-        _pool = pool;
-        (_out, Held) = NewPipe(SlotsFirst);
+        (_pool, _pipes) = (pool, new GuardPipe[pipes]);
+        try
+        {
+            for (int i = 0; i < pipes; i++)
+                _pipes[i] = new GuardPipe();
+        }
+        catch (SyscallException)
+        {
+            Dispose();
+            throw;
+        }
+
+        Held = [.. _pipes.Select(static pipe => pipe.Held)];
     }
 
-    /// <summary>What keeps the guards in place for whoever has it open.</summary>
-    public FileDescriptor Held { get; }
+    /// <summary>What keeps the guards in place for whoever has all of it open.</summary>
+    public IReadOnlyList<FileDescriptor> Held { get; }
 
     /// <summary>Why an extent could not be guarded, for people.</summary>
     public string Refusal { get; private set; } = "";
 
-    /// <summary>Pages that the pipe holds, those that were punched out among them.</summary>
-    internal int PagesHeld => _order.Count;
+    /// <summary>Pages that the pipes hold, those that were punched out among them.</summary>
+    internal int PagesHeld => _pipes.Sum(static pipe => pipe.Count);
+
+    /// <summary>How many pipes the frames of a domain may need on this machine, with our privileges: one, where it can be made as large as it must be.</summary>
+    public static int PipesNeeded()
+    {
+        if (!ProcFile.TryRead("/proc/sys/fs/pipe-max-size", out string most) || !long.TryParse(most, NumberStyles.None | NumberStyles.AllowTrailingWhite, CultureInfo.InvariantCulture, out long bytes))
+            return 1;
+        try
+        {
+            using GuardPipe probe = new();
+            if (probe.TryMakeLarger((int)Math.Min(2 * bytes / Page, int.MaxValue / Page / 2)) == Errno.None)
+                return 1;
+        }
+        catch (SyscallException)
+        {
+            return 1;
+        }
+
+        long guarded = Math.Max(1, bytes / Page) * ExtentFrames * Page;
+        LibC.sysinfo machine;
+        long memory = LibC.get_sysinfo(&machine) == 0 ? (long)machine.totalram * machine.mem_unit : long.MaxValue / 2;
+        return (int)Math.Clamp((memory + guarded - 1) / guarded, 1, PipesMost);
+    }
 
     /// <summary>Whether one of an extent's frames is held.</summary>
     public bool Has(uint extent) => _guards.ContainsKey(extent);
@@ -82,61 +106,72 @@ internal sealed unsafe class FrameGuards : IDisposable
         uint end = firstFrame + (uint)count;
         for (uint extent = firstFrame / ExtentFrames; extent <= (end - 1) / ExtentFrames; extent++)
         {
-            if (!_guards.TryGetValue(extent, out (uint Frame, long Ticket) guard) || guard.Frame < firstFrame || guard.Frame >= end)
+            if (!_guards.TryGetValue(extent, out (uint Frame, int Pipe, long Ticket) guard) || guard.Frame < firstFrame || guard.Frame >= end)
                 continue;
             uint start = extent * ExtentFrames;
             uint? other = start < firstFrame ? Present(start, firstFrame) : null;
             other ??= end < start + ExtentFrames ? Present(end, start + ExtentFrames) : null;
             _guards.Remove(extent);
+            _pipes[guard.Pipe].Living--;
             if (other is not uint frame || TryHold(extent, frame))
                 continue;
             _guards.Add(extent, guard);
+            _pipes[guard.Pipe].Living++;
             kept.Add(guard.Frame);
         }
 
-        if (_order.Count - _guards.Count > _guards.Count + DeadWorthIt && !_isDisturbed)
-            TryThrowDeadOut();
+        foreach (GuardPipe pipe in _pipes)
+        {
+            if (pipe.Count - pipe.Living > pipe.Living + DeadWorthIt)
+                pipe.TryThrowDeadOut((extent, ticket) => _guards.TryGetValue(extent, out (uint Frame, int Pipe, long Ticket) guard) && guard.Ticket == ticket);
+        }
     }
 
     /// <inheritdoc/>
     public void Dispose()
     {
-        _out.Dispose();
-        Held.Dispose();
-        _left.ForEach(static pipe => pipe.Dispose());
+        foreach (GuardPipe? pipe in _pipes)
+            pipe?.Dispose();
     }
 
     private bool TryHold(uint extent, uint frame)
     {
-        if (_isDisturbed)
+        Errno full = Errno.None;
+        Refusal = "";
+        for (int i = 0; i < _pipes.Length; i++)
         {
-            Refusal = "somebody has written into the pipe that guards frames: nothing new is merged in this domain";
-            return false;
-        }
-
-        if (_order.Count == _slots)
-        {
-            if (LibC.fcntl(Held.Number, LibC.F_SETPIPE_SZ, _slots * 2 * Page) < 0)
+            GuardPipe pipe = _pipes[i];
+            if (pipe.IsDisturbed)
             {
-                var errno = (Errno)Marshal.GetLastPInvokeError();
-                Refusal = $"no more than {(long)_slots * ExtentFrames * Page >> 20} MiB of frames can be guarded in a trust domain (fcntl F_SETPIPE_SZ: {errno}); "
-                    + (errno == Errno.EPERM ? "give the daemon CAP_SYS_RESOURCE, or raise fs.pipe-max-size by sysctl: each of its MiB is worth 512 MiB" : "free some of the kernel's memory");
-                return false;
+                Refusal = "somebody has written into the pipe that guards frames: nothing new is merged in this domain";
+                continue;
             }
 
-            _slots *= 2;
+            if (pipe.IsFull && pipe.TryMakeLarger() is not Errno.None and var errno)
+            {
+                full = errno;
+                continue;
+            }
+
+            Errno refused = pipe.TryHold(_pool, extent, frame, ++_tickets);
+            if (refused != Errno.None)
+            {
+                Refusal = $"frames cannot be guarded (splice: {refused}): somebody has filled the pipe that guards them, or there is no memory";
+                continue;
+            }
+
+            _guards.Add(extent, (frame, i, _tickets));
+            pipe.Living++;
+            return true;
         }
 
-        long offset = (long)frame * Page;
-        if (LibC.splice(_pool.Number, &offset, Held.Number, null, Page, LibC.SPLICE_F_NONBLOCK) != Page)
+        if (Refusal.Length == 0)
         {
-            Refusal = $"frames cannot be guarded (splice: {(Errno)Marshal.GetLastPInvokeError()}): somebody has filled the pipe that guards them, or there is no memory";
-            return false;
+            Refusal = $"no more than {_pipes.Sum(static pipe => (long)pipe.Slots) * ExtentFrames * Page >> 20} MiB of frames can be guarded in a trust domain (fcntl F_SETPIPE_SZ: {full}); "
+                + (full == Errno.EPERM ? "give the daemon CAP_SYS_RESOURCE, or raise fs.pipe-max-size by sysctl: each of its MiB is worth 512 MiB" : "free some of the kernel's memory");
         }
 
-        _order.Enqueue((extent, ++_tickets));
-        _guards.Add(extent, (frame, _tickets));
-        return true;
+        return false;
     }
 
     /// <summary>The first frame of a range that has a page.</summary>
@@ -145,81 +180,4 @@ internal sealed unsafe class FrameGuards : IDisposable
         long found = LibC.lseek(_pool.Number, (long)first * Page, LibC.SEEK_DATA);
         return found >= 0 && found < (long)end * Page ? (uint)(found / Page) : null;
     }
-
-    /// <summary>Sends the living pages through another pipe and back, so that each is in one of the two at any moment, and reads the dead.</summary>
-    /// <remarks>Where that stops in the middle, because there is no memory or somebody has written something else into the pipe, which any program of the domain can, what is in the other pipe is kept as
-    /// well, and nothing is done with either any more.</remarks>
-    private void TryThrowDeadOut()
-    {
-        FileDescriptor? otherOut = null, otherIn = null;
-        try
-        {
-            (otherOut, otherIn) = NewPipe(_slots);
-            if (HasOursOnly())
-                ThrowDeadOut(otherOut, otherIn);
-            _isDisturbed = !HasOursOnly();
-            otherOut.Dispose();
-            otherIn.Dispose();
-        }
-        catch (SyscallException)
-        {
-            if (otherOut is null)
-                return;
-            _isDisturbed = true;
-            _left.AddRange([otherOut, otherIn!]);
-        }
-    }
-
-    /// <summary>Whether nobody has written into the pipe but us.</summary>
-    private bool HasOursOnly()
-    {
-        int bytes;
-        return LibC.ioctl(_out.Number, LibC.FIONREAD, &bytes) == 0 && bytes == _order.Count * Page;
-    }
-
-    private void ThrowDeadOut(FileDescriptor otherOut, FileDescriptor otherIn)
-    {
-        byte* dead = stackalloc byte[Page];
-        for (int left = _order.Count; left > 0; left--)
-        {
-            (uint extent, long ticket) = _order.Dequeue();
-            if (_guards.TryGetValue(extent, out (uint Frame, long Ticket) guard) && guard.Ticket == ticket)
-            {
-                Pass(_out, otherIn);
-                _order.Enqueue((extent, ticket));
-            }
-            else if (LibC.read(_out.Number, dead, Page) != Page)
-            {
-                throw Failed("read");
-            }
-        }
-
-        for (int i = 0; i < _order.Count; i++)
-            Pass(otherOut, Held);
-    }
-
-    private static void Pass(FileDescriptor from, FileDescriptor to)
-    {
-        if (LibC.splice(from.Number, null, to.Number, null, Page, LibC.SPLICE_F_NONBLOCK) != Page)
-            throw Failed("splice");
-    }
-
-    private static (FileDescriptor Out, FileDescriptor In) NewPipe(int slots)
-    {
-        int* ends = stackalloc int[2];
-        if (LibC.pipe2(ends, LibC.O_CLOEXEC | LibC.O_NONBLOCK) != 0)
-            throw Failed("pipe2");
-        (FileDescriptor Out, FileDescriptor In) pipe = (new FileDescriptor(ends[0]), new FileDescriptor(ends[1]));
-        // The mode first: it is the owner's to change. Without CAP_CHOWN the owner stays root: docs/limits.md.
-        _ = LibC.fchmod(ends[1], 0);
-        _ = LibC.fchown(ends[1], NobodyAtAll, NobodyAtAll);
-        if (LibC.fcntl(ends[1], LibC.F_SETPIPE_SZ, slots * Page) >= 0)
-            return pipe;
-        SyscallException failed = Failed("fcntl(F_SETPIPE_SZ)");
-        pipe.Out.Dispose();
-        pipe.In.Dispose();
-        throw failed;
-    }
-
-    private static SyscallException Failed(string call) => new(call, "the pipe that guards frames", (Errno)Marshal.GetLastPInvokeError());
 }

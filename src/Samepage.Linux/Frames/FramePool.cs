@@ -41,11 +41,11 @@ public sealed unsafe class FramePool : IDisposable
     private const uint StatxBasic = 0x7ff;
     private const ushort OwnerReads = 0x8100; // S_IFREG | 0400
 
-    private FramePool(FileDescriptor? writable, FileDescriptor readable, FileDescriptor? guard)
+    private FramePool(FileDescriptor? writable, FileDescriptor readable, IReadOnlyList<FileDescriptor>? held)
     {
         (_writable, Readable) = (writable, readable);
-        _guards = guard is null ? new FrameGuards(readable) : null;
-        Guard = guard ?? _guards!.Held;
+        _guards = held is null ? new FrameGuards(readable, FrameGuards.PipesNeeded()) : null;
+        Guards = held ?? _guards!.Held;
         _kpagecount = FileDescriptor.Open("/proc/kpagecount");
         _kpageflags = FileDescriptor.Open("/proc/kpageflags");
         // Open from the beginning: when a page is asked about there may be no descriptor left.
@@ -57,7 +57,7 @@ public sealed unsafe class FramePool : IDisposable
     public FileDescriptor Readable { get; }
 
     /// <summary>What each agent must have open besides, so that frames stay in their places behind our death.</summary>
-    public FileDescriptor Guard { get; }
+    public IReadOnlyList<FileDescriptor> Guards { get; }
 
     /// <summary>The file's device, as <see cref="Mapping.Device"/>; with <see cref="Inode"/> it tells our mappings from all others.</summary>
     public ulong Device { get; }
@@ -67,6 +67,9 @@ public sealed unsafe class FramePool : IDisposable
 
     /// <summary>Whether a mapping shows frames of this pool.</summary>
     public bool Has(in Mapping mapping) => mapping.Inode == Inode && mapping.Device == Device;
+
+    /// <summary>How many descriptors a pool of ours has, about.</summary>
+    public static int DescriptorsOfOne { get; } = 5 + 2 * FrameGuards.PipesNeeded();
 
     /// <summary>Makes an empty pool.</summary>
     /// <exception cref="SyscallException">The kernel has no tmpfs <c>noswap</c> (6.4), or the privilege is missing (CAP_SYS_ADMIN).</exception>
@@ -94,17 +97,17 @@ public sealed unsafe class FramePool : IDisposable
     /// <remarks>A hostile target can have put anything in their place. What is not the very pool that was written down is refused: other programs' frames would not be known for
     /// frames, and their agents would leave with them in place.</remarks>
     /// <param name="readable">Its file.</param>
-    /// <param name="guard">Its <see cref="Guard"/>.</param>
+    /// <param name="guards">Its <see cref="Guards"/>.</param>
     /// <param name="device">Its <see cref="Device"/>, as it was written down.</param>
     /// <param name="inode">Its <see cref="Inode"/>.</param>
     /// <exception cref="SyscallException">It is not that pool.</exception>
-    public static FramePool Adopt(FileDescriptor readable, FileDescriptor guard, ulong device, ulong inode)
+    public static FramePool Adopt(FileDescriptor readable, IReadOnlyList<FileDescriptor> guards, ulong device, ulong inode)
     {
         if (WhyNotOurs(readable) is { } other)
             throw NotOurs(other);
-        if (WhyNoGuard(guard) is { } wrong)
-            throw NotOurs(wrong);
-        FramePool pool = new(null, readable, guard);
+        if (guards.Count == 0 || !guards.All(IsGuard))
+            throw NotOurs("what guards its frames is no writing end of a pipe");
+        FramePool pool = new(null, readable, guards);
         if (pool.Device == device && pool.Inode == inode)
             return pool;
         pool.Dispose();
@@ -113,7 +116,8 @@ public sealed unsafe class FramePool : IDisposable
         SyscallException NotOurs(string why)
         {
             readable.Dispose();
-            guard.Dispose();
+            foreach (FileDescriptor guard in guards)
+                guard.Dispose();
             return new SyscallException("pidfd_getfd", $"the frame pool from a program's agent, which has put something else in its place: {why}", Errno.EPERM);
         }
     }
@@ -133,12 +137,11 @@ public sealed unsafe class FramePool : IDisposable
             : "it has a name, or another owner or mode";
     }
 
-    /// <summary>The writing end of a pipe.</summary>
-    private static string? WhyNoGuard(FileDescriptor file)
+    /// <summary>Whether a file is the writing end of a pipe, as <see cref="Guards"/> are.</summary>
+    public static bool IsGuard(FileDescriptor file)
     {
         LibC.statfs system;
-        return LibC.fstatfs(file.Number, &system) == 0 && system.f_type == LibC.PIPEFS_MAGIC && (LibC.fcntl(file.Number, LibC.F_GETFL, 0) & LibC.O_ACCMODE) == LibC.O_WRONLY ? null
-            : "what guards its frames is no writing end of a pipe";
+        return LibC.fstatfs(file.Number, &system) == 0 && system.f_type == LibC.PIPEFS_MAGIC && (LibC.fcntl(file.Number, LibC.F_GETFL, 0) & LibC.O_ACCMODE) == LibC.O_WRONLY;
     }
 
     /// <summary>Why the last frames could not be written, for people; empty when they could.</summary>
@@ -279,7 +282,8 @@ public sealed unsafe class FramePool : IDisposable
     public void Dispose()
     {
         _guards?.Dispose();
-        Guard.Dispose();
+        foreach (FileDescriptor guard in Guards)
+            guard.Dispose();
         _writable?.Dispose();
         Readable.Dispose();
         _kpagecount.Dispose();

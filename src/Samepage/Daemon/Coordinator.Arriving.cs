@@ -174,9 +174,10 @@ internal sealed partial class Coordinator
         string name = participant.Domain;
         TrustDomain trust = participant.Trust!;
         // One that runs out of descriptors in the middle could not even send its agent away.
-        if (OpenFiles.LeftForPrograms() < DescriptorsToTakeIn * (1L + _arriving.Values.Sum()))
+        int needed = DescriptorsToTakeIn + (DomainOf(name) is var wanted && _machine.HasPool(wanted) ? 0 : FramePool.DescriptorsOfOne);
+        if (OpenFiles.LeftForPrograms() < needed + (DescriptorsToTakeIn * (long)_arriving.Values.Sum()))
         {
-            throw new AttachException($"EMFILE: the daemon has {OpenFiles.Count(Environment.ProcessId)} descriptors open, and may not open {DescriptorsToTakeIn} more for it (RLIMIT_NOFILE): " +
+            throw new AttachException($"EMFILE: the daemon has {OpenFiles.Count(Environment.ProcessId)} descriptors open, and may not open {needed} more for it (RLIMIT_NOFILE): " +
                 "raise the limit (LimitNOFILE= of its service), or give others back");
         }
 

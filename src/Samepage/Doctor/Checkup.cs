@@ -22,7 +22,7 @@ internal static class Checkup
         ("CAP_SYS_ADMIN", 21, Failure, "to make frame pools, and to see which frame a page is"),
         ("CAP_DAC_OVERRIDE", 1, Warning, "to serve processes of other users"),
         ("CAP_CHOWN", 0, Warning, "to keep root without capabilities from reading the pipe that guards frames against huge pages"),
-        ("CAP_SYS_RESOURCE", 24, Warning, "to share more than 512 MiB of frames in a trust domain; without it fs.pipe-max-size sets the limit, 512 MiB for each of its MiB"),
+        ("CAP_SYS_RESOURCE", 24, Warning, "to guard the frames of a trust domain with one pipe, and to make room for descriptors in a program that has bounded them; without it there is a pipe for each 512 MiB, up to 64 GiB (more with a larger fs.pipe-max-size), and each agent has a descriptor of each"),
     ];
 
     /// <summary>Everything that can be said without the daemon.</summary>
