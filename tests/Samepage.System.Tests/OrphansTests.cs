@@ -92,6 +92,48 @@ public sealed class OrphansTests
         DaemonUnderTest.Remove(folder);
     }
 
+    /// <summary>Between the end of who watches and the moment at which a daemon serves there is a guardian, too.</summary>
+    [Fact]
+    public async Task SuchAChildIsWatchedAlsoWhereADaemonDiesThatHasJustTakenItOver()
+    {
+        Needs.Root();
+        string folder = Directory.CreateTempSubdirectory("samepage-test-").FullName, python = Needs.Program("python3", "python3");
+        LiveProgram[] two = [LiveProgram.Start(python, "-c", Forks), LiveProgram.Start(python, "-c", Forks)];
+        await using var together = new Together(two);
+        foreach (LiveProgram one in two)
+            await one.Ready();
+        int child;
+        string log;
+        await using (DaemonUnderTest doomed = await DaemonUnderTest.Start(folder, keep: true))
+        {
+            await doomed.TakeInAndWait(two);
+            await doomed.Merged(two[0], 700);
+            child = await Forked(doomed, two[0]);
+            doomed.Kill();
+            two[0].Kill();
+            await doomed.Ends(20);
+            log = doomed.Log;
+        }
+
+        using Process forked = Process.GetProcessById(child);
+        string watcher = await IsWatched(folder, log);
+        await using (DaemonUnderTest next = DaemonUnderTest.Launch(folder, keep: true))
+        {
+            await Until.True(() => !Directory.Exists($"/proc/{watcher}"), 60, () => "the recovery gives way to a daemon");
+            next.Kill();
+            await next.Ends(20);
+            log = next.Log;
+        }
+
+        string another = "";
+        await Until.True(async () => (another = await IsWatched(folder, log)) != watcher && Directory.Exists($"/proc/{another}"), 60, () => Task.FromResult($"another watches: {another}\n{log}"));
+        await two[0].Does("discard 0", 180);
+        forked.Kill();
+        await Until.True(() => !Directory.Exists($"/proc/{another}"), 60, () => "nobody is watched any more");
+        await two[1].Does("verify");
+        DaemonUnderTest.Remove(folder);
+    }
+
     /// <summary>Has a program fork, and returns when the daemon has the child's descriptor: a parent that is killed before takes it with it.</summary>
     private static async Task<int> Forked(DaemonUnderTest daemon, LiveProgram program)
     {

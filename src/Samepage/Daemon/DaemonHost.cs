@@ -44,18 +44,25 @@ internal static class DaemonHost
         // Before anything else, and for every way in: where nothing can be merged nobody is to believe that it is.
         Checkup.Demand();
         RuleSet rules = rulesPath is null ? RuleSet.None : RuleFile.Read(rulesPath);
+        using ILoggerFactory loggers = LoggerFactory.Create(Log);
+        ILogger<Guardian> guardianLogger = loggers.CreateLogger<Guardian>();
         DescriptorStore? kept = null;
+        Guardian? early = null;
         try
         {
             RunDirectory.Prepare(Folder);
             bool told = false;
             RunLockHolder? holder;
-            for (long since = Stopwatch.GetTimestamp(); (s_held = RunLock.TryTake(Folder, RunLockHolder.Daemon, out holder)) is null; await Task.Delay(20, cancellation))
+            for (long since = Stopwatch.GetTimestamp(); (s_held = RunLock.TryTake(Folder, RunLockHolder.Daemon, out holder, early?.Kept)) is null; await Task.Delay(20, cancellation))
             {
-                // Before he ends, and lets go of what he keeps.
+                // Before he ends, and lets go of what he keeps. And with a guardian that has it, too: we may die as soon as he has.
                 kept ??= Open(holder);
                 if (holder is { Kind: RunLockHolder.Watch, IsThere: true } && kept is not null)
+                {
+                    early ??= new Guardian(guardianLogger, kept);
                     _ = ProcessSignal.Terminate(holder.Pid);
+                }
+
                 if (await IsServedAsync(cancellation))
                 {
                     Output.Complain($"a daemon serves {SocketPath} already; stop it first, or set SAMEPAGE_RUN_DIR");
@@ -68,7 +75,10 @@ internal static class DaemonHost
                     Output.Complain($"waiting for another samepage process, which recovers what a daemon that died had left in {Folder}");
                     // What it has not given back by now may keep it for ever; we go on with that while we serve.
                     if (holder is { Kind: RunLockHolder.Recovery, IsThere: true })
+                    {
+                        early ??= kept is null ? null : new Guardian(guardianLogger, kept);
                         _ = ProcessSignal.Terminate(holder.Pid);
+                    }
                 }
 
                 if (Stopwatch.GetElapsedTime(since) > LockBound)
@@ -89,7 +99,9 @@ internal static class DaemonHost
 
         using ServiceManager? manager = ServiceManager.Find();
         using DescriptorStore store = kept ?? DescriptorStore.Create();
-        await using WebApplication application = Build(rules, rulesPath, ports, store);
+        using Guardian guardian = early ?? new Guardian(guardianLogger, store);
+        s_held.Sign(RunLockHolder.Daemon, guardian.Kept);
+        await using WebApplication application = Build(rules, rulesPath, ports, store, guardian);
         ILogger logger = application.Services.GetRequiredService<ILogger<ScannerService>>();
         foreach (string what in KernelRestraints.Here.Words)
             logger.LogWarning("for bugs of this kernel, {Kernel}: {What}; samepage doctor says which bugs", KernelRelease.Here, what);
@@ -100,8 +112,6 @@ internal static class DaemonHost
             context.Cancel = true;
             _ = Reload(scanner, rulesPath, logger);
         });
-        Guardian guardian = application.Services.GetRequiredService<Guardian>();
-        s_held.Sign(RunLockHolder.Daemon, guardian.Kept);
         Recovery recovery = new(Folder, logger, store);
         IReadOnlyList<(int Pid, string Why)> left = await recovery.WaitAsync(RecoveryBound, finish: false, cancellation);
         foreach ((int pid, string why) in left)
@@ -189,11 +199,19 @@ internal static class DaemonHost
             if (!RunDirectory.Check(Folder, parents: true))
                 return 0;
             using DescriptorStore? inherited = Guardian.TryInherit();
+            DescriptorStore? watched = null;
             RunLock? mine;
             RunLockHolder? holder;
             long begun = Stopwatch.GetTimestamp();
             for (; (mine = RunLock.TryTake(Folder, RunLockHolder.Recovery, out holder)) is null; await Task.Delay(20, cancellation))
             {
+                // The guardian's: a daemon that was to take his place has died, and may have told him to end. So we take it.
+                if (holder is { Kind: RunLockHolder.Watch, IsThere: true } && inherited is not null && (watched ??= Open(holder)) is not null && Stopwatch.GetElapsedTime(begun) < bound)
+                {
+                    _ = ProcessSignal.Terminate(holder.Pid);
+                    continue;
+                }
+
                 if (holder is { Kind: RunLockHolder.Watch, IsThere: true })
                 {
                     Output.Complain($"nothing is left that can be given back; process {holder.Pid}, an earlier recovery, watches what cannot. {Coordinator.Orphaned}");
@@ -210,7 +228,7 @@ internal static class DaemonHost
 
             FuseMount.Clear(RunDirectory.ControlPath(Folder));
             using ILoggerFactory loggers = LoggerFactory.Create(Log);
-            using DescriptorStore store = inherited ?? Open(holder) ?? DescriptorStore.Create();
+            using DescriptorStore store = watched ?? inherited ?? Open(holder) ?? DescriptorStore.Create();
             StorePlace here = store.PlaceIn(Environment.ProcessId);
             mine.Sign(RunLockHolder.Recovery, here);
             Recovery recovery = new(Folder, loggers.CreateLogger("samepage.recover"), store);
@@ -304,7 +322,7 @@ internal static class DaemonHost
         }
     }
 
-    private static WebApplication Build(RuleSet rules, string? rulesPath, DaemonPorts ports, DescriptorStore store)
+    private static WebApplication Build(RuleSet rules, string? rulesPath, DaemonPorts ports, DescriptorStore store, Guardian guardian)
     {
         // Without any source of configuration: what stands in the directory that we were started in, and in variables for other programs, opens no sockets.
         WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions { ApplicationName = "samepage", ContentRootPath = "/" });
@@ -314,7 +332,7 @@ internal static class DaemonHost
         Log(builder.Logging);
         builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = RequestsBound);
         builder.Services.AddSingleton(store);
-        builder.Services.AddSingleton<Guardian>();
+        builder.Services.AddSingleton(guardian);
         builder.Services.AddSingleton<FuseSession>();
         builder.Services.AddSingleton<IWaitingThreads>(services => services.GetRequiredService<FuseSession>());
         builder.Services.AddSingleton(rules);

@@ -60,10 +60,11 @@ internal sealed class RunLock : IDisposable
     /// <param name="folder">The run directory.</param>
     /// <param name="kind">For what.</param>
     /// <param name="holder">Who has it otherwise, or had it before; null where that is not known.</param>
+    /// <param name="store">Where descriptors are kept by then; null for where they were before.</param>
     /// <returns>Null when somebody else has it.</returns>
     /// <exception cref="IOException">The files cannot be made.</exception>
     /// <exception cref="UnauthorizedAccessException">They may not be.</exception>
-    public static RunLock? TryTake(string folder, string kind, out RunLockHolder? holder)
+    public static RunLock? TryTake(string folder, string kind, out RunLockHolder? holder, StorePlace? store = null)
     {
         holder = null;
         using RunLock? door = TryLock(Path.Combine(folder, "lock.door"));
@@ -78,14 +79,14 @@ internal sealed class RunLock : IDisposable
                 return null;
             File.Delete(fresh);
             mine = TryLock(fresh) ?? throw new IOException($"{fresh}: a new file is locked by somebody");
-            mine.Sign(kind, holder.Store);
+            mine.Sign(kind, store ?? holder.Store);
             File.Move(fresh, path, overwrite: true);
             return mine;
         }
 
         // What he who had it left is there until it is taken over, also if we die before.
         holder = TryReadHolder(path);
-        mine.Sign(kind, holder?.Store);
+        mine.Sign(kind, store ?? holder?.Store);
         return mine;
     }
 
