@@ -51,6 +51,35 @@ public sealed class DescriptorStoreTests
         }
     }
 
+    /// <summary>A program can have as many children as it likes. Once they are gone there is room again, and what was kept for others can be left out at any time.</summary>
+    [Fact]
+    public void OneThatWasFullKeepsAndForgetsAsBefore()
+    {
+        using DescriptorStore store = DescriptorStore.Create(100 << 10);
+        List<FileDescriptor> all = [];
+        do
+            all.Add(FileDescriptor.Open("/dev/null"));
+        while (store.TryPut(all[^1], (ulong)all.Count));
+        all[^1].Dispose();
+        all.RemoveAt(all.Count - 1);
+        store.Forget(all[0]);
+        Assert.Equal(Enumerable.Range(2, all.Count - 1), Found());
+        all[10..].ForEach(one => one.Dispose());
+        FileDescriptor[] others = [.. Enumerable.Range(0, 300).Select(_ => FileDescriptor.Open("/dev/null"))];
+        Assert.All(others, one => Assert.True(store.TryPut(one, 1_000_000)));
+        store.Forget(all[1]);
+        Assert.Equal(Enumerable.Range(3, 8).Concat(Enumerable.Repeat(1_000_000, others.Length)), Found());
+        Array.ForEach(others, one => one.Dispose());
+
+        IEnumerable<int> Found()
+        {
+            using DescriptorStore next = Open(store);
+            List<(FileDescriptor Descriptor, ulong Owner)> found = next.TakeOver();
+            found.ForEach(one => one.Descriptor.Dispose());
+            return found.Select(one => (int)one.Owner).Order();
+        }
+    }
+
     /// <summary>Whoever comes later goes on with what he found, as if he had put it there.</summary>
     [Fact]
     public void WhoTakesItOverGoesOnWithIt()

@@ -51,21 +51,21 @@ public static class DescriptorPassing
     /// <param name="peek">It stays at the head, and what came with it is received as a copy.</param>
     /// <param name="most">Words and descriptors that it can have.</param>
     /// <param name="words">Receives what it says.</param>
-    /// <param name="descriptors">Receives what came with it, close-on-exec; fewer than were sent where there is no room for more in our table.</param>
+    /// <param name="descriptors">Receives what came with it, close-on-exec; fewer than were sent where there is no room for more in our table. Null for none of it.</param>
     /// <returns>False where there is none.</returns>
-    internal static unsafe bool TryReceive(FileDescriptor socket, bool peek, int most, List<ulong> words, List<FileDescriptor> descriptors)
+    internal static unsafe bool TryReceive(FileDescriptor socket, bool peek, int most, List<ulong> words, List<FileDescriptor>? descriptors)
     {
         int room = (Header + sizeof(int) * most + 7) & ~7;
         byte* control = stackalloc byte[room];
         ulong* said = stackalloc ulong[most];
         LibC.iovec payload = new() { iov_base = (nuint)said, iov_len = (nuint)(sizeof(ulong) * most) };
-        LibC.msghdr message = new() { msg_iov = &payload, msg_iovlen = 1, msg_control = control, msg_controllen = (nuint)room };
+        LibC.msghdr message = new() { msg_iov = &payload, msg_iovlen = 1, msg_control = descriptors is null ? null : control, msg_controllen = descriptors is null ? 0 : (nuint)room };
         nint read = LibC.recvmsg(socket.Number, &message, LibC.MSG_DONTWAIT | LibC.MSG_CMSG_CLOEXEC | (peek ? LibC.MSG_PEEK : 0));
         if (read <= 0)
             return false;
         for (int word = 0; word < read / sizeof(ulong); word++)
             words.Add(said[word]);
-        if (message.msg_controllen < Header || ((int*)control)[2] != SolSocket || ((int*)control)[3] != ScmRights)
+        if (descriptors is null || message.msg_controllen < Header || ((int*)control)[2] != SolSocket || ((int*)control)[3] != ScmRights)
             return true;
         int count = ((int)*(ulong*)control - Header) / sizeof(int);
         for (int one = 0; one < count; one++)

@@ -15,7 +15,7 @@ public readonly record struct StorePlace(int Pid, ulong StartTime, int In, int O
 /// <remarks>
 /// <para>What is in the queue of a socket stays open for as long as any process has that socket. So a process that has inherited its two ends, and need not know of them, keeps all that is there; who comes later takes
 /// the ends from it by number, and finds the rest.</para>
-/// <para>Only the head of a queue can be read. So nothing is taken out of it: all that is to stay is put in once more, many in a message, and only then what was there before is received and closed. A death at any
+/// <para>Only the head of a queue can be read. So nothing is taken out of it: all that is to stay is put in once more, many in a message, and what was there before is received and closed behind that. A death at any
 /// moment leaves each at least once. One process at a time may do so: who has the lock of the run directory.</para>
 /// <para>Any thread. What finds no room is not kept: the socket's (some thousand descriptors, with the limits that a kernel has by itself), or that of descriptors under way (RLIMIT_NOFILE, for who has neither
 /// CAP_SYS_RESOURCE nor CAP_SYS_ADMIN).</para>
@@ -25,8 +25,11 @@ public sealed unsafe class DescriptorStore : IDisposable
     /// <summary>Descriptors in a message, which are in our table for a moment when it is received; and messages behind which they are put together: some hundred fill half of the room that a socket has.</summary>
     private const int Together = 64, MessagesMost = 128;
 
-    /// <summary>Asks for more room than the kernel gives (<c>net.core.wmem_max</c>), and so for as much as it does.</summary>
-    private const int SendBuffer = 16 << 20;
+    /// <summary>More room than the kernel gives (<c>net.core.wmem_max</c>): as much as it does is asked for.</summary>
+    private const int RoomMost = 16 << 20;
+
+    /// <summary>Bytes of the socket's room that are kept free for putting together: some ten messages.</summary>
+    private const int Free = 64 << 10;
 
     private readonly Lock _changed = new();
     private readonly FileDescriptor _in, _out;
@@ -34,6 +37,7 @@ public sealed unsafe class DescriptorStore : IDisposable
 
     /// <summary>What is to be closed, and found no thread for it.</summary>
     private List<FileDescriptor> _unclosed = [];
+    private readonly int _room;
     private ulong _entries;
 
     /// <summary>Messages since they were put together, and marks that were sent.</summary>
@@ -42,20 +46,18 @@ public sealed unsafe class DescriptorStore : IDisposable
     /// <summary>There is something in it that could not be looked at: nothing is taken out of it any more.</summary>
     private bool _isUnknown;
 
-    private DescriptorStore(FileDescriptor into, FileDescriptor from)
-    {
-        (_in, _out) = (into, from);
-        int bytes = SendBuffer;
-        _ = LibC.setsockopt(into.Number, LibC.SOL_SOCKET, LibC.SO_SNDBUF, &bytes, sizeof(int));
-    }
+    private DescriptorStore(FileDescriptor into, FileDescriptor from, int room = RoomMost) => (_in, _out, _room) = (into, from, room);
 
     /// <summary>Makes an empty one.</summary>
     /// <exception cref="SyscallException">The system refused.</exception>
-    public static DescriptorStore Create()
+    public static DescriptorStore Create() => Create(RoomMost);
+
+    /// <inheritdoc cref="Create()"/>
+    internal static DescriptorStore Create(int room)
     {
         int* ends = stackalloc int[2];
         return LibC.socketpair(LibC.AF_UNIX, LibC.SOCK_SEQPACKET | LibC.O_CLOEXEC, 0, ends) == 0
-            ? new DescriptorStore(new FileDescriptor(ends[0]), new FileDescriptor(ends[1]))
+            ? new DescriptorStore(new FileDescriptor(ends[0]), new FileDescriptor(ends[1]), room)
             : throw new SyscallException("socketpair", "for descriptors that are kept", (Errno)Marshal.GetLastPInvokeError());
     }
 
@@ -121,11 +123,20 @@ public sealed unsafe class DescriptorStore : IDisposable
         {
             if (_stored.ContainsKey(descriptor))
                 return true;
+            Entry entry = new(++_entries, owner);
             if (_messages >= MessagesMost)
                 PutTogether();
-            Entry entry = new(++_entries, owner);
+            SetRoom(all: false);
             if (!TrySend([descriptor], [entry]))
-                return false;
+            {
+                if (_messages == 0 && !_stored.Keys.Any(static one => one.IsClosed))
+                    return false;
+                PutTogether();
+                SetRoom(all: false);
+                if (!TrySend([descriptor], [entry]))
+                    return false;
+            }
+
             _messages++;
             _stored.Add(descriptor, entry);
             return true;
@@ -149,6 +160,7 @@ public sealed unsafe class DescriptorStore : IDisposable
     {
         lock (_changed)
         {
+            SetRoom(all: true);
             // What is seen is put in again behind this, so all has been seen when this comes.
             ulong mark = NewMark();
             _isUnknown = true;
@@ -189,7 +201,7 @@ public sealed unsafe class DescriptorStore : IDisposable
         _out.Dispose();
     }
 
-    /// <summary>Puts all that is kept in once more, in as few messages as that takes, and closes what was there before. Where there is no room it stays as it was, or some are in it twice.</summary>
+    /// <summary>Puts all that is kept in once more, in as few messages as that takes, and closes what was there before: message by message, so that no more room is needed than some take, and so much is kept free.</summary>
     /// <remarks>Of what is kept a copy is there. Of the rest the last one may be among what is closed, and to close that may have to wait for a program: so it is done by a thread that nobody waits for.</remarks>
     private void PutTogether()
     {
@@ -197,25 +209,38 @@ public sealed unsafe class DescriptorStore : IDisposable
             return;
         foreach (FileDescriptor closed in _stored.Keys.Where(descriptor => descriptor.IsClosed).ToArray())
             _stored.Remove(closed);
+        SetRoom(all: true);
         ulong mark = NewMark();
         if (!TrySend([], [new Entry(mark, 0)]))
             return;
-        foreach (KeyValuePair<FileDescriptor, Entry>[] some in _stored.Chunk(Together))
-        {
-            if (!TrySend(Array.ConvertAll(some, one => one.Key), Array.ConvertAll(some, one => one.Value)))
-                return;
-        }
-
-        HashSet<ulong> numbers = [.. _stored.Values.Select(entry => entry.Number)];
+        // What is in the queue came in this order, but for what a death has left there twice.
+        Queue<KeyValuePair<FileDescriptor, Entry>> unsent = new(_stored.OrderBy(one => one.Value.Number));
+        HashSet<ulong> due = [.. _stored.Values.Select(entry => entry.Number)], sent = [];
         List<FileDescriptor> received = [];
         List<Entry> entries = [];
         bool isMark = false;
-        while (!isMark && TryReceive(peek: false, received, entries))
+        while (!isMark && TryReceive(peek: true, null, entries))
         {
-            isMark = received.Count == 0 && entries is [var only] && only.Number == mark;
+            isMark = entries is [var only] && only.Number == mark;
+            while (isMark ? unsent.Count > 0 : entries.Exists(entry => due.Contains(entry.Number)))
+            {
+                KeyValuePair<FileDescriptor, Entry>[] some = [.. unsent.Take(Together)];
+                if (!TrySend(Array.ConvertAll(some, one => one.Key), Array.ConvertAll(some, one => one.Value)))
+                    return;
+                foreach (KeyValuePair<FileDescriptor, Entry> one in some)
+                {
+                    _ = unsent.Dequeue();
+                    _ = due.Remove(one.Value.Number);
+                    // One that was closed meanwhile may have been left out.
+                    if (!one.Key.IsClosed)
+                        _ = sent.Add(one.Value.Number);
+                }
+            }
+
+            _ = TryReceive(peek: false, received, entries);
             for (int one = 0; one < received.Count; one++)
             {
-                if (one < entries.Count && numbers.Contains(entries[one].Number))
+                if (one < entries.Count && sent.Contains(entries[one].Number))
                     received[one].Dispose();
                 else
                     _unclosed.Add(received[one]);
@@ -227,6 +252,18 @@ public sealed unsafe class DescriptorStore : IDisposable
 
         CloseApart();
         _messages = 0;
+    }
+
+    /// <summary>Has the socket take as much as the kernel lets it, or leaves something of that free.</summary>
+    private void SetRoom(bool all)
+    {
+        int bytes = _room, length = sizeof(int);
+        _ = LibC.setsockopt(_in.Number, LibC.SOL_SOCKET, LibC.SO_SNDBUF, &bytes, sizeof(int));
+        if (all || LibC.getsockopt(_in.Number, LibC.SOL_SOCKET, LibC.SO_SNDBUF, &bytes, &length) != 0)
+            return;
+        // Read, it is twice what it was set to.
+        bytes = Math.Max(bytes - Free, bytes / 2) / 2;
+        _ = LibC.setsockopt(_in.Number, LibC.SOL_SOCKET, LibC.SO_SNDBUF, &bytes, sizeof(int));
     }
 
     private void CloseApart()
@@ -279,9 +316,12 @@ public sealed unsafe class DescriptorStore : IDisposable
         }
     }
 
-    private bool TryReceive(bool peek, List<FileDescriptor> descriptors, List<Entry> entries)
+    /// <param name="peek">Only looks at it.</param>
+    /// <param name="descriptors">Null where they are not wanted.</param>
+    /// <param name="entries">What is said with them.</param>
+    private bool TryReceive(bool peek, List<FileDescriptor>? descriptors, List<Entry> entries)
     {
-        descriptors.Clear();
+        descriptors?.Clear();
         entries.Clear();
         List<ulong> words = [];
         if (!DescriptorPassing.TryReceive(_out, peek, 2 * Together, words, descriptors))
