@@ -30,6 +30,20 @@ public sealed class OrphansTests
             print('ok' if not bad else f'bad {bad}', flush=True)
         """;
 
+    /// <summary>What a guardian becomes, for as long as that is told: it has the ends of the store, which it takes from a guardian that is about to be killed.</summary>
+    private const string Guards = """
+        import ctypes, os, sys
+        folder, seconds, *program = sys.argv[1:]
+        lock = open(folder + '/lock').read().split()
+        guardian = os.pidfd_open(int(lock[3]))
+        ends = [ctypes.CDLL(None).syscall(438, guardian, int(end), 0) for end in lock[5:7]]
+        for end in ends: os.set_inheritable(end, True)
+        print('ready', flush=True)
+        sys.stdin.readline()
+        os.environ.update(SAMEPAGE_RUN_DIR=folder, SAMEPAGE_KEPT=f'{ends[0]} {ends[1]}')
+        os.execv(program[0], program + ['recover', '--timeout', seconds])
+        """;
+
     [Fact]
     public async Task WhatAChildDiscardsWhoseParentEndsWithTheDaemonReadsAsZeros()
     {
@@ -132,6 +146,39 @@ public sealed class OrphansTests
         await Until.True(() => !Directory.Exists($"/proc/{another}"), 60, () => "nobody is watched any more");
         await two[1].Does("verify");
         DaemonUnderTest.Remove(folder);
+    }
+
+    /// <summary>A program that is never given back ends nobody's watch.</summary>
+    [Fact]
+    public async Task SuchAChildIsWatchedAlsoWhereAnotherProgramCannotBeGivenBack()
+    {
+        using UnifiedGroup group = UnifiedGroup.Make();
+        string folder = Directory.CreateTempSubdirectory("samepage-test-").FullName, python = Needs.Program("python3", "python3");
+        LiveProgram[] three = [.. Enumerable.Range(0, 3).Select(_ => LiveProgram.Start(python, "-c", Forks))];
+        await using var together = new Together(three);
+        foreach (LiveProgram one in three)
+            await one.Ready();
+        await using DaemonUnderTest doomed = await DaemonUnderTest.Start(folder, keep: true);
+        await doomed.TakeInAndWait(three);
+        await doomed.Merged(three[0], 700);
+        using Process forked = Process.GetProcessById(await Forked(doomed, three[0]));
+        await using LiveProgram recovery = LiveProgram.Start(python, ["-c", Guards, folder, "3", .. Repository.Program]);
+        await recovery.Ready();
+        group.Take(three[2].Pid);
+        group.Freeze(true);
+        doomed.KillGuardian();
+        doomed.Kill();
+        three[0].Kill();
+        await doomed.Ends(20);
+        await recovery.Tell("go");
+        await Until.True(() => recovery.HasExited || File.ReadAllText(Path.Combine(folder, "lock")).StartsWith("watch ", StringComparison.Ordinal), 120, () => recovery.Errors);
+        await three[0].Does("discard 0", 180);
+        group.Freeze(false);
+        forked.Kill();
+        await recovery.Ends(60);
+        await using DaemonUnderTest next = await DaemonUnderTest.Start(folder);
+        await three[1].Does("verify");
+        await three[2].Does("verify");
     }
 
     /// <summary>Has a program fork, and returns when the daemon has the child's descriptor: a parent that is killed before takes it with it.</summary>

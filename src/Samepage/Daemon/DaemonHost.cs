@@ -237,12 +237,13 @@ internal static class DaemonHost
                 Output.Complain($"process {pid} is not given back: {why}");
             if (left.Count > 0)
                 Output.Complain($"{left.Count} processes are not given back; they stay merged, and right; try again");
-            if (left.Count == 0 && recovery.Watches)
+            if (recovery.Watches)
             {
-                // The guardian's has all the time that it takes; nobody waits for it. Whoever serves next takes over.
+                // The guardian's has all the time that it takes; nobody waits for it. Whoever serves next takes over. And who is left is tried on meanwhile: a program that is never given back must not end what watches another's children.
                 mine.Sign(RunLockHolder.Watch, here);
                 Output.Complain($"{Coordinator.Orphaned}; this process does, until a daemon starts");
                 await recovery.WatchAsync(inherited is not null ? Timeout.InfiniteTimeSpan : bound - Stopwatch.GetElapsedTime(begun), cancellation);
+                left = left.Count == 0 ? left : await recovery.WaitAsync(TimeSpan.Zero, finish: true, cancellation);
             }
 
             if (recovery.Watches)
