@@ -170,7 +170,7 @@ public sealed class ForkTests(SharedDaemon shared) : OnOneDaemon(shared)
             made = Grandchildren();
         }
 
-        Assert.True(made < All, $"{made} grandchildren for a daemon of 760 descriptors");
+        Assert.True(made < All, $"{made} grandchildren for a daemon of 960 descriptors");
         Assert.All((await daemon.Status()).Processes.Where(process => honest.Any(program => program.Pid == process.Pid)), process => Assert.Equal("merging", process.State));
         await daemon.GiveBack(honest);
         foreach (LiveProgram program in honest)

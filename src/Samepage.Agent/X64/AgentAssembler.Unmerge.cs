@@ -221,11 +221,11 @@ internal sealed partial class AgentAssembler
     }
 
     /// <summary>Has the memory at r13 stay charged when it can be written no more, also where all of its pages were discarded and none was filled in.</summary>
-    /// <remarks>The kernel ends the charge where memory has no reverse map for pages of its own (anon_vma), which it has had where it was written before it was merged. It gets one with a page of zeros, which takes no memory and is thrown
-    /// away again: whoever waits for it is woken at the end. A page that is there already stays (EEXIST), and has brought one.</remarks>
+    /// <remarks>The kernel ends the charge where memory has no reverse map for pages of its own (anon_vma), which it has had where it was written before it was merged. It gets one with a page of zeros, which takes no memory and stays:
+    /// thrown away again it might be a page by then that somebody has written by force (/proc/PID/mem). Whoever waits for it is woken at the end. A page that is there already stays (EEXIST), and has brought one.</remarks>
     private void KeepCharge()
     {
-        Label again = c.CreateLabel(), kept = c.CreateLabel();
+        Label again = c.CreateLabel();
         At(ref again);
         Range(Word(OwnWord.M), LibC.UFFDIO_ZEROPAGE, () =>
         {
@@ -237,11 +237,6 @@ internal sealed partial class AgentAssembler
         c.je(again);
         c.cmp(rax, -Enomem);
         c.je(again);
-        c.test(rax, rax);
-        c.jnz(kept);
-        c.mov(rdi, r13);
-        Discard(4096);
-        At(ref kept);
     }
 
     /// <summary>Before the first of ebp operations: write-protects what those with <see cref="OperationFlags.Ask"/> give back, asks the daemon once which of them may go on, and takes the protection off the others. Keeps
