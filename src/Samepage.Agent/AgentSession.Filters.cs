@@ -7,7 +7,7 @@ namespace Samepage.Agent;
 
 /// <content>Seccomp filters that come while the agent is in the process.</content>
 /// <remarks>The agent's threads have the filters of the thread that was lent for them, and those that come over all threads of the program (SECCOMP_FILTER_FLAG_TSYNC). They are looked at whenever there are more. Where all is still
-/// allowed nothing happens; otherwise the process is to be given back, with the filters taken off the agent's threads for that: <see cref="Shield"/>.</remarks>
+/// allowed nothing happens; otherwise the process is to be given back, with the filters taken off the agent's threads from that look on.</remarks>
 public sealed partial class AgentSession
 {
     private static readonly TimeSpan FilterBound = TimeSpan.FromMilliseconds(100);
@@ -22,7 +22,7 @@ public sealed partial class AgentSession
     /// <summary>What is known of the filters of the program's threads. The thread that holds them.</summary>
     internal FilterBook Filters { get; }
 
-    /// <summary>The agent's threads are seized, and no filter looks at their calls: see <see cref="Shield"/>.</summary>
+    /// <summary>The agent's threads are seized, and no filter looks at their calls: see <see cref="LookAtFilters"/>.</summary>
     public bool IsFiltered { get; private set; }
 
     /// <summary>It is given back, whatever filters its threads are under: nobody else could do it.</summary>
@@ -35,14 +35,20 @@ public sealed partial class AgentSession
     public bool HaveFiltersChanged => ProcessStatus.TryRead($"/proc/{Pid}/task/{ExecutorThread}/status") is { } status && status.SeccompFilters != _filtersKnown;
 
     /// <summary>Looks at the filters of the agent's threads anew: the executor is stopped for a moment. To be called by the thread that holds the program's threads, between two batches.</summary>
+    /// <remarks>The call in which the executor waits begins again when it is let go, and is looked at by filters that came behind its first beginning. So it is seized without its filters, and let go only where these allow all; otherwise, and
+    /// where they could not be read, it goes on seized.</remarks>
     /// <returns>False when that could not be done.</returns>
     public bool LookAtFilters()
     {
-        Tracee executor = new(Pid, ExecutorThread) { Filters = Filters };
-        if (executor.Seize() != Errno.None)
-            return false;
-        _ = executor.Interrupt();
-        bool stands = executor.Await(FilterBound) is StopKind.Held or StopKind.Suspended;
+        if (!IsFiltered)
+        {
+            _executor = new Tracee(Pid, ExecutorThread) { IsFiltered = true, Filters = Filters };
+            if (_executor.Seize() != Errno.None)
+                return false;
+        }
+
+        _ = _executor.Interrupt();
+        bool stands = _executor.Await(FilterBound) is StopKind.Held or StopKind.Suspended;
         if (stands)
         {
             FilterChain chain = Filters.Of(ExecutorThread);
@@ -50,8 +56,25 @@ public sealed partial class AgentSession
             _filtersKnown = chain.Count;
         }
 
-        executor.Release();
+        if (stands && _agentForbidden is null && !IsFiltered)
+            _executor.Release();
+        else if (_executor.Kind != StopKind.Gone)
+            GoOnUnfiltered();
         return stands;
+    }
+
+    /// <summary>Both threads go on seized: the executor is. Looked after by the calling thread from here on.</summary>
+    private void GoOnUnfiltered()
+    {
+        if (!IsFiltered)
+        {
+            IsFiltered = true;
+            _warden = new Tracee(Pid, WardenThread) { IsFiltered = true, Filters = Filters };
+            AgentThreads.Free(ref _warden);
+            (s_shielded ??= []).Add(this);
+        }
+
+        AgentThreads.Restart(ref _executor);
     }
 
     /// <summary>Whether the filters of the program's threads, which stand still, let each of them go back by itself.</summary>
@@ -85,17 +108,12 @@ public sealed partial class AgentSession
         return true;
     }
 
-    /// <summary>If the filters of the agent's threads forbid what these do, ends their hold on them: they are seized, and stay seized until they leave. To be called before the process is given back, by the thread that
+    /// <summary>If the filters of the agent's threads forbid what these do, they are seized, and stay seized until they leave. To be called before the process is given back, by the thread that
     /// gives it back; from here on filters keep no thread from being held.</summary>
     public void Shield()
     {
         IsLeaving = true;
-        if (IsFiltered || ProcessStatus.TryRead($"/proc/{Pid}/task/{ExecutorThread}/status") is not { Seccomp: not 0 } || (LookAtFilters() && _agentForbidden is null))
-            return;
-        IsFiltered = true;
-        (_executor, _warden) = (new Tracee(Pid, ExecutorThread) { IsFiltered = true }, new Tracee(Pid, WardenThread) { IsFiltered = true });
-        AgentThreads.Free(ref _executor);
-        AgentThreads.Free(ref _warden);
-        (s_shielded ??= []).Add(this);
+        if (!IsFiltered && ProcessStatus.TryRead($"/proc/{Pid}/task/{ExecutorThread}/status") is { Seccomp: not 0 })
+            _ = LookAtFilters();
     }
 }

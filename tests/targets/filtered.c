@@ -8,11 +8,13 @@
  *   `clone`      KILL_PROCESS for clone
  *   `exec`       ERRNO for memory that becomes executable, and for such that is to be written, too
  *   `ioctl`      ERRNO for ioctl
+ *   `doorbell`   KILL_PROCESS for a read of eight bytes
+ *   `once`       KILL_PROCESS for a read of sixteen bytes
  *   `supervise`  asks a supervisor, which is a process of its own, about getppid, and about recvfrom of descriptor 700
  *   `FILE`       what stands in a file, as the kernel takes it
  *   `exactly:FILE` that for a thread that only reads, and two that allow everything for this one
- * `mdwe` is PR_SET_MDWE. `sigreturn` makes a thread with a filter of its own, ERRNO for rt_sigreturn; `strict` one in strict mode; `sleeper` one that sleeps five seconds by poll and says when it has.
- * Commands: `verify` (every byte), `spin` (a thread that computes), `begin` (a thread makes supervised calls, one after the other), `end` (it stops; answers its calls and the supervisor's), `quit`.
+ * `mdwe` is PR_SET_MDWE. `sigreturn` makes a thread with a filter of its own, ERRNO for rt_sigreturn; `strict` one in strict mode; `reader` one that waits in a read of sixteen bytes; `sleeper` one that sleeps five seconds by poll and says when it has.
+ * Commands: `verify` (every byte), `spin` (a thread that computes), `begin` (a thread makes supervised calls, one after the other), `wake` (the reader has its bytes, and says so), `end` (it stops; answers its calls and the supervisor's), `quit`.
  */
 #include "target.h"
 #include <fcntl.h>
@@ -124,6 +126,16 @@ static void *in_thread(void *kind)
             syscall(SYS_exit, 0);
 }
 
+static void *reader(void *unused)
+{
+    char bytes[16];
+    has_ended = 1;
+    long got = syscall(SYS_read, message_ends[0], bytes, sizeof bytes);
+    say("read %ld", got);
+    syscall(SYS_exit, 0);
+    return unused;
+}
+
 static void *sleeper(void *unused)
 {
     has_ended = 1;
@@ -177,6 +189,8 @@ static int filter(char *kind, unsigned flags)
             BPF_STMT(BPF_ALU | BPF_AND | BPF_K, PROT_WRITE | PROT_EXEC), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PROT_WRITE | PROT_EXEC, 0, 1), BPF_STMT(BPF_RET | BPF_K, REFUSED), ALLOW);
     else if (!strcmp(kind, "ioctl"))
         answer = SET(flags, NUMBER, FOR(SYS_ioctl, REFUSED), ALLOW);
+    else if (!strcmp(kind, "doorbell") || !strcmp(kind, "once"))
+        answer = SET(flags, NUMBER, BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_read, 0, 3), ARGUMENT(2), FOR(*kind == 'd' ? 8 : 16, SECCOMP_RET_KILL_PROCESS), ALLOW);
     else if (!strcmp(kind, "supervise")) {
         answer = SET(SECCOMP_FILTER_FLAG_NEW_LISTENER, NUMBER, FOR(SYS_getppid, SECCOMP_RET_USER_NOTIF), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_recvfrom, 0, 3), ARGUMENT(0),
             BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SUPERVISED, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF), ALLOW);
@@ -190,8 +204,9 @@ static int filter(char *kind, unsigned flags)
         start(in_thread, kind, 1);
         pause_ms(20);
         answer = 0;
-    } else if (!strcmp(kind, "sleeper")) {
-        start(sleeper, NULL, 1);
+    } else if (!strcmp(kind, "sleeper") || !strcmp(kind, "reader")) {
+        start(*kind == 's' ? sleeper : reader, NULL, 1);
+        pause_ms(20);
         answer = 0;
     } else if (!strncmp(kind, "exactly:", 8)) {
         read_filter(kind + 8);
@@ -256,6 +271,9 @@ int main(int argc, char **argv)
             stop = 0;
             start(supervised, NULL, 0);
             say("ok");
+        } else if (!strcmp(line, "wake")) {
+            if (write(message_ends[1], "0123456789abcdef", 16) != 16)
+                fail("write");
         } else if (!strcmp(line, "end")) {
             stop = 1;
             while (!has_ended)
