@@ -148,6 +148,30 @@ public sealed class FiltersTests(SharedDaemon shared) : OnOneDaemon(shared)
         await Daemon.GiveBack(two[1]);
     }
 
+    /// <summary>A call that was begun before the filter that forbids it goes on. It must not begin again: nobody interrupts it, and what needs all threads to stand still waits for its end.</summary>
+    [Fact]
+    public async Task ACallThatWasBegunBeforeTheFilterThatForbidsItIsNotInterrupted()
+    {
+        LiveProgram[] two = await LiveProgram.Targets(2, "filtered", $"{Mebibytes}");
+        await using var together = new Together(two);
+        await Daemon.TakeInAndWait(two);
+        await Daemon.Merged(two[0], Common - 64);
+        foreach (LiveProgram one in two)
+        {
+            await one.Does("reader");
+            await one.Does("once");
+        }
+
+        Called called = await Daemon.Cli("detach", $"{two[0].Pid}");
+        Assert.True(called.ExitCode != 0 && $"{called}".Contains("waits in", StringComparison.Ordinal), $"{called}\n{Daemon.Tail}");
+        foreach (LiveProgram one in two)
+            Assert.Equal("read 16", await one.Ask("wake"));
+        await StormTests.GivenBackInTheEnd(Daemon, two[0]);
+        await StormTests.GivenBackInTheEnd(Daemon, two[1]);
+        foreach (LiveProgram one in two)
+            await IsAsItWas(one, 1);
+    }
+
     /// <summary>A supervisor does what he is asked for. Asked twice for one call he does it twice.</summary>
     [Fact]
     public async Task ASupervisorIsAskedOnceForEachCall()

@@ -50,6 +50,17 @@ internal sealed unsafe class FilterBook(int pid)
     public bool AsksSupervisor(int tid, in ThreadCall call) =>
         _hasAny && (Known(tid)?.AsksSupervisor(call.Number, call.Arguments) == true || WaitsForSupervisor(pid, tid));
 
+    /// <summary>Whether a call in which a thread waits is forbidden by filters that came behind its beginning, as far as they are known: of another thread, where they came over all (SECCOMP_FILTER_FLAG_TSYNC). Interrupted, it would begin
+    /// again, before them.</summary>
+    public bool ForbidsAgain(int tid, in ThreadCall call)
+    {
+        (int number, ulong[] arguments) = (call.Number, call.Arguments);
+        if (!call.Blocked || !_chains.Exists(chain => chain.Forbids(number, arguments)))
+            return false;
+        int count = ProcessStatus.TryRead($"/proc/{pid}/task/{tid}/status")?.SeccompFilters ?? 0;
+        return Known(tid) is { } known && known.Count == count ? known.Forbids(number, arguments) : _chains.Exists(chain => chain.Count == count && chain.Forbids(number, arguments));
+    }
+
     /// <summary>Whether a thread sleeps where the kernel asks a supervisor, <c>/proc/PID/task/TID/wchan</c>.</summary>
     public static bool WaitsForSupervisor(int pid, int tid) => ProcFile.TryRead($"/proc/{pid}/task/{tid}/wchan", out string where) && where.Contains("seccomp", StringComparison.Ordinal);
 

@@ -19,9 +19,13 @@ internal sealed class FilterChain
     /// <summary>In strict mode: any call but read, write, exit and rt_sigreturn kills.</summary>
     public static readonly FilterChain Strict = new([], "it is in strict seccomp mode, which would kill it for a call of ours");
 
+    private const int CallsKept = 1024;
     private readonly SeccompFilter[] _filters;
     private readonly string? _why;
     private readonly Dictionary<uint, string?> _forAgent = [];
+
+    /// <summary>By call, whether it is made whatever its arguments are.</summary>
+    private readonly Dictionary<int, bool> _allowed = [];
     private string? _forGate;
     private bool? _asks, _forbidsRestart;
     private bool _isGateKnown;
@@ -91,14 +95,30 @@ internal sealed class FilterChain
     /// <summary>Whether a supervisor may be asked about this very call: where it is interrupted, at whatever stage, he is asked once more when it begins again.</summary>
     /// <param name="number">The call.</param>
     /// <param name="arguments">Its arguments.</param>
-    public bool AsksSupervisor(int number, ReadOnlySpan<ulong> arguments)
+    public bool AsksSupervisor(int number, ReadOnlySpan<ulong> arguments) =>
+        MayAskSupervisor && (ActionsFor(number, arguments) & (SeccompActions.UserNotify | SeccompActions.Unknown)) != 0;
+
+    /// <summary>Whether this very call might not be made under them. One that waits, and whose thread came under them meanwhile, would be answered otherwise if it was interrupted.</summary>
+    /// <param name="number">The call.</param>
+    /// <param name="arguments">Its arguments.</param>
+    public bool Forbids(int number, ReadOnlySpan<ulong> arguments)
     {
-        if (!MayAskSupervisor)
+        if (_filters.Length == 0)
             return false;
-        CallShape call = new("", (uint)number, KnownBits.Exactly(arguments[0]), KnownBits.Exactly(arguments[1]), KnownBits.Exactly(arguments[2]), KnownBits.Exactly(arguments[3]),
-            KnownBits.Exactly(arguments[4]), KnownBits.Exactly(arguments[5]));
-        return (FilterWalk.ActionsFor(_filters, call) & (SeccompActions.UserNotify | SeccompActions.Unknown)) != 0;
+        bool isKept = number is >= 0 and < CallsKept;
+        if (!isKept || !_allowed.TryGetValue(number, out bool allowed))
+        {
+            allowed = FilterWalk.IsAllowed(_filters, new CallShape("", (uint)number));
+            if (isKept)
+                _allowed.Add(number, allowed);
+        }
+
+        return !allowed && (ActionsFor(number, arguments) & ~(SeccompActions.Allow | SeccompActions.Log | SeccompActions.UserNotify)) != 0;
     }
+
+    private SeccompActions ActionsFor(int number, ReadOnlySpan<ulong> arguments) =>
+        FilterWalk.ActionsFor(_filters, new CallShape("", (uint)number, KnownBits.Exactly(arguments[0]), KnownBits.Exactly(arguments[1]), KnownBits.Exactly(arguments[2]), KnownBits.Exactly(arguments[3]),
+            KnownBits.Exactly(arguments[4]), KnownBits.Exactly(arguments[5])));
 
     private static bool Asks(ReadOnlySpan<BpfInstruction> instructions)
     {

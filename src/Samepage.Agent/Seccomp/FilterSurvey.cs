@@ -51,7 +51,7 @@ internal static class FilterSurvey
     {
         ThreadCall call = Threads.Look(pid, tid);
         if (!HoldBoard.MayHold || !call.Blocked || !CallTable.RestartsByItself(call.Number) || CallTable.MayReturnHalfDone(call.Number, call.Arguments) || CallTable.IsUninterruptible(call.Number, call.Arguments) ||
-            filters.AsksSupervisor(tid, call) || FilterBook.WaitsForSupervisor(pid, tid) || !resting.Rests(tid))
+            filters.ForbidsAgain(tid, call) || filters.AsksSupervisor(tid, call) || FilterBook.WaitsForSupervisor(pid, tid) || !resting.Rests(tid))
         {
             return null;
         }

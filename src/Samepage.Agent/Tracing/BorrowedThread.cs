@@ -276,7 +276,7 @@ internal sealed class BorrowedThread : IDisposable
         /// <summary>Whether a thread under filters may be stopped, as far as can be seen: its supervisor is not asked twice for it.</summary>
         public bool MayStop(int tid, in ThreadCall call)
         {
-            if (call.Blocked && (Book.AsksSupervisor(tid, call) || FilterBook.WaitsForSupervisor(pid, tid)))
+            if (call.Blocked && (Book.ForbidsAgain(tid, call) || Book.AsksSupervisor(tid, call) || FilterBook.WaitsForSupervisor(pid, tid)))
             {
                 _asked.Add(tid);
                 return false;

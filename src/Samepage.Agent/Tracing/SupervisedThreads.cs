@@ -54,6 +54,12 @@ internal sealed class SupervisedThreads
         why = "";
         if (!filters.HasAny)
             return true;
+        if (filters.ForbidsAgain(tid, call))
+        {
+            why = $"thread {tid} waits in {CallTable.Name(call.Number)}, which a seccomp filter that came meanwhile forbids: it cannot begin again";
+            return false;
+        }
+
         if (call.Blocked && filters.AsksSupervisor(tid, call))
         {
             why = $"thread {tid} waits in {CallTable.Name(call.Number)}, about which the supervisor of its seccomp filter would be asked once more";

@@ -116,6 +116,13 @@ public sealed class WorldStop(IWaitingThreads? waiting)
             return HoldOutcome.Busy;
         }
 
+        // What came over all threads came over the agent's, of which it can be read without an interruption that begins a call again before it.
+        if (!session.IsFiltered && session.HaveFiltersChanged && !session.LookAtFilters() && !session.IsLeaving)
+        {
+            why = "its agent's threads have come under a seccomp filter, which could not be read yet";
+            return HoldOutcome.Busy;
+        }
+
         if (!TryFindQuiet(agentThreads, insist, out why))
             return HoldOutcome.Busy;
         HoldBoard.Begin();
