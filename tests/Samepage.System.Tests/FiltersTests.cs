@@ -173,13 +173,15 @@ public sealed class FiltersTests(SharedDaemon shared) : OnOneDaemon(shared)
     }
 
     /// <summary>A supervisor does what he is asked for. Asked twice for one call he does it twice.</summary>
-    [Fact]
-    public async Task ASupervisorIsAskedOnceForEachCall()
+    [Theory]
+    [InlineData("begin")]
+    [InlineData("brief")]
+    public async Task ASupervisorIsAskedOnceForEachCall(string command)
     {
         LiveProgram[] two = await LiveProgram.Targets(2, "filtered", $"{Mebibytes}", "supervise");
         await using var together = new Together(two);
         foreach (LiveProgram one in two)
-            await one.Does("begin");
+            await one.Does(command);
         await Daemon.MergesWithoutRest();
         for (int round = 0; round < 4; round++)
         {

@@ -22,6 +22,7 @@ public sealed class LargeDomainTests
             Assert.InRange((await daemon.Status()).Of(two[0].Pid).PagesMerged, Limit + 4096, Mebibytes * 256);
             await two[0].Does("write");
             await daemon.GiveBack(two);
+            await two[0].Does("again");
         }
 
         await using DaemonUnderTest doomed = await DaemonUnderTest.Start(launcher: limited);

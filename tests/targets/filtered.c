@@ -14,7 +14,7 @@
  *   `FILE`       what stands in a file, as the kernel takes it
  *   `exactly:FILE` that for a thread that only reads, and two that allow everything for this one
  * `mdwe` is PR_SET_MDWE. `sigreturn` makes a thread with a filter of its own, ERRNO for rt_sigreturn; `strict` one in strict mode; `reader` one that waits in a read of sixteen bytes; `sleeper` one that sleeps five seconds by poll and says when it has.
- * Commands: `verify` (every byte), `spin` (a thread that computes), `begin` (a thread makes supervised calls, one after the other), `wake` (the reader has its bytes, and says so), `end` (it stops; answers its calls and the supervisor's), `quit`.
+ * Commands: `verify` (every byte), `spin` (a thread that computes), `begin` (a thread makes supervised calls, one after the other), `brief` (a thread for each), `wake` (the reader has its bytes, and says so), `end` (it stops; answers its calls and the supervisor's), `quit`.
  */
 #include "target.h"
 #include <fcntl.h>
@@ -163,6 +163,26 @@ static void *supervised(void *unused)
     return unused;
 }
 
+/* A thread that makes one supervised call, and ends. */
+static void *supervised_once(void *unused)
+{
+    char byte;
+    if (recv(SUPERVISED, &byte, 1, 0) != 1)
+        fail("a supervised call");
+    calls++;
+    return unused;
+}
+
+static void *one_after_the_other(void *unused)
+{
+    pthread_t thread;
+    while (!stop)
+        if (pthread_create(&thread, NULL, supervised_once, NULL) || pthread_join(thread, NULL))
+            fail("pthread_create");
+    has_ended = 1;
+    return unused;
+}
+
 static void start(void *(*body)(void *), void *argument, int waits)
 {
     pthread_t thread;
@@ -267,9 +287,9 @@ int main(int argc, char **argv)
         } else if (!strcmp(line, "spin")) {
             start(spinner, NULL, 0);
             say("ok");
-        } else if (!strcmp(line, "begin")) {
+        } else if (!strcmp(line, "begin") || !strcmp(line, "brief")) {
             stop = 0;
-            start(supervised, NULL, 0);
+            start(line[1] == 'e' ? supervised : one_after_the_other, NULL, 0);
             say("ok");
         } else if (!strcmp(line, "wake")) {
             if (write(message_ends[1], "0123456789abcdef", 16) != 16)

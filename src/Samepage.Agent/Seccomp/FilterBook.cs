@@ -16,7 +16,9 @@ namespace Samepage.Agent.Seccomp;
 /// <param name="pid">The process.</param>
 internal sealed unsafe class FilterBook(int pid)
 {
-    private const int ChainsKept = 64;
+    /// <summary>Chains of filters, and instructions in all of them, that are kept of one process. Programs have one or two of some hundred instructions; whoever has more could have us keep, and walk, as many as he has threads.</summary>
+    private const int ChainsMost = 64, InstructionsMost = 1 << 16;
+
     private readonly Dictionary<int, FilterChain> _threads = [];
     private readonly List<FilterChain> _chains = [];
     private readonly List<int> _gone = [];
@@ -48,7 +50,13 @@ internal sealed unsafe class FilterBook(int pid)
     /// <summary>Whether a thread that sleeps in a call waits for a supervisor's answer, or would ask him again if it was interrupted; as far as that can be seen from outside.</summary>
     /// <remarks>Of a thread whose filters are not known the kernel says where it sleeps: that shows the first part of such a call, until the supervisor has answered.</remarks>
     public bool AsksSupervisor(int tid, in ThreadCall call) =>
-        _hasAny && (Known(tid)?.AsksSupervisor(call.Number, call.Arguments) == true || WaitsForSupervisor(pid, tid));
+        _hasAny && (MayAsk(tid, call.Number, call.Arguments) || WaitsForSupervisor(pid, tid));
+
+    /// <summary>Whether a supervisor may be asked about what a thread does. One of which nothing is known is under the filters of whoever made it: any that are known may be its own.</summary>
+    public bool MayAskSupervisor(int tid) => _hasAny && (Known(tid) is { } known ? known.MayAskSupervisor : _chains.Exists(static chain => chain.MayAskSupervisor));
+
+    private bool MayAsk(int tid, int number, ulong[] arguments) =>
+        Known(tid) is { } known ? known.AsksSupervisor(number, arguments) : _chains.Exists(chain => chain.AsksSupervisor(number, arguments));
 
     /// <summary>Whether a call in which a thread waits is forbidden by filters that came behind its beginning, as far as they are known: of another thread, where they came over all (SECCOMP_FILTER_FLAG_TSYNC). Interrupted, it would begin
     /// again, before them.</summary>
@@ -76,9 +84,9 @@ internal sealed unsafe class FilterBook(int pid)
         foreach (int tid in _gone)
             _threads.Remove(tid);
         _gone.Clear();
-        if (_chains.Count > ChainsKept)
-            _chains.RemoveAll(chain => !_threads.ContainsValue(chain));
     }
+
+    private void ForgetUnused() => _chains.RemoveAll(chain => !_threads.ContainsValue(chain));
 
     /// <summary>The personality of a thread, personality(2). One that cannot be read has all flags.</summary>
     public static uint PersonalityOf(int tid) =>
@@ -105,8 +113,13 @@ internal sealed unsafe class FilterBook(int pid)
         }
 
         FilterChain? chain = _chains.Find(chain => chain.Is(_filters));
-        if (chain is null)
-            _chains.Add(chain = FilterChain.Of(_filters));
+        if (chain is not null)
+            return chain;
+        ForgetUnused();
+        chain = FilterChain.Of(_filters);
+        if (_chains.Count >= ChainsMost || _chains.Sum(static one => one.Instructions) + chain.Instructions > InstructionsMost)
+            return FilterChain.Unreadable($"they are too many: {ChainsMost} different ones, {InstructionsMost} instructions at most");
+        _chains.Add(chain);
         return chain;
     }
 }

@@ -42,6 +42,9 @@ internal sealed class FilterChain
     /// <summary>How many were read.</summary>
     public int Count => _filters.Length;
 
+    /// <summary>How many instructions they have.</summary>
+    public int Instructions => _filters.Sum(static filter => filter.Instructions.Length);
+
     /// <summary>There is none at all.</summary>
     public bool IsNone => _filters.Length == 0 && _why is null;
 

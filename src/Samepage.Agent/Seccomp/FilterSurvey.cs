@@ -11,6 +11,9 @@ namespace Samepage.Agent.Seccomp;
 /// exchanged in the program before all of its threads are held, and the filters of each are looked at then (<see cref="AgentSession.MayBeHeld"/>). All calls from the one OS thread that traces.</remarks>
 internal static class FilterSurvey
 {
+    /// <summary>futex, epoll_wait, epoll_pwait, epoll_pwait2, poll, ppoll, select, pselect6, nanosleep, clock_nanosleep.</summary>
+    private static readonly int[] s_forbiddenByNobody = [202, 232, 281, 441, 7, 271, 23, 270, 35, 230];
+
     private static readonly TimeSpan StopBound = TimeSpan.FromMilliseconds(20), Look = TimeSpan.FromMilliseconds(25);
 
     /// <summary>Looks.</summary>
@@ -30,7 +33,11 @@ internal static class FilterSurvey
         }
 
         if (isAnyFiltered)
+        {
+            threads = [.. threads.OrderBy(tid => Rank(pid, tid))];
             Thread.Sleep(Look);
+        }
+
         foreach (int tid in threads)
         {
             int seccomp = ProcessStatus.TryRead($"/proc/{pid}/task/{tid}/status")?.Seccomp ?? 0;
@@ -46,6 +53,10 @@ internal static class FilterSurvey
 
         return null;
     }
+
+    /// <summary>Filters that came over all threads (SECCOMP_FILTER_FLAG_TSYNC) may forbid the very call in which one has waited since before, and which would begin again before them. So they are read first of such as wait in a call that hardly
+    /// anybody forbids; then it is known whom not to interrupt (<see cref="FilterBook.ForbidsAgain"/>).</summary>
+    private static int Rank(int pid, int tid) => Threads.Look(pid, tid) is { Blocked: true } call && s_forbiddenByNobody.Contains(call.Number) ? 0 : 1;
 
     private static FilterChain? TryRead(int pid, int tid, FilterBook filters, RestingThreads resting)
     {

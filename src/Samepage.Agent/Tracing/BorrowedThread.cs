@@ -178,7 +178,7 @@ internal sealed class BorrowedThread : IDisposable
         ThreadCall call = Threads.Look(pid, tid);
         if (IsInTheWay(call) || (isFiltered && !filtered.MayStop(tid, call)))
             return null;
-        Tracee thread = new(pid, tid) { IsFiltered = isFiltered, Filters = filtered.Book };
+        Tracee thread = new(pid, tid) { IsFiltered = isFiltered, IsToBeUnfiltered = true, Filters = filtered.Book };
         HoldBoard.Begin();
         Errno errno = thread.Seize();
         if (errno != Errno.None)

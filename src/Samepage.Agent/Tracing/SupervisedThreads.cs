@@ -66,7 +66,7 @@ internal sealed class SupervisedThreads
             return false;
         }
 
-        if (filters.Known(tid) is not { MayAskSupervisor: true })
+        if (!filters.MayAskSupervisor(tid))
             return true;
         if (_pid != pid)
             (_pid, _resting) = (pid, null);

@@ -44,6 +44,9 @@ internal struct Tracee(int processId, int threadId)
     /// <summary>No seccomp filter is to look at its calls while it is seized.</summary>
     public bool IsFiltered { get; init; }
 
+    /// <summary>Nor is one that comes later, as far as the kernel lets us: it is to make calls of ours.</summary>
+    public bool IsToBeUnfiltered { get; init; }
+
     /// <summary>What is known of the filters of its process. Where they forbid restart_syscall(2), with which the kernel goes on with a sleep, but not the sleep itself, the sleep begins anew instead. Null: of that nothing
     /// is known, and it does so where it is <see cref="IsFiltered"/>.</summary>
     public FilterBook? Filters { get; init; }
@@ -99,7 +102,7 @@ internal struct Tracee(int processId, int threadId)
         if ((status & 0xff) != 0x7f)
             return Kind = StopKind.Gone;
         int signal = (status >> 8) & 0xff;
-        if (IsFiltered && !_hasOptions)
+        if ((IsFiltered || IsToBeUnfiltered) && !_hasOptions)
             _hasOptions = Call(LibC.PTRACE_SETOPTIONS, threadId, 0, (nuint)(LibC.PTRACE_O_TRACESYSGOOD | LibC.PTRACE_O_SUSPEND_SECCOMP)) == Errno.None;
         bool isEvent = status >> 16 == LibC.PTRACE_EVENT_STOP;
         IsAtCall = signal == (LibC.SIGTRAP | 0x80);

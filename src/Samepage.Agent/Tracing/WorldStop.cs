@@ -210,6 +210,13 @@ public sealed class WorldStop(IWaitingThreads? waiting)
                 Scheduling.Pause(since);
         }
 
+        // A thread that was not held yet may have brought filters over all (SECCOMP_FILTER_FLAG_TSYNC) under which sleeps that were interrupted before cannot go on.
+        for (int i = 0; i < _count; i++)
+        {
+            if (_threads[i].Kind == StopKind.Held)
+                Restarts.Begin(_threads[i], ProcessId);
+        }
+
         Release();
         return outcome;
     }
