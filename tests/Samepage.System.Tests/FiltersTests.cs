@@ -173,15 +173,14 @@ public sealed class FiltersTests(SharedDaemon shared) : OnOneDaemon(shared)
     }
 
     /// <summary>A supervisor does what he is asked for. Asked twice for one call he does it twice.</summary>
-    [Theory]
-    [InlineData("begin")]
-    [InlineData("brief")]
-    public async Task ASupervisorIsAskedOnceForEachCall(string command)
+    /// <remarks>A thread that comes to such a call in the some ten microseconds between the look and the stop has him asked twice (docs/limits.md): on a crowded machine that happens once in some thousand.</remarks>
+    [Fact]
+    public async Task ASupervisorIsAskedOnceForEachCall()
     {
         LiveProgram[] two = await LiveProgram.Targets(2, "filtered", $"{Mebibytes}", "supervise");
         await using var together = new Together(two);
         foreach (LiveProgram one in two)
-            await one.Does(command);
+            await one.Does("begin");
         await Daemon.MergesWithoutRest();
         for (int round = 0; round < 4; round++)
         {
@@ -194,10 +193,34 @@ public sealed class FiltersTests(SharedDaemon shared) : OnOneDaemon(shared)
 
         foreach (LiveProgram one in two)
         {
-            int[] counts = [.. (await one.Ask("end")).Split(' ').Select(count => int.Parse(count, CultureInfo.InvariantCulture))];
-            Assert.True(counts[0] > 100 && counts[0] == counts[1], $"{counts[0]} calls, and {counts[1]} questions");
+            await HasAskedOnce(one);
             await IsAsItWas(one, 1);
         }
+    }
+
+    /// <summary>Of a thread that has only just come it is not known what filters it has: those that others have may be its own.</summary>
+    [Fact]
+    public async Task ASupervisorIsAskedOnceAlsoForThreadsThatComeAndGo()
+    {
+        LiveProgram[] two = await LiveProgram.Targets(2, "filtered", $"{Mebibytes}", "supervise");
+        await using var together = new Together(two);
+        await Daemon.TakeInInTheEnd(two);
+        foreach (LiveProgram one in two)
+            await one.Does("brief");
+        await Daemon.MergesWithoutRest();
+        await Task.Delay(TimeSpan.FromSeconds(5), TestContext.Current.CancellationToken);
+        foreach (LiveProgram one in two)
+            await HasAskedOnce(one);
+        await Daemon.Merged(two[0], Common - 64);
+        await Daemon.GiveBack(two);
+        foreach (LiveProgram one in two)
+            await IsAsItWas(one, 1);
+    }
+
+    private static async Task HasAskedOnce(LiveProgram program)
+    {
+        int[] counts = [.. (await program.Ask("end")).Split(' ').Select(count => int.Parse(count, CultureInfo.InvariantCulture))];
+        Assert.True(counts[0] > 100 && counts[1] - counts[0] is >= 0 and <= 1, $"{counts[0]} calls, and {counts[1]} questions");
     }
 
     /// <summary>The kernel goes on with a sleep by a call of its own, which filters see.</summary>
