@@ -132,7 +132,9 @@ public static class Adoption
             TakeOtherGuards(place.Pid, executor, thread!, named, guards, Keep);
             pool = FramePool.Adopt(frames, guards, poolDevice, poolInode);
             (FileDescriptor executorSocket, FileDescriptor wardenSocket) = Connect(thread!, (int)memory.Word(SharedWord.ExecutorFar), Keep);
-            session = new AgentSession(place, memory, executor, thread!, tracking, merged, executorSocket, wardenSocket, new FilterBook(place.Pid));
+            // What filters of its threads allow is looked at before anything is done: see AgentSession.Shield.
+            FilterBook filters = new(place.Pid) { AgentAbilities = ProcessStatus.TryRead($"/proc/{place.Pid}/task/{executor}/status") is { Seccomp: 0 } ? AgentAbilities.All : AgentAbilities.None };
+            session = new AgentSession(place, memory, executor, thread!, tracking, merged, executorSocket, wardenSocket, filters);
             using (AgentThreads.KeepAwake(place.Pid, executor, Thread(SharedWord.WardenTid)))
                 session.Resume();
             taken.Clear();

@@ -50,6 +50,7 @@ internal static class AgentLayout
     // Structures and tables, as offsets from Data; words are OwnWord's and SharedWord's.
     public const int AllSignals = 0xB0, NonZero = 0xC0, ExecutorStruct = 0x140, WardenStruct = 0x1C0, QueryStruct = 0x200, WardenMessage = 0x280;
     public const int Message = 0x2C0, MessageVector = 0x300, MessagePayload = 0x310, SocketPair = 0x318, MessageControl = 0x320, MessageControlBytes = 16 + 4 * MaxDescriptors;
+    public const int Name = 0xE80, NameBytes = 0x80; // of a mapping: brackets, what kind of memory has it, at most 79 characters of its own, and the end
     public const int Guarded = 0xD80, EpollEvent = 0xC70, EpollEvents = 0xC80, MaxEpollEvents = 16;
 
     // Values of SharedWord.Batch: none, or it has ended; asked for, and not begun; under way; under way, and somebody waits at the gate for its end.
@@ -148,6 +149,15 @@ public enum OperationFlags : uint
 
     /// <summary>Of an unmerge, with <see cref="Locked"/>: pages are locked as they are touched (MLOCK_ONFAULT), and none is made resident for it.</summary>
     OnFault = 0x2000,
+
+    /// <summary>Of what is moved: it cannot be both read and written. That is lifted for as long as the operation goes on.</summary>
+    Protected = 0x4000,
+
+    /// <summary>With <see cref="Protected"/>: it may be memory that can be executed.</summary>
+    Executable = 0x8000,
+
+    /// <summary>It has a name, PR_SET_VMA_ANON_NAME, which what takes its place is given.</summary>
+    Named = 0x10000,
 }
 
 /// <summary>One operation as it lies in the target: 48 bytes.</summary>

@@ -17,7 +17,7 @@ public sealed partial class AgentSession
     private static List<AgentSession>? s_shielded;
 
     private volatile string? _agentForbidden, _gateForbidden;
-    private volatile int _filtersKnown;
+    private volatile int _filtersKnown, _abilities;
 
     /// <summary>What is known of the filters of the program's threads. The thread that holds them.</summary>
     internal FilterBook Filters { get; }
@@ -30,6 +30,9 @@ public sealed partial class AgentSession
 
     /// <summary>What the filters of the agent's threads, or of others, forbid, as far as was seen: the process must be left. Null for nothing. Any thread.</summary>
     public string? Forbidden => _agentForbidden ?? _gateForbidden;
+
+    /// <summary>What the filters of the agent's threads allow besides what these must do, as far as was seen. Any thread.</summary>
+    public AgentAbilities Abilities => (AgentAbilities)_abilities;
 
     /// <summary>The agent's threads have more filters, or fewer are known, than when they were last looked at. Any thread.</summary>
     public bool HaveFiltersChanged => ProcessStatus.TryRead($"/proc/{Pid}/task/{ExecutorThread}/status") is { } status && status.SeccompFilters != _filtersKnown;
@@ -53,7 +56,7 @@ public sealed partial class AgentSession
         {
             FilterChain chain = Filters.Of(ExecutorThread);
             _agentForbidden = chain.WhyNotAgent(chain.IsNone ? 0 : FilterBook.PersonalityOf(ExecutorThread));
-            _filtersKnown = chain.Count;
+            (_filtersKnown, _abilities) = (chain.Count, (int)chain.Abilities);
         }
 
         if (stands && _agentForbidden is null && !IsFiltered)
@@ -68,7 +71,7 @@ public sealed partial class AgentSession
     {
         if (!IsFiltered)
         {
-            IsFiltered = true;
+            (IsFiltered, _abilities) = (true, (int)AgentAbilities.All);
             _warden = new Tracee(Pid, WardenThread) { IsFiltered = true, Filters = Filters };
             AgentThreads.Free(ref _warden);
             (s_shielded ??= []).Add(this);

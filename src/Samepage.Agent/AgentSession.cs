@@ -37,7 +37,7 @@ public sealed partial class AgentSession : IDisposable
     {
         (_place, ExecutorThread, _executorThread, T, M) = (place, executor, executorThread, tracking, merged);
         (_memory, _executorSocket, _wardenSocket) = (memory, executorSocket, wardenSocket);
-        (Filters, _filtersKnown) = (filters, filters.AgentFilters);
+        (Filters, _filtersKnown, _abilities) = (filters, filters.AgentFilters, (int)filters.AgentAbilities);
         Gate = new Gate(place.BaseAddress, memory);
         _urgency = new Urgency(executor);
     }

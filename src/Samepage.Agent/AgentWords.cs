@@ -31,8 +31,8 @@ internal enum OwnWord
     // Of an unmerge: the pages on either side that are registered with it, 0 where there is none, and which mapping it is. A join keeps what became of it in the first.
     LowNeighbour = 0x100, HighNeighbour = 0x108, Identity = 0x120,
 
-    /// <summary>Of a join: the protection of what it joins.</summary>
-    Protection = 0xD68,
+    /// <summary>The protection of what is joined, merged or left to the zero page; and that it was lifted.</summary>
+    Protection = 0xD68, Lifted = 0xE30,
 
     // As the shared ones: they are written here before there is shared memory.
     RoomSoft = 0xD70, RoomHard = 0xD78,

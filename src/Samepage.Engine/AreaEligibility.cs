@@ -72,6 +72,9 @@ public enum AreaTraits
 
     /// <summary>It was mapped without reservation, and the machine lets nobody map any more so.</summary>
     Unreserved = 1 << 21,
+
+    /// <summary>It cannot be written, and holds nothing but the zero page: a reservation, a guard.</summary>
+    Empty = 1 << 22,
 }
 
 /// <summary>Whether an area may be merged at all (A2). What cannot is passed over; advice on it is ignored, not refused.</summary>
@@ -87,9 +90,7 @@ public static class AreaEligibility
         (AreaTraits.HugeTlb, "huge pages of hugetlbfs"),
         (AreaTraits.Special, "memory with a purpose of its own"),
         (AreaTraits.Growing, "a stack"),
-        (AreaTraits.Executable, "code"),
         (AreaTraits.DontExpand, "memory that must not be expanded"),
-        (AreaTraits.DontCopy, "memory that fork does not copy"),
         (AreaTraits.DontDump, "memory that is left out of core dumps"),
         (AreaTraits.WipeOnFork, "memory that fork wipes"),
         (AreaTraits.Locked, "locked memory"),
@@ -98,12 +99,15 @@ public static class AreaEligibility
         (AreaTraits.Droppable, "memory that the kernel may drop"),
         (AreaTraits.Watched, "memory whose faults a userfaultfd answers"),
         (AreaTraits.Unreserved, "memory without reservation, of which there can be no more (vm.overcommit_memory is 2)"),
+        (AreaTraits.Empty, "memory that cannot be written, and holds nothing"),
         (AreaTraits.Unknown, "a flag that is not known to be harmless"),
     ];
 
     /// <summary>What a program sets apart it may have reasons for, keys say, and it is left alone; unless it asked for merging all the same, as virtual machine
-    /// monitors do for the memory of their guests.</summary>
-    private const AreaTraits SetApart = AreaTraits.DontCopy | AreaTraits.DontDump;
+    /// monitors do for the memory of their guests. That fork does not copy memory is no such mark: heaps are so, for speed.</summary>
+    private const AreaTraits SetApart = AreaTraits.DontDump;
+
+    private const AreaTraits Code = AreaTraits.Writable | AreaTraits.Executable;
 
     /// <summary>Says what stands in the way.</summary>
     /// <returns>The reason; null when the area may be merged.</returns>
@@ -115,7 +119,7 @@ public static class AreaEligibility
                 return reason;
         }
 
-        return (traits & (AreaTraits.Readable | AreaTraits.Writable)) == (AreaTraits.Readable | AreaTraits.Writable) ? null : "memory that the program cannot read and write";
+        return (traits & Code) == Code ? "code that can be written" : null;
     }
 
     /// <inheritdoc cref="WhyNot"/>

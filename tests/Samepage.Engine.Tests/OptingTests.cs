@@ -9,10 +9,13 @@ public sealed class OptingTests
 {
     [Theory]
     [InlineData(AreaTraits.Readable | AreaTraits.Writable, true)]
-    [InlineData(AreaTraits.Readable, false)]
-    [InlineData(AreaTraits.None, false)]
+    [InlineData(AreaTraits.Readable, true)]
+    [InlineData(AreaTraits.None, true)]
+    [InlineData(AreaTraits.Readable | AreaTraits.Executable, true)]
     [InlineData(AreaTraits.Readable | AreaTraits.Writable | AreaTraits.Executable, false)]
-    public void A2_OnlyMemoryThatCanBeReadAndWrittenIsMerged(AreaTraits traits, bool mergeable) => Assert.Equal(mergeable, AreaEligibility.IsMergeable(traits));
+    [InlineData(AreaTraits.Writable | AreaTraits.Executable, false)]
+    [InlineData(AreaTraits.Readable | AreaTraits.Empty, false)]
+    public void A2_MemoryIsMergedWhateverItsProtectionButNotCodeThatCanBeWritten(AreaTraits traits, bool mergeable) => Assert.Equal(mergeable, AreaEligibility.IsMergeable(traits));
 
     [Fact]
     public void A2_EveryTraitThatAReplacementWouldNotHaveStandsInTheWayAndSaysSo()
@@ -20,7 +23,7 @@ public sealed class OptingTests
         AreaTraits ordinary = AreaTraits.Readable | AreaTraits.Writable;
         Assert.Null(AreaEligibility.WhyNot(ordinary));
         HashSet<string?> reasons = [null];
-        foreach (AreaTraits trait in Enum.GetValues<AreaTraits>().Where(trait => (trait & ~(ordinary | AreaTraits.Advised)) != 0))
+        foreach (AreaTraits trait in Enum.GetValues<AreaTraits>().Where(trait => (trait & ~(ordinary | AreaTraits.Advised | AreaTraits.DontCopy)) != 0))
             Assert.True(reasons.Add(AreaEligibility.WhyNot(ordinary | trait)), $"{trait} has no reason of its own");
     }
 
@@ -29,8 +32,17 @@ public sealed class OptingTests
     [InlineData(AreaTraits.DontDump, true)]
     [InlineData(AreaTraits.WipeOnFork, false)]
     [InlineData(AreaTraits.Locked, false)]
+    [InlineData(AreaTraits.Sealed, false)]
+    [InlineData(AreaTraits.Keyed, false)]
     public void A2_WhatAProgramSetsApartIsMergedIfItAsksForIt(AreaTraits trait, bool mergeable) =>
         Assert.Equal(mergeable, AreaEligibility.IsMergeable(AreaTraits.Readable | AreaTraits.Writable | AreaTraits.Advised | trait));
+
+    [Theory]
+    [InlineData(AreaTraits.DontCopy, true)]
+    [InlineData(AreaTraits.DontDump, false)]
+    [InlineData(AreaTraits.WipeOnFork, false)]
+    public void A2_WhatIsAMarkOfSecretsIsLeftAloneUnasked(AreaTraits trait, bool mergeable) =>
+        Assert.Equal(mergeable, AreaEligibility.IsMergeable(AreaTraits.Readable | AreaTraits.Writable | trait));
 
     [Fact]
     public void A3_NewSlotGoesBehindTheCursor()

@@ -19,7 +19,7 @@ public sealed class FootprintTests
     {
         foreach ((string flag, (FlagFate fate, AreaTraits trait)) in MappingTraits.Flags)
         {
-            bool mergeable = AreaEligibility.IsMergeable(AreaTraits.Readable | AreaTraits.Writable | trait);
+            bool mergeable = AreaEligibility.IsMergeable(AreaTraits.Readable | (fate == FlagFate.Lifted ? 0 : AreaTraits.Writable) | trait);
             Assert.True(fate == FlagFate.Carried || mergeable == (fate != FlagFate.LeftAlone), $"{flag} is {fate}");
         }
     }

@@ -17,7 +17,8 @@ public sealed class KindsTests(SharedDaemon shared) : OnOneDaemon(shared)
     [
         ("plain", true), ("noreserve", true), ("stack", true), ("arena", true), ("moved", true), ("child", true), ("personality", true),
         ("random", true), ("sequential", true), ("mergeable", true), ("nohuge", true), ("guarded", true),
-        ("huge", null), ("growsdown", false), ("dontfork", false), ("dontdump", false), ("wipe", false), ("locked", false), ("onfault", false), ("name", false),
+        ("dontfork", true), ("name", true), ("readonly", true), ("noaccess", true), ("code", true),
+        ("huge", null), ("growsdown", false), ("executable", false), ("dontdump", false), ("wipe", false), ("locked", false), ("onfault", false),
         ("pkey", false), ("droppable", false), ("sealed", false), ("policy", false),
     ]).Where(row => !Lacking.Value.Contains(row.Kind)).Select(row => new TheoryDataRow<string, bool?>(row.Kind, row.Merged));
 

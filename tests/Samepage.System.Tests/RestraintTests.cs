@@ -10,7 +10,9 @@ public sealed class RestraintTests(SharedDaemon shared) : OnOneDaemon(shared)
     private const long Reserve = 1000;
 
     /// <summary>Those that this kernel and processor have.</summary>
-    public static TheoryData<string> Kinds => [.. ((string[])["secret", "pkey", "seal", "dontdump", "dontfork", "wipe", "lock", "onfault", "name"]).Where(IsThere)];
+    public static TheoryData<string> Kinds => [.. ((string[])["secret", "pkey", "seal", "dontdump", "wipe", "lock", "onfault"]).Where(IsThere)];
+
+    public static TheoryData<string> Carried => [.. ((string[])["dontfork", "name"]).Where(IsThere)];
 
     public static TheoryData<string> Late => [.. ((string[])["pkey", "dontdump", "dontfork", "lock", "onfault"]).Where(IsThere)];
 
@@ -30,6 +32,30 @@ public sealed class RestraintTests(SharedDaemon shared) : OnOneDaemon(shared)
         Assert.Equal(flags, ProcessView.Of(two[0].Pid).FlagsAt(start));
         foreach (string command in (string[])["verify", "child", "write"])
             await two[0].Does(command);
+        await Daemon.GiveBack(two);
+        foreach (Trace trace in before)
+            trace.IsGone();
+        Assert.Equal(flags, ProcessView.Of(two[0].Pid).FlagsAt(start));
+        await two[0].Does("child");
+        await two[1].Does("verify");
+    }
+
+    /// <summary>It is merged, and is what it was all the time, as far as the kernel shows it of frames: a child has none of what fork does not copy.</summary>
+    [Theory]
+    [MemberData(nameof(Carried))]
+    public async Task MemoryOfAKindThatCanBeCarriedIsMergedWithIt(string kind)
+    {
+        LiveProgram[] two = await LiveProgram.Targets(2, "special", kind);
+        await using var together = new Together(two);
+        (ulong start, _) = await Area(two[0]);
+        string marks = Marks(two[0], start), flags = ProcessView.Of(two[0].Pid).FlagsAt(start);
+        Trace[] before = [.. two.Select(Trace.Of)];
+        await Daemon.TakeInAndWait(two);
+        await Daemon.Merged(two[0], 760);
+        Assert.Equal(marks, Marks(two[0], start));
+        foreach (string command in (string[])["verify", "child", "write", "child"])
+            await two[0].Does(command);
+        await two[1].Does("verify");
         await Daemon.GiveBack(two);
         foreach (Trace trace in before)
             trace.IsGone();

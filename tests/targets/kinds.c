@@ -3,14 +3,14 @@
  *   kinds KIND [MIB=4] [RUN=4]
  *
  * KIND: plain noreserve growsdown stack random sequential dontfork dontdump wipe mergeable huge nohuge locked onfault name pkey watched droppable sealed policy
- * guarded (one page of it), or `moved` (touched, then moved by mremap), `child` (touched, then inherited by fork), `arena` (malloc in a thread), `personality` (mapped before
+ * readonly noaccess code executable (all of them written before they become so), guarded (one page of it), or `moved` (touched, then moved by mremap), `child` (touched, then inherited by fork), `arena` (malloc in a thread), `personality` (mapped before
  * READ_IMPLIES_EXEC was set). Prints `lacking` in place of `ready` where the kernel or the processor has no such thing.
  *
  *   kinds can KIND...        prints `can`, and those of the kinds that there are here
  *
  * Commands: `verify` (every byte), `write` (all that was common becomes its own, and then common again), `now WHAT` (the memory becomes of another kind as well, or `readonly`,
  * `noaccess`, `executable`, `code`, `emptied` (code, and all of it discarded), `accessible`),
- * `address`, `quit`; `now writing` begins a thread that waits nearly always in a write that has come half way.
+ * `fork` (a child has the memory, all of it right, or none where fork does not copy it), `address`, `quit`; `now writing` begins a thread that waits nearly always in a write that has come half way.
  */
 #include "target.h"
 #include <fcntl.h>
@@ -31,7 +31,9 @@
 #define BLOCK_PAGES 15UL
 
 static unsigned char *memory, *blocks[BLOCKS];
+static uint64_t parent; /* whose memory it is, in a child */
 static uint64_t pages, run = 4, changed, guard = ~0UL; /* the page that nobody may touch */
+static int hidden; /* nobody may touch the memory at the moment */
 static int asked; /* it is only asked whether there is such memory */
 
 static void lacking(const char *what)
@@ -52,7 +54,7 @@ static unsigned char *page_at(uint64_t page)
 static uint64_t seed_of(uint64_t page)
 {
     int own = blocks[0] ? page % BLOCK_PAGES % 4 >= 2 : page / run % 2;
-    return own || changed ? (page + 1) ^ changed ^ (uint64_t)getpid() << 32 : 1 + page;
+    return own || changed ? (page + 1) ^ changed ^ (parent ? parent : (uint64_t)getpid()) << 32 : 1 + page;
 }
 
 static void fill(void)
@@ -65,8 +67,12 @@ static void fill(void)
 static uint64_t verify(void)
 {
     uint64_t bad = 0;
+    if (hidden && mprotect(memory, pages * PAGE, PROT_READ))
+        fail("mprotect");
     for (uint64_t page = 0; page < pages; page++)
         bad += page != guard && page_bad(page_at(page), seed_of(page)) != 0;
+    if (hidden && mprotect(memory, pages * PAGE, PROT_NONE))
+        fail("mprotect");
     return bad;
 }
 
@@ -151,7 +157,7 @@ static int mark(const char *kind)
     if (!strcmp(kind, "readonly"))
         return mprotect(memory, bytes, PROT_READ);
     if (!strcmp(kind, "noaccess"))
-        return mprotect(memory, bytes, PROT_NONE);
+        return hidden = 1, mprotect(memory, bytes, PROT_NONE);
     if (!strcmp(kind, "executable"))
         return mprotect(memory, bytes, PROT_READ | PROT_WRITE | PROT_EXEC);
     if (!strcmp(kind, "code"))
@@ -159,7 +165,7 @@ static int mark(const char *kind)
     if (!strcmp(kind, "emptied"))
         return mprotect(memory, bytes, PROT_READ | PROT_EXEC) || madvise(memory, bytes, MADV_DONTNEED);
     if (!strcmp(kind, "accessible"))
-        return mprotect(memory, bytes, PROT_READ | PROT_WRITE);
+        return hidden = 0, mprotect(memory, bytes, PROT_READ | PROT_WRITE);
     if (!strcmp(kind, "writing"))
         return write_for_ever();
     if (!strcmp(kind, "personality"))
@@ -227,11 +233,37 @@ static void make(const char *kind)
         move();
     if (!strcmp(kind, "child"))
         become_child();
-    if (!strcmp(kind, "watched"))
+    int before = !strcmp(kind, "watched") || !strcmp(kind, "readonly") || !strcmp(kind, "noaccess") || !strcmp(kind, "code") || !strcmp(kind, "executable");
+    if (before)
         fill(); /* it could not afterwards */
     if (mark(kind))
         lacking(kind);
-    fill();
+    if (!before || !strcmp(kind, "watched"))
+        fill();
+}
+
+/* What a child has of the memory. */
+static const char *look_in_child(int copied)
+{
+    int status, ends[2];
+    if (pipe(ends))
+        fail("pipe");
+    uint64_t own = (uint64_t)getpid();
+    pid_t child = fork();
+    if (child < 0)
+        fail("fork");
+    if (child == 0) {
+        uint64_t there = 0;
+        for (uint64_t page = 0; page < pages && !copied; page++)
+            there += write(ends[1], page_at(page), 1) == 1 && read(ends[0], &status, 1) == 1;
+        parent = own;
+        _exit(copied ? verify() != 0 : there != 0);
+    }
+    close(ends[0]);
+    close(ends[1]);
+    while (waitpid(child, &status, 0) != child)
+        ;
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? "ok" : "bad";
 }
 
 /* Says which of some kinds there are here: each is made by a child of its own. */
@@ -287,6 +319,8 @@ int main(int argc, char **argv)
             say(bad ? "bad" : "ok");
         } else if (!strncmp(line, "now ", 4)) {
             say(mark(line + 4) ? "lacking %s" : "ok", strerror(errno));
+        } else if (!strcmp(line, "fork")) {
+            say("%s", look_in_child(strcmp(kind, "dontfork") != 0));
         } else if (!strcmp(line, "address")) {
             say("%lx %lx", (unsigned long)memory, (unsigned long)(memory + pages * PAGE));
         } else {

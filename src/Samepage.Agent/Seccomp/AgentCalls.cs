@@ -7,7 +7,8 @@ namespace Samepage.Agent.Seccomp;
 /// <summary>A system call that is made for an agent.</summary>
 /// <param name="Shape">The call, and what is known of its arguments.</param>
 /// <param name="MayFail">An errno in its place harms nobody: see where it stands.</param>
-internal sealed record AgentCall(CallShape Shape, bool MayFail = false)
+/// <param name="For">It is made for these alone; for none, always.</param>
+internal sealed record AgentCall(CallShape Shape, bool MayFail = false, AgentAbilities For = AgentAbilities.None)
 {
     /// <summary>Whether a call as it was made is this one.</summary>
     /// <param name="number">Its number.</param>
@@ -32,10 +33,11 @@ internal static class AgentCalls
     private const ulong Cloned = 0x50F00; // CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
     private const ulong CloneFiles = 0x400, ReadImpliesExec = 0x400000, NoReserve = LibC.MAP_NORESERVE, AnonymousDescriptor = ulong.MaxValue;
     private const uint PIDFD_GET_INFO = 0xC040FF0B;
+    private const int AllOfIt = LibC.PROT_READ | LibC.PROT_WRITE | LibC.PROT_EXEC;
 
     /// <summary>Makes a mapping that is private and has no file. Whether it is without reservation is the program's memory's affair.</summary>
-    private static AgentCall Anonymous(int protection, int more = 0) =>
-        new(new CallShape("mmap", 9, default, default, Exactly((ulong)protection), With(LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | more), Exactly(AnonymousDescriptor), Exactly(0)));
+    private static AgentCall Anonymous(int protection, int more = 0, AgentAbilities ability = AgentAbilities.None) =>
+        new(new CallShape("mmap", 9, default, default, Exactly((ulong)protection), With(LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | more), Exactly(AnonymousDescriptor), Exactly(0)), For: ability);
 
     private static KnownBits With(int flags) => new((ulong)flags, ~NoReserve);
 
@@ -99,8 +101,12 @@ internal static class AgentCalls
         Advice(10), Advice(16), Advice(12), Advice(14), Advice(15), Advice(1), Advice(2), // DONTFORK, DONTDUMP, MERGEABLE, HUGEPAGE, NOHUGEPAGE, RANDOM, SEQUENTIAL
         Advice(4), Advice(22), Advice(23), Advice(102), // DONTNEED, POPULATE_READ, POPULATE_WRITE, GUARD_INSTALL
         new(new CallShape("mprotect", 10, default, default, new KnownBits(0, ~3ul))),
-        // Memory that can be executed is not merged. What was made so since stays merged, and right, where this is refused, as under PR_SET_MDWE (docs/limits.md).
+        // What was made executable while it was merged stays merged, and right, where this is refused, as under PR_SET_MDWE (docs/limits.md). What is executable before is not merged there.
         new(new CallShape("mprotect with PROT_EXEC", 10, default, default, new KnownBits(LibC.PROT_EXEC, ~3ul)), MayFail: true),
+        new(new CallShape("mprotect with PROT_EXEC", 10, default, default, new KnownBits(LibC.PROT_EXEC, ~3ul)), For: AgentAbilities.Code),
+        new(new CallShape("mmap with PROT_EXEC", 9, default, default, Exactly(AllOfIt), With(LibC.MAP_PRIVATE | LibC.MAP_FIXED)), For: AgentAbilities.Code),
+        Anonymous(AllOfIt, LibC.MAP_FIXED, AgentAbilities.Code),
+        new(new CallShape("prctl PR_SET_VMA_ANON_NAME", 157, Exactly(0x53564d41), Exactly(0)), For: AgentAbilities.Names),
         Unmap,
         new(new CallShape("mremap", 25, default, default, default, Exactly(3))), // MREMAP_MAYMOVE | MREMAP_FIXED
         new(new CallShape("mremap", 25, default, default, default, Exactly(7))), // and MREMAP_DONTUNMAP

@@ -34,6 +34,9 @@ internal sealed unsafe class FilterBook(int pid)
     /// <summary>How many filters the thread had that was lent for the agent's threads, when it was found that they allow what these do.</summary>
     public int AgentFilters { get; set; }
 
+    /// <summary>And what they allow besides.</summary>
+    public AgentAbilities AgentAbilities { get; set; } = AgentAbilities.All;
+
     /// <summary>The filters of a thread that the calling thread has stopped.</summary>
     public FilterChain Of(int tid)
     {

@@ -29,6 +29,7 @@ internal sealed class FilterChain
     private string? _forGate;
     private bool? _asks, _forbidsRestart;
     private bool _isGateKnown;
+    private AgentAbilities? _abilities;
 
     private FilterChain(SeccompFilter[] filters, string? why) => (_filters, _why) = (filters, why);
 
@@ -70,13 +71,34 @@ internal sealed class FilterChain
             return _why;
         if (!_forAgent.TryGetValue(personality, out string? why))
         {
-            IEnumerable<AgentCall> calls = [.. AgentCalls.Attach, .. AgentCalls.Agent, .. AgentCalls.Leave, .. AgentCalls.Gate];
+            IEnumerable<AgentCall> calls = [.. AgentCalls.Attach, .. AgentCalls.Agent.Where(static call => call.For == AgentAbilities.None), .. AgentCalls.Leave, .. AgentCalls.Gate];
             if (AgentCalls.WithoutReadImpliesExec(personality) is { } more)
                 calls = calls.Append(more);
             _forAgent.Add(personality, why = FirstForbidden(calls, "which the agent must make"));
         }
 
         return why;
+    }
+
+    /// <summary>What an agent's thread under them can do besides what it must.</summary>
+    public AgentAbilities Abilities
+    {
+        get
+        {
+            if (_filters.Length == 0)
+                return _why is null ? AgentAbilities.All : AgentAbilities.None;
+            if (_abilities is { } known)
+                return known;
+            AgentAbilities abilities = AgentAbilities.All;
+            foreach (AgentCall call in AgentCalls.Agent)
+            {
+                if (call.For != AgentAbilities.None && !FilterWalk.IsAllowed(_filters, call.Shape))
+                    abilities &= ~call.For;
+            }
+
+            _abilities = abilities;
+            return abilities;
+        }
     }
 
     /// <summary>Why a thread under them must not be held for an exchange; null where nothing stands in the way.</summary>

@@ -298,7 +298,7 @@ internal sealed class BorrowedThread : IDisposable
                 return Why = why;
             }
 
-            agent.AgentFilters = chain.Count;
+            (agent.AgentFilters, agent.AgentAbilities) = (chain.Count, chain.Abilities);
             return null;
         }
 

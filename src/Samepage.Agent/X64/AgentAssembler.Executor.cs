@@ -458,7 +458,10 @@ internal sealed partial class AgentAssembler
     }
 
     /// <summary>PROCMAP_QUERY at <paramref name="address"/>; rax = 0 or an errno, negative. Destroys rdi, rsi, rdx, r10, r8.</summary>
-    private void Query(AssemblerRegister64 address, int flags)
+    /// <param name="address">An address in it.</param>
+    /// <param name="flags">Of the query.</param>
+    /// <param name="named">Ask for its name, too: see <see cref="AgentLayout.Name"/>.</param>
+    private void Query(AssemblerRegister64 address, int flags, bool named = false)
     {
         c.lea(rdx, __[r12 + AgentLayout.QueryStruct]);
         for (int word = 0; word < 13; word++)
@@ -466,6 +469,13 @@ internal sealed partial class AgentAssembler
         c.mov(__qword_ptr[rdx], 104);
         c.mov(__qword_ptr[rdx + 8], flags);
         c.mov(__qword_ptr[rdx + 16], address);
+        if (named)
+        {
+            c.mov(__dword_ptr[rdx + 80], AgentLayout.NameBytes);
+            c.lea(rdi, __[r12 + AgentLayout.Name]);
+            c.mov(__qword_ptr[rdx + 88], rdi);
+        }
+
         c.mov(rdi, Word(OwnWord.MapsFd));
         c.mov(esi, unchecked((int)LibC.PROCMAP_QUERY));
         Sys(SYS_ioctl);

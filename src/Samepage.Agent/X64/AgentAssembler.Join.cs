@@ -205,37 +205,24 @@ internal sealed partial class AgentAssembler
     /// become one with what lies behind, and have to be cut off again.</remarks>
     private void LetBeMoved(Label refused)
     {
-        c.mov(rdx, Word(OwnWord.Protection));
-        c.or(edx, LibC.PROT_READ | LibC.PROT_WRITE);
+        LiftedProtection();
         ProtectFromN();
         c.test(rax, rax);
         c.jnz(refused);
-        c.mov(rdi, r15);
-        c.mov(rsi, r14);
-        c.mov(rdx, Word(OwnWord.Protection));
-        c.or(edx, LibC.PROT_READ | LibC.PROT_WRITE);
-        Sys(SYS_mprotect);
-        c.test(rax, rax);
-        c.jnz(refused);
+        LiftOfScratch(refused);
     }
 
     /// <summary>Protects what <see cref="LetBeMoved"/> changed, or a part of it, as it was. Before anything is unregistered: whatever changes is a mapping of its own then, and nothing is charged or cut for it.</summary>
     /// <remarks>Without memory it is tried until it is done: nobody may run with another protection.</remarks>
     private void ProtectAgain()
     {
-        Label again = c.CreateLabel(), scratch = c.CreateLabel();
+        Label again = c.CreateLabel();
         At(ref again);
         c.mov(rdx, Word(OwnWord.Protection));
         ProtectFromN();
         c.cmp(rax, -Enomem);
         c.je(again);
-        At(ref scratch);
-        c.mov(rdi, r15);
-        c.mov(rsi, r14);
-        c.mov(edx, LibC.PROT_READ | LibC.PROT_WRITE);
-        Sys(SYS_mprotect);
-        c.cmp(rax, -Enomem);
-        c.je(scratch);
+        ProtectScratchAgain();
     }
 
     /// <summary>Protects the page before r13 and the range as edx says: rax = 0 or an errno, negative.</summary>

@@ -142,12 +142,12 @@ internal sealed partial class AgentAssembler
     }
 
     /// <remarks>Steps:
-    /// 1. Register the run on T with MISSING and WP.
+    /// 1. Register the run on T with MISSING and WP. Where its protection is in the way, lift that: see <see cref="Lift"/>.
     /// 2. Move it to X: rbp bytes of it, and wait for whoever has begun to write to them. Nobody can change them any more.
     /// 3. Compare X with the frames, page by page: r9 bytes are equal.
     /// 4. Move what is not equal back.
     /// 5. Map the frames privately in place of the equal part, which is empty; fill every page-table entry; register it on M.
-    /// 6. Wake who waited.
+    /// 6. Protect the run as before, and wake who waited.
     /// Any refusal on the way moves everything back; what is in X is dropped only behind step 5.
     /// Neither X nor the frames are touched through page tables, and no filled mapping is moved: each would be a fault or a flush a page, and both
     /// cost more than all the rest, in a virtual machine above all.
@@ -161,6 +161,7 @@ internal sealed partial class AgentAssembler
         Label back = c.CreateLabel(), behind = c.CreateLabel(), leave = c.CreateLabel();
         At(ref _merge);
         Enter();
+        TakeForPlain();
         c.test(__dword_ptr[rbx + FlagsAt], (int)OperationFlags.BeginStretch);
         c.jnz(_beginStretch);
         c.test(__dword_ptr[rbx + FlagsAt], (int)OperationFlags.EndStretch);
@@ -177,10 +178,12 @@ internal sealed partial class AgentAssembler
         At(ref alone);
         c.xor(r9d, r9d);
         JumpIfPolicy(refused);
+        LookAtArea(refused);
         TakeScratch();
         RegisterOnT(r13, r14, LibC.UFFDIO_REGISTER_MODE_MISSING | LibC.UFFDIO_REGISTER_MODE_WP);
         c.test(rax, rax);
         c.jnz(refused);
+        Lift(refused);
         MoveOut();
         c.lea(rax, __[r15 + rbp]);
         BeginCopies(rax);
@@ -195,7 +198,7 @@ internal sealed partial class AgentAssembler
         c.push(r9);
         c.mov(rdi, r13);
         c.mov(rsi, r9);
-        c.mov(edx, LibC.PROT_READ | LibC.PROT_WRITE);
+        LiftedProtection();
         c.mov(r10d, LibC.MAP_PRIVATE | LibC.MAP_FIXED);
         ReserveAsBefore();
         c.mov(r8, Word(OwnWord.PoolFd));
@@ -205,6 +208,7 @@ internal sealed partial class AgentAssembler
         c.cmp(rax, r13);
         c.jne(unmapped);
         Advise(r13, r9);
+        NameAgain(r13, r9);
         c.mov(rdi, r13);
         c.mov(rsi, r9);
         c.mov(edx, MADV_POPULATE_READ);
@@ -232,7 +236,7 @@ internal sealed partial class AgentAssembler
         At(ref place);
         c.mov(rdi, r13);
         c.mov(rsi, __qword_ptr[rsp]);
-        c.mov(edx, LibC.PROT_READ | LibC.PROT_WRITE);
+        LiftedProtection();
         c.mov(r10d, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | LibC.MAP_FIXED);
         ReserveAsBefore();
         c.mov(r8, -1);
@@ -241,6 +245,8 @@ internal sealed partial class AgentAssembler
         c.cmp(rax, r13);
         c.jne(place);
         c.pop(r9);
+        Advise(r13, r9);
+        NameAgain(r13, r9);
         At(ref register);
         RegisterOnT(r13, r9, LibC.UFFDIO_REGISTER_MODE_MISSING | LibC.UFFDIO_REGISTER_MODE_WP);
         c.test(rax, rax);
@@ -257,6 +263,7 @@ internal sealed partial class AgentAssembler
         PutBackFrom(r9);
 
         At(ref tail);
+        ProtectAsBefore();
         c.mov(__qword_ptr[rbx + DoneAt], r9);
         JumpUnlessMoved(behind);
         c.lea(rax, __[r13 + r9]);
@@ -304,17 +311,25 @@ internal sealed partial class AgentAssembler
     }
 
     /// <summary>Gives a range the advice that the record says.</summary>
+    /// <remarks>What the kernel refuses is lost, but for one: a child must not have what fork does not copy. That is refused for want of memory alone (EAGAIN), and tried until it is done.</remarks>
     private void Advise(AssemblerRegister64 start, AssemblerRegister64 length)
     {
         foreach ((OperationFlags flag, int advice) in Advice)
         {
-            Label without = c.CreateLabel();
+            Label without = c.CreateLabel(), again = c.CreateLabel();
             c.test(__dword_ptr[rbx + FlagsAt], (int)flag);
             c.jz(without);
+            At(ref again);
             c.mov(rdi, start);
             c.mov(rsi, length);
             c.mov(edx, advice);
             Sys(SYS_madvise);
+            if (flag == OperationFlags.DontFork)
+            {
+                c.cmp(rax, -Eagain);
+                c.je(again);
+            }
+
             At(ref without);
         }
     }
@@ -373,11 +388,14 @@ internal sealed partial class AgentAssembler
         Label refused = c.CreateLabel(), next = c.CreateLabel(), tested = c.CreateLabel(), whole = c.CreateLabel(), done = c.CreateLabel();
         At(ref _zero);
         Enter();
+        TakeForPlain();
         c.xor(r9d, r9d);
+        LookAtArea(refused);
         TakeScratch();
         RegisterOnT(r13, r14, LibC.UFFDIO_REGISTER_MODE_MISSING | LibC.UFFDIO_REGISTER_MODE_WP);
         c.test(rax, rax);
         c.jnz(refused);
+        Lift(refused);
         MoveOut();
         c.xor(r9d, r9d);
         At(ref next);
@@ -394,6 +412,7 @@ internal sealed partial class AgentAssembler
         At(ref whole);
         c.mov(__qword_ptr[rbx + DoneAt], r9);
         At(ref done);
+        ProtectAsBefore();
         TrackAgain(r13, r14);
         WakeOnT();
         Leave();

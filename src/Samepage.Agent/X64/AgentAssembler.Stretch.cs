@@ -28,6 +28,7 @@ internal sealed partial class AgentAssembler
         At(ref _beginStretch);
         c.mov(Word(OwnWord.StretchMoved), 0);
         JumpIfPolicy(refused);
+        LookAtArea(refused);
         TakeScratch();
         RegisterOnT(r13, r14, LibC.UFFDIO_REGISTER_MODE_MISSING | LibC.UFFDIO_REGISTER_MODE_WP);
         c.test(rax, rax);

@@ -90,6 +90,8 @@ internal sealed partial class AgentAssembler
         c.test(rax, rax);
         c.jnz(dropV);
         Advise(r9, r14);
+        LookAtName();
+        NameAgain(r9, r14);
         OnRange(OwnWord.M, LibC.UFFDIO_REGISTER, r9, r14, (int)LibC.UFFDIO_REGISTER_MODE_MISSING);
         c.test(rax, rax);
         c.jnz(dropV);

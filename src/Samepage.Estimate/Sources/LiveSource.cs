@@ -245,7 +245,7 @@ public sealed class LiveSource : PageSource
         // A page that is not there would be faulted in.
         Span<ulong> word = stackalloc ulong[1];
         return _pagemap is not null && _pagemap.ReadWords(page * PageBytes, word) == 1 && Classify(word[0]).Find == PageFind.Own
-            && new RemoteMemory(Pid).Read(page * PageBytes, content) == content.Length;
+            && (new RemoteMemory(Pid).Read(page * PageBytes, content) == content.Length || new RemoteMemory(Pid).ForceRead(page * PageBytes, content) == content.Length);
     }
 
     private static PageFound Classify(ulong word) =>
@@ -273,6 +273,14 @@ public sealed class LiveSource : PageSource
             int read = new RemoteMemory(Pid).Gather(joined[..count], content.Slice(first * PageBytes, (end - done) * PageBytes), out Errno errno) / PageBytes;
             done += read;
             if (done == end)
+                continue;
+            // Memory that its program cannot read itself.
+            int alike = 1;
+            while (done + alike < end && ranges[done + alike].Start == ranges[done].Start + (ulong)(alike * PageBytes))
+                alike++;
+            int forced = errno is Errno.ESRCH or Errno.EPERM or Errno.EACCES ? 0 : new RemoteMemory(Pid).ForceRead(ranges[done].Start, content.Slice(places[done] * PageBytes, alike * PageBytes)) / PageBytes;
+            done += forced;
+            if (forced > 0)
                 continue;
             IsGone |= errno == Errno.ESRCH;
             if (errno is Errno.EPERM or Errno.EACCES)
@@ -302,7 +310,7 @@ public sealed class LiveSource : PageSource
             return AreaEligibility.WhyNot(traits);
         if (mapping.Has("um") || mapping.Has("ui"))
             return "memory whose faults a userfaultfd answers: reading could wait for the program";
-        return mapping.Readable ? null : "memory that the program cannot read itself";
+        return null;
     }
 
     /// <summary>Where the stacks of threads stand that wait in a system call, by rising address.</summary>

@@ -15,6 +15,9 @@ public enum FlagFate
     /// <summary>It may be there or not without our doing anything.</summary>
     Harmless,
 
+    /// <summary>What protects memory: it is lifted while an exchange goes on, of which the program sees nothing, and put back. Only what can be written and executed is left alone.</summary>
+    Lifted,
+
     /// <summary>The area is left alone.</summary>
     LeftAlone,
 }
@@ -32,8 +35,9 @@ public static class MappingTraits
     /// uw: we track writes; another's tracking makes the kernel refuse ours (EBUSY).</remarks>
     public static readonly IReadOnlyDictionary<string, (FlagFate Fate, AreaTraits Trait)> Flags = new Dictionary<string, (FlagFate, AreaTraits)>
     {
-        ["rd"] = (FlagFate.Common, AreaTraits.None), // can be read, written now,
-        ["wr"] = (FlagFate.Common, AreaTraits.None),
+        ["rd"] = (FlagFate.Lifted, AreaTraits.None), // can be read, written, executed now,
+        ["wr"] = (FlagFate.Lifted, AreaTraits.None),
+        ["ex"] = (FlagFate.Lifted, AreaTraits.Executable),
         ["mr"] = (FlagFate.Common, AreaTraits.None), // and may be made to be read, written, executed
         ["mw"] = (FlagFate.Common, AreaTraits.None),
         ["me"] = (FlagFate.Common, AreaTraits.None),
@@ -55,7 +59,6 @@ public static class MappingTraits
         ["ui"] = (FlagFate.LeftAlone, AreaTraits.Watched), // and minor faults
         ["sh"] = (FlagFate.LeftAlone, AreaTraits.Shared),
         ["ms"] = (FlagFate.LeftAlone, AreaTraits.Shared), // of a shared mapping
-        ["ex"] = (FlagFate.LeftAlone, AreaTraits.Executable),
         ["gd"] = (FlagFate.LeftAlone, AreaTraits.Growing), // MAP_GROWSDOWN
         ["pf"] = (FlagFate.LeftAlone, AreaTraits.RawFrames),
         ["mm"] = (FlagFate.LeftAlone, AreaTraits.RawFrames),
@@ -76,9 +79,12 @@ public static class MappingTraits
     /// <param name="reservesAll">MAP_NORESERVE is not heeded on this machine (vm.overcommit_memory is 2): what has it could not be put back.</param>
     public static AreaTraits Of(in Mapping mapping, bool reservesAll = false) =>
         (mapping.Readable ? AreaTraits.Readable : 0) | (mapping.Writable ? AreaTraits.Writable : 0) | (mapping.Executable ? AreaTraits.Executable : 0) |
-        (mapping.Shared ? AreaTraits.Shared : 0) | (mapping.Inode != 0 ? AreaTraits.FileBacked : 0) | (mapping.Name is "" or "[heap]" ? 0 : AreaTraits.Special) |
+        (mapping.Shared ? AreaTraits.Shared : 0) | (mapping.Inode != 0 ? AreaTraits.FileBacked : 0) | (mapping.Name is "" or "[heap]" || IsNamed(mapping) ? 0 : AreaTraits.Special) |
         (mapping.ProtectionKey != 0 ? AreaTraits.Keyed : 0) | (reservesAll && mapping.Has("nr") ? AreaTraits.Unreserved : 0) | OfFlags(mapping.Flags) |
-        (mapping is { Writable: true, Inode: 0 } && !HasWhatWeMap(mapping) ? AreaTraits.Unknown : 0);
+        (mapping is { Writable: false, HeldBytes: 0 } ? AreaTraits.Empty : 0) | (mapping.Inode == 0 && !HasWhatWeMap(mapping) ? AreaTraits.Unknown : 0);
+
+    /// <summary>Whether private memory has a name of its program's, PR_SET_VMA_ANON_NAME, or a mapping of frames has taken such a name over.</summary>
+    public static bool IsNamed(in Mapping mapping) => mapping.Name.StartsWith("[anon:", StringComparison.Ordinal) || mapping.Name.StartsWith("[anon_shmem:", StringComparison.Ordinal);
 
     /// <summary>Whether a mapping is what fresh private memory is by itself: what takes its place would be.</summary>
     private static bool HasWhatWeMap(in Mapping mapping) => mapping.Has("mr") && mapping.Has("mw") && mapping.Has("me") && mapping.Has("ac") != mapping.Has("nr");

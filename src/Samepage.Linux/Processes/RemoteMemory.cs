@@ -85,6 +85,20 @@ public readonly record struct RemoteMemory(int Pid)
         }
     }
 
+    /// <summary>Reads through <c>/proc/PID/mem</c>, which shows memory that its process itself cannot read (PROT_NONE), where the kernel is not told otherwise (proc_mem.force_override).</summary>
+    /// <remarks>A page for which a userfaultfd is asked is an error here, and waits for nobody.</remarks>
+    /// <returns>Bytes copied: fewer where one cannot be read, none where the process is gone, or may not be looked into.</returns>
+    public unsafe int ForceRead(ulong from, Span<byte> destination)
+    {
+        if (!FileDescriptor.TryOpen($"/proc/{LivingThread.Of(Pid)}/mem", writable: false, out FileDescriptor? memory, out _))
+            return 0;
+        using (memory)
+        {
+            fixed (byte* buffer = destination)
+                return Math.Max(0, (int)LibC.pread(memory!.Number, buffer, (nuint)destination.Length, (long)from));
+        }
+    }
+
     /// <summary>Writes through <c>/proc/PID/mem</c>, which a tracer may do to read-only mappings too.</summary>
     /// <exception cref="SyscallException">The system refused.</exception>
     public unsafe void ForceWrite(ulong to, ReadOnlySpan<byte> source)

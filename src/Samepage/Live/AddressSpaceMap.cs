@@ -51,6 +51,9 @@ internal sealed class AddressSpaceMap(int executor, FramePool pool)
     /// <summary>Only what the program has advised to be mergeable may be merged; otherwise all that can be.</summary>
     public bool AdvisedOnly { get; set; }
 
+    /// <summary>What the agent can do besides what it must: memory that needs the rest is left alone.</summary>
+    public AgentAbilities Abilities { get; set; } = AgentAbilities.All;
+
     /// <summary>Segments by rising address.</summary>
     public List<Segment> Segments { get; private set; } = [];
 
@@ -82,6 +85,7 @@ internal sealed class AddressSpaceMap(int executor, FramePool pool)
         segments.Clear();
         ulong huge = 0;
         bool reservesAll = Overcommit.ReservesAll;
+        OperationFlags forbidden = (Abilities & AgentAbilities.Names) != 0 ? 0 : OperationFlags.Named;
         Refused.BeginLook();
         foreach (Mapping mapping in mappings)
         {
@@ -89,8 +93,8 @@ internal sealed class AddressSpaceMap(int executor, FramePool pool)
             if (mapping.Start >= agentStart && mapping.End <= agentEnd)
                 continue;
             if (pool.Has(mapping))
-                segments.Add(new Segment(mapping.Start, mapping.End, AreaKind.Merged, AdviceOf(mapping), mapping.Offset, mapping.ProtectionKey != 0 || mapping.Has("sl"), mapping.Flags));
-            else if (AreaEligibility.IsMergeable(MappingTraits.Of(mapping, reservesAll)) && (!AdvisedOnly || mapping.Has("mg")) && !Refused.Has(mapping))
+                segments.Add(new Segment(mapping.Start, mapping.End, AreaKind.Merged, AdviceOf(mapping) & ~forbidden, mapping.Offset, mapping.ProtectionKey != 0 || mapping.Has("sl"), mapping.Flags));
+            else if (AreaEligibility.IsMergeable(MappingTraits.Of(mapping, reservesAll)) && (!AdvisedOnly || mapping.Has("mg")) && CanBeMerged(mapping) && !Refused.Has(mapping))
                 segments.Add(new Segment(mapping.Start, mapping.End, AreaKind.Mergeable, AdviceOf(mapping), 0, Flags: mapping.Flags));
         }
 
@@ -145,10 +149,14 @@ internal sealed class AddressSpaceMap(int executor, FramePool pool)
             (_segmentsBefore, Segments) = (Segments, segments);
     }
 
-    /// <summary>What must be carried of a mapping's flags.</summary>
+    private bool CanBeMerged(in Mapping mapping) =>
+        (!mapping.Executable || (Abilities & AgentAbilities.Code) != 0) && ((Abilities & AgentAbilities.Names) != 0 || !MappingTraits.IsNamed(mapping));
+
+    /// <summary>What must be carried of a mapping's flags and name, and whether its protection is in the way of a move.</summary>
     public static OperationFlags AdviceOf(in Mapping mapping)
     {
-        OperationFlags advice = 0;
+        OperationFlags advice = (mapping is { Readable: true, Writable: true, Executable: false } ? 0 : OperationFlags.Protected) | (mapping.Executable ? OperationFlags.Executable : 0)
+            | (MappingTraits.IsNamed(mapping) ? OperationFlags.Named : 0);
         foreach ((string flag, OperationFlags carried) in Carried)
             advice |= mapping.Has(flag) ? carried : 0;
         return advice;

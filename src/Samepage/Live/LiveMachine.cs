@@ -89,7 +89,11 @@ internal sealed partial class LiveMachine : IMachine, IDisposable
 
     /// <summary>Reads the mappings of a process anew.</summary>
     /// <returns>False when it is gone.</returns>
-    public static bool Refresh(LiveSpace space) => space.Map.TryRefresh(space.Session.BaseAddress, space.Session.EndAddress);
+    public static bool Refresh(LiveSpace space)
+    {
+        space.Map.Abilities = space.Session.Abilities;
+        return space.Map.TryRefresh(space.Session.BaseAddress, space.Session.EndAddress);
+    }
 
     /// <summary>Reads the mappings of a process once more, whose agent may have left.</summary>
     public static bool RefreshAtLast(LiveSpace space) => space.Map.TryRefresh(space.Session.BaseAddress, space.Session.EndAddress, space.OwnThread);

@@ -34,16 +34,25 @@ internal sealed class PageReader
                 _pieces[pieces++] = (i * Page, Page);
         }
 
-        int copied = pieces == 0 ? 0 : new RemoteMemory(space.Session.ExecutorThread).Read(range.Start.Value * Page, _pieces.AsSpan(0, pieces), content), read = copied;
+        RemoteMemory memory = new(space.Session.ExecutorThread);
+        int copied = pieces == 0 ? 0 : memory.Read(range.Start.Value * Page, _pieces.AsSpan(0, pieces), content), read = copied;
         for (int i = 0; i < count; i++)
         {
             if (facts[i] != PageFact.Own)
                 continue;
-            // Behind the first that could not be read the kernel read none; they are tried another time.
+            // Behind the first that could not be read the kernel read none. Memory that its program cannot read itself is read so; what cannot be read so either is tried another time.
             if (read < Page)
-                facts[i] = PageFact.Absent;
-            else
-                read -= Page;
+            {
+                int end = i + 1;
+                while (end < count && facts[end] == PageFact.Own)
+                    end++;
+                read = memory.ForceRead((range.Start.Value + (ulong)i) * Page, content[(i * Page)..(end * Page)]) / Page * Page;
+                copied += read;
+                if (read == 0)
+                    facts[i..end].Clear(); // PageFact.Absent
+            }
+
+            read -= facts[i] == PageFact.Own ? Page : 0;
         }
 
         // What was read by the number of a thread that has ended may be of anybody who has that number since.

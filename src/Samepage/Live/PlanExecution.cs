@@ -160,7 +160,7 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
                 _ => PageOutcome.Gone,
             };
             // A refusal that is not about this one page is about all that follow.
-            bool forWhatItIs = (Errno)operation.Error is Errno.EINVAL or Errno.EOPNOTSUPP && done == 0;
+            bool forWhatItIs = (Errno)operation.Error is Errno.EINVAL or Errno.EOPNOTSUPP or Errno.EACCES or Errno.EPERM && done == 0;
             bool wholly = outcome == PageOutcome.Refused || forWhatItIs;
             if (forWhatItIs && operation.Kind != OperationKind.Unmerge)
                 LeaveAlone(operation);

@@ -44,14 +44,14 @@ internal sealed class Stretches(List<Segment> segments)
             AgentOperation bracket = new()
             {
                 Kind = OperationKind.Merge,
-                Flags = OperationFlags.BeginStretch,
+                Flags = OperationFlags.BeginStretch | (operations[first].Flags & OperationFlags.Named),
                 Address = start,
                 Length = operations[end - 1].Address + operations[end - 1].Length - start,
                 FrameOffset = (ulong)(end - first),
             };
             _batch.Add(bracket);
             for (; first < end; first++)
-                _batch.Add(operations[first] with { Flags = OperationFlags.InStretch | (operations[first].Flags & OperationFlags.NoReserve) });
+                _batch.Add(operations[first] with { Flags = OperationFlags.InStretch | (operations[first].Flags & (OperationFlags.NoReserve | OperationFlags.Named)) });
             // All of them are in one area: the advice of one is that of all.
             _batch.Add(bracket with { Flags = OperationFlags.EndStretch | (operations[end - 1].Flags & OperationFlags.Advice) });
         }
@@ -100,5 +100,7 @@ internal sealed class Stretches(List<Segment> segments)
         return operations[end - 1].Address + operations[end - 1].Length - begin.Address > FlushedOneByOne ? end : first + 1;
     }
 
-    private static bool IsShortRun(in AgentOperation operation) => operation.Kind == OperationKind.Merge && operation.Length <= FlushedOneByOne;
+    /// <summary>Protection is lifted, and put back, for one run at a time.</summary>
+    private static bool IsShortRun(in AgentOperation operation) =>
+        operation.Kind == OperationKind.Merge && operation.Length <= FlushedOneByOne && (operation.Flags & OperationFlags.Protected) == 0;
 }

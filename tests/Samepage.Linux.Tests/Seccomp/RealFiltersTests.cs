@@ -1,3 +1,5 @@
+using Samepage.Agent;
+using Samepage.Agent.Seccomp;
 using Samepage.Linux.Seccomp;
 
 namespace Samepage.LinuxTests;
@@ -55,6 +57,20 @@ public sealed class RealFiltersTests
         Assert.Equal(instructions, filters.Select(filter => filter.Count));
         Assert.All(filters, filter => Assert.Null(filter.Fault));
         Assert.All(s_calls, call => Assert.True(FilterWalk.ActionsFor(filters, call) == SeccompActions.Allow, $"{call.Name}: {FilterWalk.ActionsFor(filters, call)}"));
+    }
+
+    /// <summary>Where code is forbidden it is left alone, and nothing else for that.</summary>
+    [Theory]
+    [InlineData("docker", AgentAbilities.All)]
+    [InlineData("podman", AgentAbilities.All)]
+    [InlineData("systemd-kill", AgentAbilities.Names)]
+    [InlineData("systemd-errno", AgentAbilities.Names)]
+    public void WhatFiltersForbidBesidesIsNotDone(string name, AgentAbilities abilities)
+    {
+        FilterChain chain = FilterChain.Of([.. Read(name)]);
+        Assert.Null(chain.WhyNotAgent(0));
+        Assert.Equal(abilities, chain.Abilities);
+        Assert.Equal((AgentAbilities.All, AgentAbilities.None), (FilterChain.None.Abilities, FilterChain.Strict.Abilities));
     }
 
     /// <summary>Code may be made executable in a container, and not in a service that has denied itself this; memory that is writable too may not even be mapped there.</summary>
