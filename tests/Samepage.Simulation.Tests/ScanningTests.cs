@@ -27,17 +27,34 @@ public sealed class ScanningTests
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
-    public void A2_MemoryThatForkDoesNotCopyIsMergedIfItsProgramAsksForIt(bool asks)
+    public void A2_MemoryThatForkDoesNotCopyIsMergedAndNoChildHasIt(bool asks)
     {
         using Scene scene = new();
         SimulatedProcess process = scene.Process(0, 7, 7);
         scene.World.Programs.Map(scene.Place(process, 1), AreaFlags.Plain | AreaFlags.NoFork | (asks ? AreaFlags.Advised : AreaFlags.None));
         scene.Write(process, 1, 7);
         scene.World.Pass(4);
-        Assert.Equal((asks, asks), (scene.IsMerged(process, 0), scene.IsMerged(process, 1)));
+        Assert.Equal((true, true), (scene.IsMerged(process, 0), scene.IsMerged(process, 1)));
         SimulatedProcess child = scene.World.Programs.Fork(process)!;
         scene.World.Pass(4);
-        Assert.Equal((asks, false), (scene.IsMerged(child, 0), scene.IsMerged(child, 1)));
+        Assert.Equal((true, false), (scene.IsMerged(child, 0), scene.IsMerged(child, 1)));
+    }
+
+    [Theory]
+    [InlineData(AreaFlags.Mapped | AreaFlags.Readable)]
+    [InlineData(AreaFlags.Mapped | AreaFlags.Readable | AreaFlags.Executable)]
+    internal void A2_MemoryThatCannotBeWrittenAnyMoreIsMerged(AreaFlags now)
+    {
+        using Scene scene = new();
+        SimulatedProcess process = scene.Process(0, 7, 7);
+        int place = scene.Place(process, 1);
+        scene.World.Programs.Become(place, now & ~AreaFlags.Plain, AreaFlags.Plain & ~now);
+        scene.World.Pass(4);
+        Assert.Equal((true, true), (scene.IsMerged(process, 0), scene.IsMerged(process, 1)));
+        scene.World.Programs.Become(place, AreaFlags.Writable, AreaFlags.None);
+        scene.Write(process, 1, 8);
+        scene.World.Pass(1);
+        Assert.True(scene.IsMerged(process, 0) && !scene.IsMerged(process, 1));
     }
 
     [Fact]

@@ -7,7 +7,8 @@ namespace Samepage.Simulation.Worlds;
 /// program reads depends on its own entry and on the page that this names. Now and then, and at the end, all is recounted, lest something was not noted.</remarks>
 internal sealed class Checker(SimulatedMachine machine, Programs programs)
 {
-    private const AreaFlags NeverMerged = AreaFlags.Shared | AreaFlags.Device | AreaFlags.HugeTlb | AreaFlags.NoExpand | AreaFlags.Executable;
+    /// <summary>Code is not among them: it may be merged while it cannot be written, and become writable then.</summary>
+    private const AreaFlags NeverMerged = AreaFlags.Shared | AreaFlags.Device | AreaFlags.HugeTlb | AreaFlags.NoExpand;
     private readonly PageTables _tables = machine.Tables;
 
     /// <summary>Looks at what was touched since it last looked.</summary>

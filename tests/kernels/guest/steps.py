@@ -8,7 +8,7 @@ import time
 from types import SimpleNamespace
 
 import settings
-from programs import SAMEPAGE, Daemon, Program, Skipped, Trace, bound, need, processor_seconds, programs, samepage, text_of
+from programs import SAMEPAGE, TARGETS, Daemon, Program, Skipped, Trace, bound, looked_at, need, processor_seconds, programs, samepage, text_of
 
 STEPS = {}
 COMMON = 1536  # pages that two of `common 8` have in common
@@ -413,6 +413,69 @@ def forks():
             for program in two:
                 program.kill()
         return "children and parents write and discard, before and after they are given back"
+
+
+def held_out(program):
+    """All of it is right, and nobody was let through who tries to write what must not be written."""
+    program.does("verify", "child")
+    said = program.ask("tries")
+    need(said.endswith(" through 0 wrong 0"), said)
+    return said
+
+
+@step()
+def protection():
+    said = []
+    for kind in ("readonly", "noaccess", "code"):
+        with Daemon() as daemon:
+            two = programs(2, "barrier", kind, 4)
+            before = [Trace(program) for program in two]
+            daemon.settle(*two)
+            daemon.merged(two[0], 1024)
+            said.append(kind + " " + held_out(two[0]))
+            daemon.detach(*two)
+            for trace in before:
+                trace.is_gone()
+            held_out(two[0])
+    return "; ".join(said)
+
+
+def areas(program):
+    """The mappings of its memory, as maps shows them, but for files."""
+    start, end = (int(address, 16) for address in program.ask("address").split())
+    lines = (line.split() for line in looked_at("/proc/%d/maps" % program.pid).splitlines())
+    return [(one[0], one[1], one[5] if len(one) > 5 else "") for one in lines if start <= int(one[0].split("-")[0], 16) < end]
+
+
+@step()
+def names():
+    """What of it is frames has the name, too; and so has the whole, in one piece, once it is given back, also by a recovery, which knows nothing but what the kernel shows."""
+    if subprocess.check_output([TARGETS + "kinds", "can", "name"]).split() != [b"can", b"name"]:
+        raise Skipped("the kernel has no names for memory (CONFIG_ANON_VMA_NAME)")
+    said = []
+    for killed in (False, True):
+        daemon = Daemon()
+        two = programs(2, "kinds", "name")
+        before = areas(two[0])
+        need([name for _, _, name in before] == ["[anon:mine]"], str(before))
+        daemon.settle(*two)
+        daemon.merged(two[0], 500)
+        during = areas(two[0])
+        called = {name for _, _, name in during}
+        need(called == {"[anon:mine]", "[anon_shmem:mine]"}, str(called))
+        two[0].does("fork", "verify")
+        said.append("%d mappings" % len(during))
+        if killed:
+            daemon.kill()
+            end = time.monotonic() + bound()
+            while areas(two[0]) != before and time.monotonic() < end:
+                time.sleep(0.5)
+        else:
+            daemon.detach(*two)
+            daemon.terminate()
+        need(areas(two[0]) == before, "%s, was %s" % (areas(two[0]), before))
+        both_verify(*two)
+    return "; ".join(said)
 
 
 @step()
