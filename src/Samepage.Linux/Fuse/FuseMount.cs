@@ -24,27 +24,46 @@ public static class FuseMount
     public static void Clear(string path)
     {
         while (IsOurs(path))
+            Unmount(path);
+    }
+
+    /// <summary>Unmounts what we mounted at a path, and wherever else in this mount namespace that was shown (by a bind mount): when its server ends nothing answers there.</summary>
+    /// <remarks>First where it was mounted, so that it cannot be shown elsewhere behind the look. What somebody has mounted over it since is his: it stays below that.</remarks>
+    /// <inheritdoc cref="Clear"/>
+    public static void ClearEverywhere(string path)
+    {
+        HashSet<string> devices = [.. Read().Where(mount => mount.Type == FileSystem && mount.Place == path).Select(mount => mount.Device)];
+        Clear(path);
+        if (devices.Count == 0)
+            return;
+        foreach (string place in Read().Where(mount => devices.Contains(mount.Device)).Select(mount => mount.Place).Distinct().ToArray())
         {
-            if (LibC.umount2(path, LibC.MNT_DETACH | LibC.UMOUNT_NOFOLLOW) != 0)
-                throw new SyscallException("umount2", path, (Errno)Marshal.GetLastPInvokeError());
+            while (Top(place) is { Type: FileSystem } top && devices.Contains(top.Device))
+                Unmount(place);
         }
     }
 
     /// <summary>Whether the topmost mount at a path is one of ours.</summary>
     /// <param name="path">An absolute path without links.</param>
-    public static bool IsOurs(string path)
+    public static bool IsOurs(string path) => Top(path) is { Type: FileSystem };
+
+    private static (string Place, string Device, string Type)? Top(string path) =>
+        Read().Where(mount => mount.Place == path).Select(mount => ((string, string, string)?)mount).LastOrDefault();
+
+    private static void Unmount(string path)
     {
-        string? top = null;
+        if (LibC.umount2(path, LibC.MNT_DETACH | LibC.UMOUNT_NOFOLLOW) != 0)
+            throw new SyscallException("umount2", path, (Errno)Marshal.GetLastPInvokeError());
+    }
+
+    private static IEnumerable<(string Place, string Device, string Type)> Read()
+    {
         foreach (string line in Lines())
         {
             // "36 35 98:0 /root /where options … - type source options", proc_pid_mountinfo(5)
             string[] fields = line.Split(' ');
-            int dash = Array.IndexOf(fields, "-");
-            if (Unescaped(fields[4]) == path)
-                top = fields[dash + 1];
+            yield return (Unescaped(fields[4]), fields[2], fields[Array.IndexOf(fields, "-") + 1]);
         }
-
-        return top == FileSystem;
     }
 
     /// <summary>The lines of <c>/proc/self/mountinfo</c>. They end with a line feed and with nothing else: a mount's name may hold a carriage return, and any user may be able to mount (fusermount).</summary>

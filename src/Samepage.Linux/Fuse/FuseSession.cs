@@ -67,14 +67,13 @@ public sealed unsafe class FuseSession : IWaitingThreads, IDisposable
         }
     }
 
-    /// <summary>Unmounts the tree; whoever still uses it is told ENOTCONN.</summary>
+    /// <summary>Unmounts the tree, also where else it is shown (<see cref="FuseMount.ClearEverywhere"/>); whoever still uses it is told ENOTCONN.</summary>
     public void Dispose()
     {
         if (_device is { IsClosed: false })
         {
             // Served until it is out of sight, so that nobody sees a mount without a server.
-            if (LibC.umount2(_path, LibC.MNT_DETACH | LibC.UMOUNT_NOFOLLOW) != 0 && FuseMount.IsOurs(_path))
-                throw new SyscallException("umount2", _path, (Errno)Marshal.GetLastPInvokeError());
+            FuseMount.ClearEverywhere(_path);
             _ended.Set();
             _thread!.Join();
             _device.Dispose();

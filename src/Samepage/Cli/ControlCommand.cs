@@ -11,7 +11,8 @@ internal static class ControlCommand
         the directory 'control/ksm' of its run directory: everybody may read them, root may
         write them. Without options, this command shows them.
 
-        --mount shows the directory at another place as well, until --unmount.
+        --mount shows the directory at another place as well, until --unmount, or until the
+        daemon ends.
         --bind runs a command (a shell, if none is given) for which the directory lies over
         /sys/kernel/mm/ksm; nobody else sees that. With --proc, the figures of the processes
         taken in lie over /proc/PID/ksm_merging_pages and /proc/PID/ksm_stat there, too.

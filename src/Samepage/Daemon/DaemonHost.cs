@@ -226,7 +226,7 @@ internal static class DaemonHost
                 return 1;
             }
 
-            FuseMount.Clear(RunDirectory.ControlPath(Folder));
+            FuseMount.ClearEverywhere(RunDirectory.ControlPath(Folder));
             using ILoggerFactory loggers = LoggerFactory.Create(Log);
             using DescriptorStore store = watched ?? inherited ?? Open(holder) ?? DescriptorStore.Create();
             StorePlace here = store.PlaceIn(Environment.ProcessId);
@@ -271,7 +271,7 @@ internal static class DaemonHost
         try
         {
             path = RunDirectory.ControlPath(Folder);
-            FuseMount.Clear(path);
+            FuseMount.ClearEverywhere(path);
             Directory.CreateDirectory(path);
             session.Serve(path, new ControlTree(scanner));
             scanner.ControlDirectory = path;
