@@ -10,6 +10,7 @@ public sealed partial class FuseTests : IFuseFiles, IDisposable
     private readonly string _path = Directory.CreateTempSubdirectory("samepage-fuse-").FullName;
     private readonly FuseSession _session = new();
     private readonly TaskCompletionSource<Errno> _slow = new();
+    private readonly TaskCompletionSource<string?> _late = new();
     private readonly List<string> _written = [];
     private int _reads;
 
@@ -31,9 +32,9 @@ public sealed partial class FuseTests : IFuseFiles, IDisposable
         return node.Id != 0;
     }
 
-    public IEnumerable<FuseNode> List(ulong directory) => [new(2, "live", FuseKind.ReadOnly), new(3, "value", FuseKind.Writable), new(4, "slow", FuseKind.Writable)];
+    public IEnumerable<FuseNode> List(ulong directory) => [new(2, "live", FuseKind.ReadOnly), new(3, "value", FuseKind.Writable), new(4, "slow", FuseKind.Writable), new(5, "late", FuseKind.ReadOnly)];
 
-    public string Read(ulong file) => file == 2 ? $"{++_reads}0000\n" : "value\n";
+    public ValueTask<string?> ReadAsync(ulong file) => file == 5 ? new(_late.Task) : ValueTask.FromResult<string?>(file == 2 ? $"{++_reads}0000\n" : "value\n");
 
     public Task<Errno> WriteAsync(ulong file, string text)
     {
@@ -53,7 +54,7 @@ public sealed partial class FuseTests : IFuseFiles, IDisposable
         Assert.Equal("30000\n", PRead(file, 100, 0));
         _ = close(file);
         Assert.Equal("40000\n", File.ReadAllText(Path.Combine(_path, "live")));
-        Assert.Equal(["live", "slow", "value"], Directory.GetFiles(_path).Select(Path.GetFileName).Order());
+        Assert.Equal(["late", "live", "slow", "value"], Directory.GetFiles(_path).Select(Path.GetFileName).Order());
         Assert.Equal(4096, new FileInfo(Path.Combine(_path, "live")).Length);
     }
 
@@ -105,6 +106,23 @@ public sealed partial class FuseTests : IFuseFiles, IDisposable
         Assert.Equal(1, await other.WaitAsync(TimeSpan.FromSeconds(20)));
     }
 
+    /// <summary>A reader that waits keeps nobody, and can be let go like a writer.</summary>
+    [Fact]
+    public async Task AReadMayWaitForItsAnswer()
+    {
+        int tid = 0;
+        Task<string> one = Reader(id => tid = id), other = Reader(_ => { });
+        for (int i = 0; i < 1000 && !(tid != 0 && _session.Waits(tid)); i++)
+            await Task.Delay(10);
+        Assert.Equal("value\n", File.ReadAllText(Path.Combine(_path, "value")));
+        _session.LetGo(tid);
+        Assert.Equal($"-{(int)Errno.EINTR}", await one.WaitAsync(TimeSpan.FromSeconds(20)));
+        Assert.False(_session.Waits(tid));
+        Assert.False(other.IsCompleted);
+        _late.SetResult("at last\n");
+        Assert.Equal("at last\n", await other.WaitAsync(TimeSpan.FromSeconds(20)));
+    }
+
     [Fact]
     public async Task ItsEndLeavesNobodyWaitingAndNoMount()
     {
@@ -135,6 +153,20 @@ public sealed partial class FuseTests : IFuseFiles, IDisposable
             started?.Invoke(gettid());
             int file = Open("slow", O_WRONLY);
             result.SetResult(PWrite(file, "1", 0));
+            _ = close(file);
+        })
+        { IsBackground = true }.Start();
+        return result.Task;
+    }
+
+    private Task<string> Reader(Action<int> started)
+    {
+        TaskCompletionSource<string> result = new();
+        new Thread(() =>
+        {
+            int file = Open("late", O_RDONLY);
+            started(gettid());
+            result.SetResult(PRead(file, 100, 0));
             _ = close(file);
         })
         { IsBackground = true }.Start();

@@ -7,8 +7,8 @@ using Samepage.Linux.Processes;
 namespace Samepage.Linux.Fuse;
 
 /// <summary>Serves a tree of small live files over <c>/dev/fuse</c>, fuse(4): direct I/O, nothing cached by the kernel.</summary>
-/// <remarks><para>One thread reads requests and answers them at once, but for writes: those are answered when they are done, and any number of them wait without
-/// holding up anybody. A signal does not end the wait for an answer, as it does not in sysfs; only being killed does.</para>
+/// <remarks><para>One thread reads requests and answers them at once, but for reads and writes: those are answered when their end has come, and any number of them wait without
+/// holding up anybody. A signal does not end the wait for an answer, as it does not in sysfs; only being killed does, once the answer has come or nobody is left to give it.</para>
 /// <para>The kernel checks permissions by the modes we state, and we refuse to open a read-only file for writing, to root as well. The death of this process
 /// closes the descriptor, and whoever uses the files, or waits, is told ENOTCONN: nobody hangs.</para></remarks>
 public sealed unsafe class FuseSession : IWaitingThreads, IDisposable
@@ -16,8 +16,13 @@ public sealed unsafe class FuseSession : IWaitingThreads, IDisposable
     private const int BufferBytes = 1 << 16, ValueBytesMax = 4096;
     private const uint MinorVersion = 31;
     private const ulong Root = 1;
+
+    /// <summary>Requests that are not answered yet, with the threads that wait for them, and by those: whoever holds threads asks for each.</summary>
     private readonly ConcurrentDictionary<ulong, int> _waiting = [];
-    private readonly Dictionary<ulong, string> _opened = [];
+    private readonly ConcurrentDictionary<int, ulong> _waiters = [];
+
+    /// <summary>What was read over each handle last.</summary>
+    private readonly ConcurrentDictionary<ulong, string> _opened = [];
     private readonly EventSignal _ended = new();
     private readonly ulong _mountedAt = (ulong)DateTimeOffset.UtcNow.ToUnixTimeSeconds();
     private ulong _lastHandle;
@@ -55,16 +60,25 @@ public sealed unsafe class FuseSession : IWaitingThreads, IDisposable
     }
 
     /// <inheritdoc/>
-    public bool Waits(int threadId) => !_waiting.IsEmpty && _waiting.Values.Contains(threadId);
+    public bool Waits(int threadId) => _waiters.ContainsKey(threadId);
 
     /// <inheritdoc/>
     public void LetGo(int threadId)
     {
-        foreach ((ulong unique, int waiting) in _waiting)
-        {
-            if (waiting == threadId && _waiting.TryRemove(unique, out _))
-                Answer(unique, Errno.EINTR, []);
-        }
+        if (_waiters.TryGetValue(threadId, out ulong unique) && TryEndWait(unique))
+            Answer(unique, Errno.EINTR, []);
+    }
+
+    /// <summary>A thread is in one call at a time.</summary>
+    private void BeginWait(ulong unique, int threadId) => (_waiting[unique], _waiters[threadId]) = (threadId, unique);
+
+    /// <returns>False where somebody else answers, or has.</returns>
+    private bool TryEndWait(ulong unique)
+    {
+        if (!_waiting.TryRemove(unique, out int threadId))
+            return false;
+        _ = _waiters.TryRemove(KeyValuePair.Create(threadId, unique));
+        return true;
     }
 
     /// <summary>Unmounts the tree, also where else it is shown (<see cref="FuseMount.ClearEverywhere"/>); whoever still uses it is told ENOTCONN.</summary>
@@ -119,7 +133,7 @@ public sealed unsafe class FuseSession : IWaitingThreads, IDisposable
             case LibC.FUSE_WRITE: Write(header, body); break;
             case LibC.FUSE_READDIR: ReadDirectory(header, MemoryMarshal.Read<LibC.fuse_read_in>(body)); break;
             case LibC.FUSE_RELEASE:
-                _opened.Remove(MemoryMarshal.Read<LibC.fuse_release_in>(body).fh);
+                _ = _opened.TryRemove(MemoryMarshal.Read<LibC.fuse_release_in>(body).fh, out _);
                 Answer(header.unique, Errno.None, []);
                 break;
             case LibC.FUSE_OPENDIR: Answer(header, new LibC.fuse_open_out()); break;
@@ -187,21 +201,46 @@ public sealed unsafe class FuseSession : IWaitingThreads, IDisposable
     /// <summary>What is read from the beginning is live; who reads on reads the rest of that.</summary>
     private void Read(in LibC.fuse_in_header header, in LibC.fuse_read_in asked)
     {
-        if (asked.offset == 0 || !_opened.TryGetValue(asked.fh, out string? text))
+        if (asked.offset != 0 && _opened.TryGetValue(asked.fh, out string? text))
         {
-            text = _files!.Read(header.nodeid);
-            if (text is null)
-            {
-                Answer(header.unique, Errno.ENODEV, []);
-                return;
-            }
-
-            _opened[asked.fh] = text;
+            Say(header.unique, text, asked);
+            return;
         }
 
+        ValueTask<string?> read = _files!.ReadAsync(header.nodeid);
+        if (read.IsCompletedSuccessfully)
+        {
+            HaveRead(header.unique, read.Result, asked);
+            return;
+        }
+
+        (ulong unique, LibC.fuse_read_in what) = (header.unique, asked);
+        BeginWait(unique, (int)header.pid);
+        read.AsTask().ContinueWith(done =>
+        {
+            if (TryEndWait(unique))
+                HaveRead(unique, done.IsCompletedSuccessfully ? done.Result : null, what);
+        }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+    }
+
+    private void HaveRead(ulong unique, string? text, in LibC.fuse_read_in asked)
+    {
+        if (text is null)
+        {
+            Answer(unique, Errno.ENODEV, []);
+            return;
+        }
+
+        // Before the answer: behind it the handle may be closed.
+        _opened[asked.fh] = text;
+        Say(unique, text, asked);
+    }
+
+    private void Say(ulong unique, string text, in LibC.fuse_read_in asked)
+    {
         byte[] bytes = Encoding.UTF8.GetBytes(text);
         int start = (int)Math.Min(asked.offset, (ulong)bytes.Length);
-        Answer(header.unique, Errno.None, bytes.AsSpan(start, (int)Math.Min(asked.size, (uint)(bytes.Length - start))));
+        Answer(unique, Errno.None, bytes.AsSpan(start, (int)Math.Min(asked.size, (uint)(bytes.Length - start))));
     }
 
     private void Write(in LibC.fuse_in_header header, ReadOnlySpan<byte> body)
@@ -209,13 +248,13 @@ public sealed unsafe class FuseSession : IWaitingThreads, IDisposable
         uint size = MemoryMarshal.Read<LibC.fuse_write_in>(body).size;
         string text = Encoding.Latin1.GetString(body.Slice(sizeof(LibC.fuse_write_in), (int)size));
         ulong unique = header.unique;
-        _waiting[unique] = (int)header.pid;
+        BeginWait(unique, (int)header.pid);
         _files!.WriteAsync(header.nodeid, text).ContinueWith(written => Wrote(unique, size, written), CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
     }
 
     private void Wrote(ulong unique, uint size, Task<Errno> written)
     {
-        if (!_waiting.TryRemove(unique, out _))
+        if (!TryEndWait(unique))
             return; // it was let go
         Errno errno = written.IsCompletedSuccessfully ? written.Result : Errno.EIO;
         LibC.fuse_write_out answer = new() { size = size };

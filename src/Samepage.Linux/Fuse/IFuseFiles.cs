@@ -20,7 +20,7 @@ public enum FuseKind
 public readonly record struct FuseNode(ulong Id, string Name, FuseKind Kind);
 
 /// <summary>The files behind a <see cref="FuseSession"/>: small texts that are live, as in sysfs.</summary>
-/// <remarks>Called by the session's thread, one call at a time: all but the end of a write must answer at once, and wait for nobody who might use the files.</remarks>
+/// <remarks>Called by the session's thread, one call at a time: all but the ends of reads and writes must answer at once, and wait for nobody who might use the files.</remarks>
 public interface IFuseFiles
 {
     /// <summary>Looks a name up.</summary>
@@ -40,7 +40,9 @@ public interface IFuseFiles
     IEnumerable<FuseNode> List(ulong directory);
 
     /// <summary>What a file says now; null when it is gone.</summary>
-    string? Read(ulong file);
+    /// <param name="file">The file.</param>
+    /// <returns>Ends within a bound, for a reader cannot be interrupted. Other requests are served meanwhile.</returns>
+    ValueTask<string?> ReadAsync(ulong file);
 
     /// <summary>Writes a file: one write is one value, wherever it is written to.</summary>
     /// <param name="file">The file.</param>

@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Samepage.Linux.Interop;
 
-/// <content>sched.h and sys/resource.h: who runs when.</content>
+/// <content>sched.h, sys/resource.h and time.h: who runs when, and has run for how long.</content>
 internal static unsafe partial class LibC
 {
     public const int SCHED_OTHER = 0, SCHED_FIFO = 1, SCHED_BATCH = 3, SCHED_IDLE = 5, SCHED_RESET_ON_FORK = 0x40000000, RLIMIT_RTTIME = 15;
@@ -19,6 +19,13 @@ internal static unsafe partial class LibC
 
     [LibraryImport("libc")]
     public static partial int nanosleep(timespec* duration, timespec* rem);
+
+    /// <summary>0, or an errno.</summary>
+    [LibraryImport("libc")]
+    public static partial int clock_getcpuclockid(int pid, int* clock);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int clock_gettime(int clock, timespec* time);
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial int sched_getscheduler(int pid);

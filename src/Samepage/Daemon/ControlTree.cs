@@ -10,7 +10,7 @@ namespace Samepage.Daemon;
 /// <remarks><code>
 ///   ksm/run, ksm/pages_to_scan, …             as in /sys/kernel/mm/ksm
 ///   proc/PID/ksm_merging_pages, …/ksm_stat    as in /proc/PID, for the processes that are taken in
-/// </code>What is read is the last moment between two visits, and asks nobody; what is written goes to the scanner's thread.</remarks>
+/// </code>Values are read as they are, and ask nobody; figures are of the moment, see <see cref="FigureReads"/>; what is written goes to the scanner's thread.</remarks>
 internal sealed class ControlTree(ScannerService scanner) : IFuseFiles
 {
     /// <summary>The directory that stands for the kernel's.</summary>
@@ -63,10 +63,14 @@ internal sealed class ControlTree(ScannerService scanner) : IFuseFiles
     };
 
     /// <inheritdoc/>
-    public string? Read(ulong file)
+    /// <remarks>Figures are said when what programs did before has been seen, or has been waited for long enough. Values are said at once.</remarks>
+    public async ValueTask<string?> ReadAsync(ulong file)
     {
-        if (file < ProcessBit)
-            return scanner.Read(ControlNodes[file - FirstControlFile].Name);
+        string? name = file < ProcessBit ? ControlNodes[file - FirstControlFile].Name : null;
+        if (name is null || !ScanControl.Files[(int)(file - FirstControlFile)].Writable)
+            await scanner.FiguresAreOfNow();
+        if (name is not null)
+            return scanner.Read(name);
         return ProcessOf(file) is not { } process ? null : FileOf(file) == 0 ? $"{process.PagesMerged}\n" : Statistics(process);
     }
 

@@ -7,7 +7,7 @@ using Samepage.Live;
 
 namespace Samepage.Daemon;
 
-/// <content>Processes that were found by <see cref="Discovery"/>, and advice that is given and taken back.</content>
+/// <content>Processes that were found by <see cref="Discovery"/>.</content>
 internal sealed partial class Coordinator
 {
     /// <summary>Processes that somebody asked to be given back, with what came of it where they were.</summary>
@@ -85,50 +85,5 @@ internal sealed partial class Coordinator
             if (_participants[pid] is { Space: null, IsAtWork: false } && !Directory.Exists($"/proc/{pid}"))
                 _participants.Remove(pid);
         }
-    }
-
-    /// <summary>A5: memory of which the advice was taken back is given back, beside the scanner; with none left the process is left alone (B6).</summary>
-    private void HonourAdvice(Participant participant, LiveSpace space)
-    {
-        if (participant.IsAtWork)
-            return;
-        if (space.Map.Segments.Exists(IsUnadvised))
-            Observed(GiveUnadvisedBack(participant, space));
-        else if (space.Map.Segments.Count == 0)
-            Observed(Detach(participant.Pid));
-    }
-
-    /// <summary>There may be any number of short runs, in a program that gets next to no processor time: nobody waits for that. What cannot be given back now is tried at the next look.</summary>
-    private static async Task GiveUnadvisedBack(Participant participant, LiveSpace space)
-    {
-        using (participant.Work())
-        {
-            participant.InVisit = false;
-            _ = await space.Do(Lane.Hold, () => GivingBack.UnmergeSome(space, IsUnadvised));
-            space.LoseSight();
-        }
-    }
-
-    private static bool IsUnadvised(Segment segment) => segment.Kind == AreaKind.Merged && (segment.Advice & OperationFlags.Mergeable) == 0;
-
-    /// <summary>The same for a process that is not visited now. Its mappings are read for that, so only where anything is merged.</summary>
-    private void HonourAdviceNow(Participant participant, LiveSpace space)
-    {
-        if (participant.Origin != Origin.Advice || space.MustLeave || Engine.FiguresOf(space.Id).Counts.Merged == 0 ||
-            Stopwatch.GetElapsedTime(participant.AdviceReadAt) < AdviceInterval ||
-            space.TryBegin(Lane.Hold, () => LiveMachine.Refresh(space)) is not { } refresh || !space.Await(refresh))
-        {
-            return;
-        }
-
-        (space.MustList, participant.AdviceReadAt) = (true, Stopwatch.GetTimestamp());
-        HonourAdvice(participant, space);
-    }
-
-    private static void TakeAdvice(Participant participant, LiveSpace space)
-    {
-        bool only = participant.Origin == Origin.Advice;
-        space.MustList |= only != space.Map.AdvisedOnly;
-        space.Map.AdvisedOnly = only;
     }
 }

@@ -28,6 +28,18 @@ internal sealed class Participant(int pid)
     /// <summary>When its advice was last looked at, as a timestamp; see <see cref="Origin.Advice"/>.</summary>
     public long AdviceReadAt { get; set; }
 
+    /// <summary>The processor time that it had taken before its advice was last seen, and all of it honoured; null where that is not so. It has not changed its advice since if it has not run.</summary>
+    public long? RanAtAdvice { get; set; }
+
+    /// <summary>How long those who read figures wait for what it does not advise any more to be given back.</summary>
+    public TimeSpan AdvicePatience { get; set; } = FigureReads.Bound * 0.8;
+
+    /// <summary>The last look at its advice, with which what it did not advise any more was given back.</summary>
+    public Task? AdviceLook { get; set; }
+
+    /// <summary>Readers have given up waiting for that, and it goes on.</summary>
+    public bool IsAdviceLate { get; set; }
+
     /// <summary>Its space while it is taken in.</summary>
     public SpaceId? Space { get; set; }
 

@@ -40,6 +40,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     private long _keptAt;
     private volatile bool _stopping;
     private volatile string _controlDirectory = "";
+    private FigureReads? _reads;
 
     /// <summary>The latest figures, and the processor time up to now; null before the thread runs.</summary>
     public StatusReport? Status => _published?.Status is { } status
@@ -91,6 +92,9 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
 
     /// <summary>What a control file says; null when there is no such file.</summary>
     public string? Read(string file) => _published is { } published ? _control?.Read(file, published.Control) : null;
+
+    /// <summary>Ends when the figures tell what programs did before this was called, as far as that can be waited for. Any thread, once there are figures.</summary>
+    public Task FiguresAreOfNow() => _reads?.Next() ?? Task.CompletedTask;
 
     /// <summary>Writes a control file. When the task ends it is so.</summary>
     public Task<ControlOutcome> WriteAsync(string file, string text) => AskFor(async coordinator =>
@@ -182,6 +186,11 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
             coordinator.Use(rules.Domains).GetAwaiter().GetResult(); // nobody is taken in yet
             _discovery = new Discovery(coordinator, rules);
             Publish(coordinator);
+            _reads = new FigureReads(_pump, async () =>
+            {
+                await coordinator.SeeAdvice(Scans);
+                Publish(coordinator);
+            });
             _ready.SetResult();
             while (!_stopping)
             {

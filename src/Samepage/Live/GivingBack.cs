@@ -106,20 +106,24 @@ internal static class GivingBack
         return false;
     }
 
-    /// <summary>Gives a process its own copy of what is merged in some of its mappings back; what is there besides stays as it is, merged and tracked.</summary>
+    /// <summary>Gives a process its own copy of what is merged back where it is not advised to be any more; what is there besides stays as it is, merged and tracked.</summary>
     /// <param name="space">The process.</param>
     /// <param name="which">Says of a mapping of frames whether it is one of these.</param>
-    /// <returns>False when not all could be done.</returns>
-    public static bool UnmergeSome(LiveSpace space, Predicate<Segment> which)
+    /// <returns>False when not all could be done; why stands in the space's obstacle.</returns>
+    public static bool UnmergeUnadvised(LiveSpace space, Predicate<Segment> which)
     {
         space.Hear();
-        for (int turn = 0, refused = 0; turn < TurnsMost && refused < RefusedMost && space.Unanswered < 3; turn++)
+        for (int turn = 0, refused = 0; turn < TurnsMost && refused < UnheldMost && space.Unanswered < 3; turn++)
         {
             if (PidFd.HasEnded(space.PidFd) || !LiveMachine.Refresh(space))
                 return true;
+            // What is tracked still looks different to the kernel, and would keep each page that comes back in a mapping of its own.
+            StopTracking(space, static mapping => !mapping.Has("mg"));
             List<AgentOperation> operations = UnmergeOperations(space.Map.Segments, which);
             if (operations.Count == 0)
                 return true;
+            if (!HasRoom(space, which))
+                return false;
             MindPins(space, operations);
             int tried = space.Run(CollectionsMarshal.AsSpan(operations)), given = 0;
             foreach (AgentOperation operation in CollectionsMarshal.AsSpan(operations)[..tried])
@@ -132,7 +136,8 @@ internal static class GivingBack
 
             if (given > 0)
                 continue;
-            refused++;
+            // Threads that cannot be held now can be in a moment; what the kernel refuses, or somebody holds, is mostly so for longer.
+            refused += tried == 0 ? 1 : UnheldMost / RefusedMost;
             Thread.Sleep(25);
         }
 
@@ -141,11 +146,11 @@ internal static class GivingBack
 
     /// <summary>What is given back is memory that the process, or the machine, must have. Where it has not, somebody would be killed for it (by the kernel, that is, but for our doing), and
     /// what is merged can as well stay so.</summary>
-    private static bool HasRoom(LiveSpace space)
+    private static bool HasRoom(LiveSpace space, Predicate<Segment>? which = null)
     {
         const long Slack = 2 << 20; // what an unmerge takes for itself
         List<PageRegion> regions = [];
-        foreach (Segment segment in space.Map.Segments.Where(segment => segment.Kind == AreaKind.Merged))
+        foreach (Segment segment in space.Map.Segments.Where(segment => segment.Kind == AreaKind.Merged && which?.Invoke(segment) != false))
             _ = space.Pagemap.CollectFilePages(segment.Start, segment.End, regions);
         long needed = regions.Sum(region => (long)(region.End - region.Start));
         if (needed == 0 || needed + Slack <= MemoryRoom.Left(space.OwnThread, out string where))
@@ -194,13 +199,13 @@ internal static class GivingBack
 
     /// <summary>Ends all tracking of writes: memory that is tracked looks different to the kernel, and what is given back could not join it. Also where nothing could be merged any
     /// more, for its program has locked it since, say, or set it apart.</summary>
-    private static void StopTracking(LiveSpace space)
+    private static void StopTracking(LiveSpace space, Predicate<Mapping>? which = null)
     {
         foreach (Mapping mapping in space.Map.Mappings)
         {
             // The agent's own is watched for its own sake: pages are moved there when areas are joined.
             bool isAgents = mapping.Start >= space.Session.BaseAddress && mapping.End <= space.Session.EndAddress;
-            if (mapping.Has("uw") && !space.Pool.Has(mapping) && !isAgents)
+            if (mapping.Has("uw") && !space.Pool.Has(mapping) && !isAgents && which?.Invoke(mapping) != false)
                 Userfaultfd.StopTracking(space.Session.T, mapping.Start, mapping.Length);
         }
     }

@@ -1,0 +1,74 @@
+using Samepage.SystemTests.Harness;
+
+namespace Samepage.SystemTests;
+
+/// <summary>Opting in and out, as programs see it that read the control files right behind it.</summary>
+/// <remarks>What they read is exact: no test here waits for anything but the program's own calls.</remarks>
+public sealed class ControlAdviceTests : IDisposable
+{
+    private readonly OpenFolder _own = new("advised", "advised-");
+    private readonly string _rules = Path.GetTempFileName();
+
+    public ControlAdviceTests()
+    {
+        Needs.Root();
+        Assert.SkipUnless(Directory.Exists("/sys/kernel/mm/ksm"), "this kernel keeps no advice to merge: it is built without its own merging");
+        File.WriteAllText(_rules, $"settle_seconds = 0\n[[exclude]]\nname = \"qemu*\"\n{Repository.OthersExcluded}");
+    }
+
+    /// <summary>C.2: whoever reads behind the call sees it done.</summary>
+    [Theory]
+    [InlineData(512, 510)]
+    [InlineData(2048, 2040)]
+    public async Task AdviceTakenBackIsHonouredBeforeAFigureIsRead(int pages, int sharing)
+    {
+        await using DaemonUnderTest daemon = await DaemonUnderTest.Start(rules: _rules);
+        await using LiveProgram program = await Advised(daemon, pages), other = await Advised(daemon, pages);
+        _ = await program.Ask("advise");
+        _ = await program.Ask($"until {sharing}");
+        Assert.Equal($"sharing 0 private {pages}", await program.Ask("unadvise"));
+        await program.Does("verify");
+    }
+
+    /// <summary>What is advised still stays merged; and another reader sees it, too.</summary>
+    [Fact]
+    public async Task WhatIsAdvisedStillStaysMerged()
+    {
+        await using DaemonUnderTest daemon = await DaemonUnderTest.Start(rules: _rules);
+        await using LiveProgram program = await Advised(daemon, 200), reader = await Advised(daemon, 1);
+        _ = await program.Ask("advise");
+        _ = await program.Ask("until 199");
+        Assert.Equal("sharing 99 private 100", await program.Ask("unadvise 50 100"));
+        Assert.Equal("sharing 99 private 1", await reader.Ask("look"));
+        await program.Does("verify");
+    }
+
+    /// <summary>A reader is never kept for longer than some seconds, whoever keeps the look: here a program that is stopped.</summary>
+    [Fact]
+    public async Task AStoppedProgramKeepsNoReader()
+    {
+        await using DaemonUnderTest daemon = await DaemonUnderTest.Start(rules: _rules);
+        await using LiveProgram program = await Advised(daemon, 200), reader = await Advised(daemon, 1);
+        _ = await program.Ask("advise");
+        _ = await program.Ask("until 199");
+        await Signal(program, "STOP");
+        Assert.Equal("sharing 199 private 1", await reader.Ask("look"));
+        await Signal(program, "CONT");
+        Assert.Equal("sharing 0 private 200", await program.Ask("unadvise"));
+    }
+
+    public void Dispose()
+    {
+        File.Delete(_rules);
+        _own.Dispose();
+    }
+
+    private static async Task Signal(LiveProgram program, string signal) => Assert.Equal(0, (await Outside.Run(20, "kill", $"-{signal}", $"{program.Pid}")).ExitCode);
+
+    private async Task<LiveProgram> Advised(DaemonUnderTest daemon, int pages, int contents = 1)
+    {
+        LiveProgram program = LiveProgram.Start(_own.Target, Path.Combine(daemon.RunFolder, "control", "ksm"), $"{pages}", $"{contents}");
+        await program.Ready();
+        return program;
+    }
+}
