@@ -26,7 +26,7 @@ internal sealed class StepByStep : SynchronizationContext
             progress = coordinator.Visit(pid, ref pages);
         }
         while (progress == VisitProgress.Unfinished);
-        _ = coordinator.EndPass();
+        _ = coordinator.EndPass(isScan: true);
     }
 
     public override void Post(SendOrPostCallback d, object? state) => _posted.Add((d, state));

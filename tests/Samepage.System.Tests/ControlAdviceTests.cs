@@ -16,6 +16,33 @@ public sealed class ControlAdviceTests : IDisposable
         File.WriteAllText(_rules, $"settle_seconds = 0\n[[exclude]]\nname = \"qemu*\"\n{Repository.OthersExcluded}");
     }
 
+    /// <summary>C.1: two scans behind the advice all is merged, and counted, though its only thread does nothing but ask for that.</summary>
+    [Fact]
+    public async Task TwoScansBehindTheAdviceEqualPagesAreMerged()
+    {
+        await using DaemonUnderTest daemon = await DaemonUnderTest.Start(rules: _rules);
+        await using LiveProgram first = await Advised(daemon, 200);
+        _ = await first.Ask("advise");
+        Assert.Equal("sharing 199 private 0", await first.Ask("scans 2"));
+        // With scans going on already, and others there.
+        await using LiveProgram second = await Advised(daemon, 100, 100);
+        _ = await second.Ask("advise");
+        Assert.Equal("sharing 200 private 99", await second.Ask("scans 2"));
+        await first.Does("verify");
+        await second.Does("verify");
+    }
+
+    /// <summary>The same for a program that asks for all of its memory, where other pages find twins as well.</summary>
+    [Fact]
+    public async Task SoTheyAreWhereAWholeProgramAsks()
+    {
+        await using DaemonUnderTest daemon = await DaemonUnderTest.Start(rules: _rules);
+        await using LiveProgram program = await Advised(daemon, 200);
+        _ = await program.Ask("merge");
+        Assert.EndsWith("private 0", await program.Ask("scans 2"), StringComparison.Ordinal);
+        await program.Does("verify");
+    }
+
     /// <summary>C.2: whoever reads behind the call sees it done.</summary>
     [Theory]
     [InlineData(512, 510)]
@@ -41,6 +68,9 @@ public sealed class ControlAdviceTests : IDisposable
         Assert.Equal("sharing 99 private 100", await program.Ask("unadvise 50 100"));
         Assert.Equal("sharing 99 private 1", await reader.Ask("look"));
         await program.Does("verify");
+        // Advised anew it is merged anew.
+        _ = await program.Ask("advise");
+        Assert.Equal("sharing 199 private 0", await program.Ask("scans 2"));
     }
 
     /// <summary>A reader is never kept for longer than some seconds, whoever keeps the look: here a program that is stopped.</summary>

@@ -32,6 +32,9 @@ public sealed class ScanControl
     /// <summary>The file of <see cref="SleepMilliseconds"/>.</summary>
     public const string SleepMillisecondsFile = "sleep_millisecs";
 
+    /// <summary>The file that counts full scans.</summary>
+    public const string FullScansFile = "full_scans";
+
     private const string NoAdvisor = "none", ScanTimeAdvisor = "scan-time";
     private readonly ScanEngine _engine;
     private readonly ScanDefaults _defaults;
@@ -60,7 +63,7 @@ public sealed class ScanControl
     public static IReadOnlyList<ControlFile> Files { get; } =
     [
         new("advisor_max_cpu", true), new("advisor_max_pages_to_scan", true), new("advisor_min_pages_to_scan", true), new("advisor_mode", true),
-        new("advisor_target_scan_time", true), new("full_scans", false), new("general_profit", false), new("ksm_zero_pages", false), new("max_page_sharing", true),
+        new("advisor_target_scan_time", true), new(FullScansFile, false), new("general_profit", false), new("ksm_zero_pages", false), new("max_page_sharing", true),
         new("merge_across_nodes", true), new("pages_scanned", false), new("pages_shared", false), new("pages_sharing", false), new("pages_skipped", false),
         new(PagesToScanFile, true), new("pages_unshared", false), new("pages_volatile", false), new(RunFile, true), new(SleepMillisecondsFile, true), new("smart_scan", true),
         new("stable_node_chains", false), new("stable_node_chains_prune_millisecs", true), new("stable_node_dups", false), new("use_zero_pages", true),
@@ -145,7 +148,7 @@ public sealed class ScanControl
         "pages_volatile" => figures.Engine.PagesVolatile,
         "pages_scanned" => figures.Engine.PagesScanned,
         "pages_skipped" => figures.Engine.PagesSkipped,
-        "full_scans" => figures.Engine.FullScans,
+        FullScansFile => figures.Engine.FullScans,
         "ksm_zero_pages" => figures.ZeroPages,
         "stable_node_chains" => figures.Chains,
         "stable_node_dups" => figures.ChainFrames,

@@ -68,7 +68,7 @@ internal sealed class ControlTree(ScannerService scanner) : IFuseFiles
     {
         string? name = file < ProcessBit ? ControlNodes[file - FirstControlFile].Name : null;
         if (name is null || !ScanControl.Files[(int)(file - FirstControlFile)].Writable)
-            await scanner.FiguresAreOfNow();
+            await scanner.FiguresAreOfNow(name == ScanControl.FullScansFile);
         if (name is not null)
             return scanner.Read(name);
         return ProcessOf(file) is not { } process ? null : FileOf(file) == 0 ? $"{process.PagesMerged}\n" : Statistics(process);

@@ -21,7 +21,7 @@ internal sealed partial class Coordinator
     {
         if (!TryFindIdle(pid, out Participant? participant, out SpaceId id))
             return VisitProgress.Nothing;
-        if (!participant.InVisit && Engine.SmartScan && Stopwatch.GetElapsedTime(participant.VisitedAt) < participant.Pacing.Rest(_wastedByAll, SavedIn(id)))
+        if (IsLetAlone(participant, id))
             return KeepInTurn(participant);
         long since = Stopwatch.GetTimestamp();
         Engine.Now = Stopwatch.GetElapsedTime(0, since);

@@ -80,6 +80,7 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records, 
             case VisitOutcome.Unfinished:
                 return VisitProgress.Unfinished;
             case VisitOutcome.Ended:
+                NoteVisitOfScan(participant, space);
                 LookAfterChildren(participant, space);
                 if (participant.Origin == Origin.Advice && !space.IsBusy)
                     HonourAdvice(participant, space);
@@ -158,19 +159,20 @@ internal sealed partial class Coordinator(ILogger logger, AgentRecords records, 
     /// <summary>Ends with the scanner if a task fails: nobody awaits it.</summary>
     private static async void Observed(Task task) => await task;
 
-    /// <summary>Ends a pass: it counts as a full scan if there was anything to scan.</summary>
-    /// <returns>Whether it counts.</returns>
-    public bool EndPass()
+    /// <summary>Ends a pass.</summary>
+    /// <param name="isScan">A full scan has ended with it, which counts if there was anything to scan.</param>
+    /// <returns>Whether there was.</returns>
+    public bool EndPass(bool isScan)
     {
-        bool counts = Engine.HasWork;
+        bool hadWork = Engine.HasWork;
         SumUpWaste();
-        if (counts)
+        if (hadWork && isScan)
             Engine.EndPass();
         else
             Engine.SweepFrames();
         ForgetEmptyDomains();
         records.RemoveLeft();
-        return counts;
+        return hadWork;
     }
 
     /// <summary>What must be looked after while the scanner stands still.</summary>

@@ -19,19 +19,20 @@ internal enum Origin
 }
 
 /// <summary>Finds the processes that are to be taken in by themselves (A1): such as ask for it, and such as rules are about.</summary>
-/// <remarks>Looks at every process of the machine about once a second: two to four small files each. A process may keep whoever looks at it, so that is done beside the scanner, by a round of one thread
+/// <remarks>Looks at every process of the machine about once a second, and more often where scans are awaited: two to four small files each. A process may keep whoever looks at it, so that is done beside the scanner, by a round of one thread
 /// that has each process looked at by an attendant, waits for that only so long, and passes over whoever is late, then and until he lets go. All calls on the scanner's thread.</remarks>
 /// <param name="coordinator">Takes them in.</param>
 /// <param name="rules">To begin with.</param>
 internal sealed class Discovery(Coordinator coordinator, RuleSet rules)
 {
-    private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan Interval = TimeSpan.FromSeconds(1), Least = TimeSpan.FromMilliseconds(200), LeastAwaited = TimeSpan.FromMilliseconds(50);
 
     /// <summary>Since when a process is seen to be wanted: by its pid and start, so that a number used again is another.</summary>
     private Dictionary<(int Pid, ulong Start), long> _seen = [];
     private long _lookedAt = Stopwatch.GetTimestamp() - Interval.Ticks * (Stopwatch.Frequency / TimeSpan.TicksPerSecond);
     private Round? _round;
-    private int _rounds, _changing;
+    private int _rounds, _taken, _changing;
+    private TimeSpan _took;
 
     /// <summary>The rules in force.</summary>
     public RuleSet Rules { get; private set; } = rules;
@@ -66,16 +67,46 @@ internal sealed class Discovery(Coordinator coordinator, RuleSet rules)
     /// <summary>Begins a round, if it is time to, and takes in what the last one has found.</summary>
     public void LookNowAndThen()
     {
-        if (_changing > 0)
-            return;
-        if (_round is { HasEnded: true } ended)
-        {
-            _round = null;
-            Take(ended);
-        }
+        TakeWhatWasFound();
+        if (!Rules.IsIdle)
+            _ = TryBegin(Interval, out _);
+    }
 
-        if (_round is null && !Rules.IsIdle && Stopwatch.GetElapsedTime(_lookedAt) >= Interval)
-            Begin();
+    /// <summary>Begins a round for a full scan, if none is under way and one may begin so soon behind the last.</summary>
+    /// <param name="isAwaited">Somebody waits for it: looking may take a fifth of the time, and otherwise a twentieth.</param>
+    /// <param name="number">By which it can be told that it has ended: <see cref="HasTaken"/>.</param>
+    /// <returns>True also where nobody is looked for.</returns>
+    public bool TryBegin(bool isAwaited, out int number)
+    {
+        TakeWhatWasFound();
+        TimeSpan share = _took * (isAwaited ? 4 : 19), least = isAwaited ? LeastAwaited : Least, pause = share > least ? share : least;
+        return TryBegin(pause < Interval ? pause : Interval, out number);
+    }
+
+    private bool TryBegin(TimeSpan pause, out int number)
+    {
+        number = _taken;
+        if (_changing > 0 || _round is not null)
+            return false;
+        if (Rules.IsIdle)
+            return true;
+        if (Stopwatch.GetElapsedTime(_lookedAt) < pause)
+            return false;
+        Begin();
+        number = _rounds;
+        return true;
+    }
+
+    /// <summary>Whether a round has ended, or a later one, and all that it found is being taken in, but what has not settled.</summary>
+    public bool HasTaken(int number) => Rules.IsIdle || _taken >= number;
+
+    /// <summary>Takes in what the last round has found, if it has ended.</summary>
+    public void TakeWhatWasFound()
+    {
+        if (_changing > 0 || _round is not { HasEnded: true } ended)
+            return;
+        (_round, _taken, _took) = (null, _rounds, ended.Took);
+        Take(ended);
     }
 
     private async Task LeaveUnlessWanted(int pid, Origin origin, RuleSet changed)
@@ -126,10 +157,14 @@ internal sealed class Discovery(Coordinator coordinator, RuleSet rules)
         /// <summary>What was found; to be read when it has ended.</summary>
         public List<(int Pid, ulong Start, Origin Origin)> Found { get; } = [];
 
+        /// <summary>How long it took; to be read when it has ended.</summary>
+        public TimeSpan Took { get; private set; }
+
         public bool HasEnded => _ended;
 
         public void Walk(HashSet<int> passed, Func<int, Origin?> wantedAs)
         {
+            long since = Stopwatch.GetTimestamp();
             TimeSpan bound = Patience;
             foreach (string folder in Directory.EnumerateDirectories("/proc"))
             {
@@ -147,6 +182,7 @@ internal sealed class Discovery(Coordinator coordinator, RuleSet rules)
                 }
             }
 
+            Took = Stopwatch.GetElapsedTime(since);
             _ended = true;
         }
     }

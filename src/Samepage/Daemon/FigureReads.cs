@@ -13,10 +13,22 @@ internal sealed class FigureReads(ThreadPump pump, Func<Task> look)
     public static readonly TimeSpan Bound = TimeSpan.FromSeconds(10);
 
     private const int PausesToALook = 4;
-    private static readonly TimeSpan LeastPause = TimeSpan.FromMilliseconds(1), MostPause = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan LeastPause = TimeSpan.FromMilliseconds(1), PollInterval = TimeSpan.FromSeconds(1);
     private readonly Lock _changing = new();
     private TaskCompletionSource? _next;
     private bool _serves;
+    private long _scansReadAt, _polledAt;
+
+    /// <summary>Somebody polls the number of scans: it was read twice within a second, the last time within the last.</summary>
+    public bool AreScansAwaited => Volatile.Read(ref _polledAt) is not 0 and var polled && Stopwatch.GetElapsedTime(polled) < PollInterval;
+
+    /// <summary>Notes that the number of scans is read. Any thread.</summary>
+    public void NoteScansRead()
+    {
+        long now = Stopwatch.GetTimestamp(), before = Interlocked.Exchange(ref _scansReadAt, now);
+        if (before != 0 && Stopwatch.GetElapsedTime(before, now) < PollInterval)
+            Volatile.Write(ref _polledAt, now);
+    }
 
     /// <summary>Ends when a look that begins from now on has ended, or that has taken too long. Any thread.</summary>
     public async Task Next()
@@ -59,7 +71,7 @@ internal sealed class FigureReads(ThreadPump pump, Func<Task> look)
             await look();
             asked.SetResult();
             TimeSpan pause = PausesToALook * Stopwatch.GetElapsedTime(since);
-            await Task.Delay(pause < LeastPause ? LeastPause : pause < MostPause ? pause : MostPause);
+            await Task.Delay(pause < LeastPause ? LeastPause : pause < PollInterval ? pause : PollInterval);
         }
     }
 }

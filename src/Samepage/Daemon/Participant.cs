@@ -31,6 +31,9 @@ internal sealed class Participant(int pid)
     /// <summary>The processor time that it had taken before its advice was last seen, and all of it honoured; null where that is not so. It has not changed its advice since if it has not run.</summary>
     public long? RanAtAdvice { get; set; }
 
+    /// <summary>Visits to it that have ended since the scan began that is under way.</summary>
+    public int VisitsInScan { get; set; }
+
     /// <summary>How long those who read figures wait for what it does not advise any more to be given back.</summary>
     public TimeSpan AdvicePatience { get; set; } = FigureReads.Bound * 0.8;
 

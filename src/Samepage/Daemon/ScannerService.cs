@@ -35,6 +35,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     private volatile Published? _published;
     private volatile ScanControl? _control;
     private Discovery? _discovery;
+    private ScanCount? _scans;
     private Coordinator? _coordinator;
     private Task? _unmerging;
     private long _keptAt;
@@ -94,7 +95,15 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
     public string? Read(string file) => _published is { } published ? _control?.Read(file, published.Control) : null;
 
     /// <summary>Ends when the figures tell what programs did before this was called, as far as that can be waited for. Any thread, once there are figures.</summary>
-    public Task FiguresAreOfNow() => _reads?.Next() ?? Task.CompletedTask;
+    /// <param name="scans">The number of scans is asked for.</param>
+    public Task FiguresAreOfNow(bool scans)
+    {
+        if (_reads is not { } reads)
+            return Task.CompletedTask;
+        if (scans)
+            reads.NoteScansRead();
+        return reads.Next();
+    }
 
     /// <summary>Writes a control file. When the task ends it is so.</summary>
     public Task<ControlOutcome> WriteAsync(string file, string text) => AskFor(async coordinator =>
@@ -185,6 +194,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
             _throttle.Use(rules);
             coordinator.Use(rules.Domains).GetAwaiter().GetResult(); // nobody is taken in yet
             _discovery = new Discovery(coordinator, rules);
+            _scans = new ScanCount(coordinator, _discovery);
             Publish(coordinator);
             _reads = new FigureReads(_pump, async () =>
             {
@@ -257,6 +267,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
         long start = Stopwatch.GetTimestamp();
         TimeSpan processor = ProcessorTime;
         long left = control.PagesToScan;
+        _scans!.BeginPass(_reads!.AreScansAwaited);
         foreach (int pid in coordinator.Pids())
         {
             for (VisitProgress progress = VisitProgress.Unfinished; progress == VisitProgress.Unfinished;)
@@ -279,12 +290,12 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
             }
         }
 
-        _discovery!.LookNowAndThen();
-        if (coordinator.EndPass())
+        _discovery!.TakeWhatWasFound();
+        if (coordinator.EndPass(_scans.EndPass()))
             control.PassEnded(Stopwatch.GetElapsedTime(start), ProcessorTime - processor);
         Publish(coordinator);
         _keptAt = Stopwatch.GetTimestamp();
-        Pause(coordinator, _ => coordinator.IsBusy || Sleep > IdlePause || !Scans ? Sleep : IdlePause);
+        Pause(coordinator, _ => coordinator.IsBusy || _reads.AreScansAwaited || Sleep > IdlePause || !Scans ? Sleep : IdlePause);
     }
 
     /// <summary>Waits, serves what comes meanwhile, and looks after the processes now and then.</summary>

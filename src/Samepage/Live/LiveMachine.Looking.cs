@@ -20,7 +20,7 @@ internal sealed partial class LiveMachine
     public bool TryListAreas(SpaceId id, List<Area> areas, out bool changed)
     {
         LiveSpace space = _spaces[id.Value];
-        changed = false;
+        changed = space.HaveAreasChanged = false;
         // Without its executor it has called exec, or is about to end.
         if (PidFd.HasEnded(space.PidFd) || space.Session.HasExecutorEnded)
             return false;
@@ -32,7 +32,7 @@ internal sealed partial class LiveMachine
         if (listed is null)
             return false;
         (space.MustList, space.AreasFromMap) = (false, false);
-        changed = !listed.SequenceEqual(areas);
+        changed = space.HaveAreasChanged = !listed.SequenceEqual(areas);
         areas.Clear();
         areas.AddRange(listed);
         return true;

@@ -150,6 +150,9 @@ internal sealed partial class LiveSpace : IDisposable
     /// <summary>Its mappings may have changed since they were read.</summary>
     public bool MustList { get; set; }
 
+    /// <summary>Its areas were not what they had been when it was visited last.</summary>
+    public bool HaveAreasChanged { get; set; }
+
     /// <summary>Our own merges have changed the segments since the areas were listed.</summary>
     public bool AreasFromMap { get; set; }
 
