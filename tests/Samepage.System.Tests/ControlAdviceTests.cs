@@ -53,7 +53,11 @@ public sealed class ControlAdviceTests : IDisposable
         await using LiveProgram program = await Advised(daemon, pages), other = await Advised(daemon, pages);
         _ = await program.Ask("advise");
         _ = await program.Ask($"until {sharing}");
+        string merging = Path.Combine(daemon.RunFolder, "control", "proc", $"{program.Pid}", "ksm_merging_pages");
+        Assert.Equal($"{pages}\n", await File.ReadAllTextAsync(merging));
         Assert.Equal($"sharing 0 private {pages}", await program.Ask("unadvise"));
+        // Left since, or about to be.
+        Assert.Equal("0\n", await File.ReadAllTextAsync(merging));
         await program.Does("verify");
     }
 

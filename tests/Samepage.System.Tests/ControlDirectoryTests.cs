@@ -176,6 +176,25 @@ public sealed partial class ControlDirectoryTests(SharedDaemon shared) : OnOneDa
         await Daemon.GiveBack(two);
     }
 
+    /// <summary>What lies over the kernel's files, or is open, says that nothing is merged when the process has been left, and is no error.</summary>
+    [Fact]
+    public async Task TheFilesOfAProcessThatWasLeftGoOn()
+    {
+        PutBack();
+        LiveProgram[] two = await LiveProgram.Targets(2, "common", "8");
+        await using var together = new Together(two);
+        await Daemon.TakeInAndWait(two);
+        using StreamReader open = new(Path.Combine(Daemon.RunFolder, "control", "proc", $"{two[0].Pid}", "ksm_merging_pages"));
+        // Its mounts are its own, and the daemon gives back what it covers meanwhile.
+        Task<Called> called = Daemon.Cli("control", "--bind", "--proc", "--", "sh", "-c", $"cat /proc/{two[0].Pid}/ksm_merging_pages; {string.Join(' ', Repository.Program)} detach {two[0].Pid} && cat /proc/{two[0].Pid}/ksm_merging_pages && grep merging /proc/{two[0].Pid}/ksm_stat");
+        Called done = await called;
+        string[] lines = done.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        Assert.True(done.ExitCode == 0 && long.Parse(lines[0], CultureInfo.InvariantCulture) > 1500, $"{done}");
+        Assert.Equal(["0", "ksm_merging_pages 0"], lines[^2..]);
+        Assert.Equal("0\n", await open.ReadToEndAsync());
+        await Daemon.GiveBack(two[1]);
+    }
+
     [Fact]
     public async Task TheFilesCanBeShownElsewhereAndBadUseChangesNothing()
     {

@@ -9,7 +9,7 @@ namespace Samepage.Daemon;
 /// <summary>The files under the daemon's control directory.</summary>
 /// <remarks><code>
 ///   ksm/run, ksm/pages_to_scan, …             as in /sys/kernel/mm/ksm
-///   proc/PID/ksm_merging_pages, …/ksm_stat    as in /proc/PID, for the processes that are taken in
+///   proc/PID/ksm_merging_pages, …/ksm_stat    as in /proc/PID; the processes that are taken in are listed
 /// </code>Values are read as they are, and ask nobody; figures are of the moment, see <see cref="FigureReads"/>; what is written goes to the scanner's thread.</remarks>
 internal sealed class ControlTree(ScannerService scanner) : IFuseFiles
 {
@@ -33,7 +33,7 @@ internal sealed class ControlTree(ScannerService scanner) : IFuseFiles
         if (directory == Proc)
         {
             node = int.TryParse(name, NumberStyles.None, CultureInfo.InvariantCulture, out int pid) && pid.ToString(CultureInfo.InvariantCulture) == name ? DirectoryOf(pid) : default;
-            return node.Id != 0 && ProcessOf(node.Id) is not null;
+            return node.Id != 0 && IsThere(node.Id);
         }
 
         node = List(directory).FirstOrDefault(entry => entry.Name == name);
@@ -48,8 +48,8 @@ internal sealed class ControlTree(ScannerService scanner) : IFuseFiles
             node = ControlNodes[id - FirstControlFile];
         else if (id is Ksm or Proc)
             node = RootNodes[id - Ksm];
-        else if (ProcessOf(id) is { } process)
-            node = FileOf(id) < 0 ? DirectoryOf(process.Pid) : FilesOf(process.Pid)[FileOf(id)];
+        else if (IsThere(id))
+            node = FileOf(id) < 0 ? DirectoryOf(PidOf(id)) : FilesOf(PidOf(id))[FileOf(id)];
         return node.Id != 0;
     }
 
@@ -59,7 +59,7 @@ internal sealed class ControlTree(ScannerService scanner) : IFuseFiles
         Root => RootNodes,
         Ksm => ControlNodes,
         Proc => TakenIn.Select(process => DirectoryOf(process.Pid)),
-        _ => ProcessOf(directory) is { } process ? FilesOf(process.Pid) : [],
+        _ => IsThere(directory) ? FilesOf(PidOf(directory)) : [],
     };
 
     /// <inheritdoc/>
@@ -71,7 +71,8 @@ internal sealed class ControlTree(ScannerService scanner) : IFuseFiles
             await scanner.FiguresAreOfNow(name == ScanControl.FullScansFile);
         if (name is not null)
             return scanner.Read(name);
-        return ProcessOf(file) is not { } process ? null : FileOf(file) == 0 ? $"{process.PagesMerged}\n" : Statistics(process);
+        ProcessReport? process = ProcessOf(file);
+        return !IsThere(file) ? null : FileOf(file) == 0 ? $"{process?.PagesMerged ?? 0}\n" : Statistics(process);
     }
 
     /// <inheritdoc/>
@@ -88,8 +89,9 @@ internal sealed class ControlTree(ScannerService scanner) : IFuseFiles
     private IEnumerable<ProcessReport> TakenIn => scanner.Status?.Processes.Where(process => process.State != ProcessReport.Skipped) ?? [];
 
     /// <summary>As proc_pid_ksm_stat has it. That a process asked for merging as a whole shows in the kernel's own file only.</summary>
-    private static string Statistics(ProcessReport process) => string.Create(CultureInfo.InvariantCulture,
-        $"ksm_rmap_items {process.PagesTracked}\nksm_zero_pages {process.ZeroPages}\nksm_merging_pages {process.PagesMerged}\nksm_process_profit {process.ProfitBytes}\nksm_merge_any: no\nksm_mergeable: yes\n");
+    /// <param name="process">Null where it is not taken in any more.</param>
+    private static string Statistics(ProcessReport? process) => string.Create(CultureInfo.InvariantCulture,
+        $"ksm_rmap_items {process?.PagesTracked ?? 0}\nksm_zero_pages {process?.ZeroPages ?? 0}\nksm_merging_pages {process?.PagesMerged ?? 0}\nksm_process_profit {process?.ProfitBytes ?? 0}\nksm_merge_any: no\nksm_mergeable: {(process is null ? "no" : "yes")}\n");
 
     private static FuseNode DirectoryOf(int pid) => new(ProcessBit | (ulong)pid << 8, pid.ToString(CultureInfo.InvariantCulture), FuseKind.Directory);
 
@@ -97,5 +99,11 @@ internal sealed class ControlTree(ScannerService scanner) : IFuseFiles
 
     private static int FileOf(ulong id) => (int)(id & 0xff) - 1;
 
-    private ProcessReport? ProcessOf(ulong id) => (id & ProcessBit) == 0 ? null : TakenIn.FirstOrDefault(process => process.Pid == (int)(uint)(id >> 8));
+    private static int PidOf(ulong id) => (int)(uint)(id >> 8);
+
+    private ProcessReport? ProcessOf(ulong id) => (id & ProcessBit) == 0 ? null : TakenIn.FirstOrDefault(process => process.Pid == PidOf(id));
+
+    /// <summary>Whether there is a process, taken in or not. Where it is not it is not listed; but it may be found, and whoever has its files, or has them laid over the kernel's, goes on to use them when it has been left, or begins before it is taken in: they say that
+    /// nothing is merged meanwhile.</summary>
+    private static bool IsThere(ulong id) => (id & ProcessBit) != 0 && Directory.Exists(string.Create(CultureInfo.InvariantCulture, $"/proc/{PidOf(id)}"));
 }
