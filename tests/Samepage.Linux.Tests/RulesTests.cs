@@ -12,8 +12,8 @@ public sealed class RulesTests
     public void WithoutAFileOnlyAdvisedMemoryIsTakenIn()
     {
         RuleSet rules = RuleFile.Read("/nonexistent/samepage.toml");
-        Assert.Equal((true, 5.0, 0, 0), (rules.TakesAdvised, rules.Settle.TotalSeconds, rules.Include.Count, rules.Exclude.Count));
-        Assert.Equal(rules, RuleFile.Parse("f", "# nothing\n") with { Include = rules.Include, Exclude = rules.Exclude });
+        Assert.Equal((true, 5.0, 0, 0, 0), (rules.TakesAdvised, rules.Settle.TotalSeconds, rules.Include.Count, rules.Exclude.Count, rules.AdvisedIn.Count));
+        Assert.Equal(rules, RuleFile.Parse("f", "# nothing\n") with { Include = rules.Include, Exclude = rules.Exclude, AdvisedIn = rules.AdvisedIn });
     }
 
     [Fact]
@@ -37,6 +37,18 @@ public sealed class RulesTests
         Assert.Equal((false, 0.0), (rules.TakesAdvised, rules.Settle.TotalSeconds));
         Assert.Equal([new Rule(0, null, null, "redis*"), new Rule(7, "/system.slice/*", null, null)], rules.Include);
         Assert.Equal([new Rule(null, null, "/usr/bin/python3.??", null)], rules.Exclude);
+    }
+
+    /// <summary>What is advised, but only in these.</summary>
+    [Fact]
+    public void WhatIsAdvisedCanBeTakenInOfSomeOnly()
+    {
+        RuleSet rules = RuleFile.Parse("f", "[[advised_in]]\nname = \"redis*\"\n[[advised_in]]\nuser = 8\n"), all = RuleFile.Parse("f", ""), none = RuleFile.Parse("f", "advised = false\n[[advised_in]]\nuser = 7\n");
+        Facts redis = new(7, "redis-server", "/", "/r"), shell = new(7, "bash", "/", "/b"), eight = new(8, "bash", "/", "/b");
+        Assert.Equal((true, false, true), (rules.TakesAdvisedOf(redis), rules.TakesAdvisedOf(shell), rules.TakesAdvisedOf(eight)));
+        Assert.Equal((true, true, false), (all.TakesAdvisedOf(redis), all.TakesAdvisedOf(shell), none.TakesAdvisedOf(redis)));
+        Assert.False(rules.IsIdle || rules.Includes(redis));
+        Assert.True(none.IsIdle);
     }
 
     [Fact]
@@ -106,6 +118,8 @@ public sealed class RulesTests
     [InlineData("include = 3", "f:1:11:", "[[include]]")]
     [InlineData("include = [3]", "f:1:", "[[include]]")]
     [InlineData("[include]\nname = \"a\"", "f:1:", "[[include]]")]
+    [InlineData("advised_in = true", "f:1:14:", "[[advised_in]]")]
+    [InlineData("[[advised_in]]\n", "f:1:", "every process")]
     [InlineData("[[include]]\nnam = \"a\"", "f:2:1:", "'nam' is not known in a rule")]
     [InlineData("[[include]]\nname = \"a\"\nname = \"b\"", "f:3:1:", "'name' is given twice")]
     [InlineData("[[include]]\nname = 3", "f:2:8:", "name: a text is wanted")]

@@ -91,6 +91,21 @@ public sealed class ControlAdviceTests : IDisposable
         Assert.Equal("sharing 0 private 200", await program.Ask("unadvise"));
     }
 
+    /// <summary>C.6: what is advised, but only in these.</summary>
+    [Fact]
+    public async Task WhatIsAdvisedIsTakenInOnlyWhereARuleSaysSo()
+    {
+        await File.WriteAllTextAsync(_rules, $"settle_seconds = 0\n[[advised_in]]\nexecutable = \"{_own.Target}\"\n");
+        using OpenFolder others = new("advised", "advised-");
+        await using DaemonUnderTest daemon = await DaemonUnderTest.Start(rules: _rules);
+        await using LiveProgram program = await Advised(daemon, 200), other = LiveProgram.Start(others.Target, Path.Combine(daemon.RunFolder, "control", "ksm"), "300");
+        await other.Ready();
+        _ = await other.Ask("advise");
+        _ = await program.Ask("advise");
+        Assert.Equal("sharing 199 private 0", await program.Ask("scans 2"));
+        Assert.Equal("sharing 199 private 300", await other.Ask("look"));
+    }
+
     public void Dispose()
     {
         File.Delete(_rules);

@@ -145,7 +145,7 @@ internal sealed class Discovery(Coordinator coordinator, RuleSet rules)
 
     /// <returns>Null when it is not wanted.</returns>
     private static Origin? WantedAs(int pid, ProcessFacts facts, RuleSet rules) =>
-        !facts.IsProgram || rules.Excludes(facts) ? null : rules.Includes(facts) ? Origin.Rule : rules.TakesAdvised && MergeAdvice.IsGiven(pid) ? Origin.Advice : null;
+        !facts.IsProgram || rules.Excludes(facts) ? null : rules.Includes(facts) ? Origin.Rule : rules.TakesAdvisedOf(facts) && MergeAdvice.IsGiven(pid) ? Origin.Advice : null;
 
     /// <summary>One look at every process. One thread walks; the scanner's looks whether it has ended.</summary>
     private sealed class Round(Coordinator coordinator)

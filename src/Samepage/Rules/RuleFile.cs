@@ -15,6 +15,7 @@ internal sealed class RuleFileException(string message) : Exception(message);
 ///   advised = true            take in what programs have advised to be mergeable
 ///   cpu_percent = 0           processor time for the daemon, percent of one processor, 0 for no limit
 ///   domain = "user"           who shares with whom: those of one user, or ("cgroup") of one user in one control group
+///   [[advised_in]]            take that in only of these processes
 ///   [[include]]               processes to take in whole; [[exclude]]: processes to leave alone
 ///   [[group]]                 processes that share pages whoever's they are; domain = "name", and lines as of the others
 ///   user = "name or id"   cgroup = "/path*"   executable = "/path*"   name = "command"
@@ -77,7 +78,7 @@ internal sealed partial class RuleFile
     private RuleSet Parse()
     {
         RuleSet rules = RuleSet.Default;
-        List<Rule> include = [], exclude = [];
+        List<Rule> include = [], exclude = [], advisedIn = [];
         List<DomainGroup> groups = [];
         bool byCgroup = false;
         while (TryNext())
@@ -85,7 +86,7 @@ internal sealed partial class RuleFile
             if (_parser.Current.Kind is not TomlParseEventKind.PropertyName)
                 continue;
             string key = _parser.GetPropertyName();
-            if (key is not ("include" or "exclude" or "group"))
+            if (key is not ("include" or "exclude" or "advised_in" or "group"))
                 ExpectFirst(_given, key);
             switch (key)
             {
@@ -108,6 +109,9 @@ internal sealed partial class RuleFile
                 case "exclude":
                     ReadRules(key, () => exclude.Add(ReadRule(null, out _)));
                     break;
+                case "advised_in":
+                    ReadRules(key, () => advisedIn.Add(ReadRule(null, out _)));
+                    break;
                 case "group":
                     ReadRules(key, () => groups.Add(ReadGroup()));
                     break;
@@ -115,11 +119,11 @@ internal sealed partial class RuleFile
                     rules = ReadPressure(rules);
                     break;
                 case var unknown:
-                    throw Wrong($"'{unknown}' is not known here; known are settle_seconds, advised, cpu_percent, domain, [[include]], [[exclude]], [[group]] and [pressure]");
+                    throw Wrong($"'{unknown}' is not known here; known are settle_seconds, advised, cpu_percent, domain, [[include]], [[exclude]], [[advised_in]], [[group]] and [pressure]");
             }
         }
 
-        return rules with { Include = include, Exclude = exclude, Domains = byCgroup || groups.Count > 0 ? new DomainRules(byCgroup, groups) : DomainRules.ByUser };
+        return rules with { Include = include, Exclude = exclude, AdvisedIn = advisedIn, Domains = byCgroup || groups.Count > 0 ? new DomainRules(byCgroup, groups) : DomainRules.ByUser };
     }
 
     private bool ReadByCgroup()

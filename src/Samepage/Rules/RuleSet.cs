@@ -10,6 +10,9 @@ namespace Samepage.Rules;
 /// <param name="Exclude">A process that one of these is about is not taken in but by hand, whatever else speaks for it.</param>
 internal sealed record RuleSet(TimeSpan Settle, bool TakesAdvised, IReadOnlyList<Rule> Include, IReadOnlyList<Rule> Exclude)
 {
+    /// <summary>Memory that programs have advised is taken in only of processes that one of these is about; of all where there is none.</summary>
+    public IReadOnlyList<Rule> AdvisedIn { get; init; } = [];
+
     /// <summary>Who may have pages in common.</summary>
     public DomainRules Domains { get; init; } = DomainRules.ByUser;
 
@@ -32,6 +35,8 @@ internal sealed record RuleSet(TimeSpan Settle, bool TakesAdvised, IReadOnlyList
     public bool IsIdle => !TakesAdvised && Include.Count == 0;
 
     public bool Includes(ProcessFacts facts) => Include.Any(rule => rule.IsAbout(facts));
+
+    public bool TakesAdvisedOf(ProcessFacts facts) => TakesAdvised && (AdvisedIn.Count == 0 || AdvisedIn.Any(rule => rule.IsAbout(facts)));
 
     public bool Excludes(ProcessFacts facts) => Exclude.Any(rule => rule.IsAbout(facts));
 }
