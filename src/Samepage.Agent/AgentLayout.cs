@@ -6,7 +6,7 @@ namespace Samepage.Agent;
 /// <summary>Where things lie in the range that the agent owns in a target. The same for every processor.</summary>
 /// <remarks><code>
 ///   base       +---------------------------+
-///              | code, r-x        16 KiB   |  the gate in its last 512 bytes
+///              | code, r-x        20 KiB   |  the gate in its last 512 bytes
 ///   Data       +---------------------------+  rw-, from here to the end
 ///              | words (below)     4 KiB   |  the agent's own
 ///              | executor's stack 16 KiB   |
@@ -25,7 +25,7 @@ namespace Samepage.Agent;
 /// </code>The whole of it is MADV_DONTFORK and MADV_DONTDUMP: children inherit nothing of ours, and what lies in X stays exclusive.</remarks>
 internal static class AgentLayout
 {
-    public const int CodeBytes = 0x4000;
+    public const int CodeBytes = 0x5000;
 
     public const int GateBytes = 0x200, GateOffset = CodeBytes - GateBytes;
     public const int DataOffset = CodeBytes;
