@@ -40,8 +40,8 @@ public sealed unsafe class DescriptorStore : IDisposable
     private readonly int _room;
     private ulong _entries;
 
-    /// <summary>Messages since they were put together, and marks that were sent.</summary>
-    private int _messages, _marks;
+    /// <summary>Messages since they were put together.</summary>
+    private int _messages;
 
     /// <summary>There is something in it that could not be looked at: nothing is taken out of it any more.</summary>
     private bool _isUnknown;
@@ -273,7 +273,12 @@ public sealed unsafe class DescriptorStore : IDisposable
             _unclosed = [];
     }
 
-    private ulong NewMark() => ((ulong)Environment.ProcessId << 32) | (uint)++_marks;
+    /// <summary>No other's: one that somebody has left there who died, and whose process number is ours now, must not be taken for it.</summary>
+    private static ulong NewMark()
+    {
+        ulong mark;
+        return LibC.getrandom(&mark, sizeof(ulong), 0) == sizeof(ulong) ? mark : throw new SyscallException("getrandom", "a mark of 8 bytes", (Errno)Marshal.GetLastPInvokeError());
+    }
 
     /// <summary>Sends descriptors, or a mark where there are none. What was closed meanwhile is left out.</summary>
     private bool TrySend(ReadOnlySpan<FileDescriptor> descriptors, ReadOnlySpan<Entry> entries)
