@@ -141,6 +141,25 @@ public sealed class DaemonDeathTests
         Assert.Equal(0, (await doomed.Cli("recover")).ExitCode);
     }
 
+    [Fact]
+    public async Task AGuardianThatSomebodyHasEndedIsReplaced()
+    {
+        Needs.Root();
+        LiveProgram[] two = await LiveProgram.Targets(2, "common", "16");
+        await using var together = new Together(two);
+        Trace[] before = [.. two.Select(Trace.Of)];
+        await using DaemonUnderTest doomed = await DaemonUnderTest.Start();
+        await doomed.TakeIn(two);
+        await doomed.Merged(two[0], 2000);
+        doomed.KillGuardian();
+        await Until.True(() => doomed.Log.Contains("another is started", StringComparison.Ordinal), 120, () => $"the daemon starts another guardian: {doomed.Tail}");
+        await doomed.Kill9();
+        foreach (Trace trace in before)
+            await trace.GoneAfterDeath(180);
+        foreach (LiveProgram program in two)
+            await program.Does("verify");
+    }
+
     /// <summary>Memory can be written while it is joined, and nobody may see that: see AgentAssembler.Join.</summary>
     [Theory]
     [InlineData("readonly", "r--p")]

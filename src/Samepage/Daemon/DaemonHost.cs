@@ -101,6 +101,7 @@ internal static class DaemonHost
         using DescriptorStore store = kept ?? DescriptorStore.Create();
         using Guardian guardian = early ?? new Guardian(guardianLogger, store);
         s_held.Sign(RunLockHolder.Daemon, guardian.Kept);
+        guardian.Replaced = static kept => s_held!.Sign(RunLockHolder.Daemon, kept);
         await using WebApplication application = Build(rules, rulesPath, ports, store, guardian);
         ILogger logger = application.Services.GetRequiredService<ILogger<ScannerService>>();
         foreach (string what in KernelRestraints.Here.Words)

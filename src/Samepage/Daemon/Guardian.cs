@@ -17,11 +17,23 @@ internal sealed class Guardian : IDisposable
     /// <summary>Tells it, and what it becomes, the numbers of those ends.</summary>
     private const string Variable = "SAMEPAGE_KEPT";
 
-    private readonly Process? _process;
+    /// <summary>How long after its death another is started: both of us may be about to be killed.</summary>
+    private static readonly TimeSpan Pause = TimeSpan.FromSeconds(5);
+
+    private readonly ILogger<Guardian> _logger;
+    private readonly DescriptorStore _store;
+    private Process? _process;
+    private long _goneSince;
 
     /// <param name="logger">Is told where there can be none.</param>
     /// <param name="store">What it keeps.</param>
     public Guardian(ILogger<Guardian> logger, DescriptorStore store)
+    {
+        (_logger, _store) = (logger, store);
+        Start();
+    }
+
+    private void Start()
     {
         string program = Environment.ProcessPath ?? "dotnet";
         // Run as "dotnet samepage.dll", the program is the runtime, and we are its first argument.
@@ -33,30 +45,30 @@ internal sealed class Guardian : IDisposable
             using GuardianProgram file = new();
             ProcessStartInfo start = new(file.Path, GuardianProgram.Arguments(command)) { RedirectStandardInput = true, WorkingDirectory = "/" };
             start.Environment[RunDirectory.Variable] = Path.GetFullPath(RunDirectory.Current);
-            StorePlace here = store.PlaceIn(Environment.ProcessId);
+            StorePlace here = _store.PlaceIn(Environment.ProcessId);
             start.Environment[Variable] = string.Create(CultureInfo.InvariantCulture, $"{here.In} {here.Out}");
-            // Nobody else of ours starts programs at this time.
-            store.Bequeath(true);
+            // Nobody else of ours starts programs.
+            _store.Bequeath(true);
             try
             {
                 _process = Process.Start(start)!;
             }
             finally
             {
-                store.Bequeath(false);
+                _store.Bequeath(false);
             }
 
-            Kept = store.PlaceIn(_process.Id);
+            Kept = _store.PlaceIn(_process.Id);
             ResidentBytes = Resident(_process.Id);
         }
         catch (Exception failed) when (failed is Win32Exception or SyscallException)
         {
-            logger.LogError("no guardian: {Why} (is vm.memfd_noexec 2?); should this daemon be killed, run samepage recover, or start another; do not stop it with SIGSTOP", failed.Message);
+            _logger.LogError("no guardian: {Why} (is vm.memfd_noexec 2?); should this daemon be killed, run samepage recover, or start another; do not stop it with SIGSTOP", failed.Message);
         }
     }
 
     /// <summary>Where whoever comes after us finds what it keeps; null where there is no guardian.</summary>
-    public StorePlace? Kept { get; }
+    public StorePlace? Kept { get; private set; }
 
     /// <summary>What the guardian that this process was has kept.</summary>
     /// <returns>Null where it was none.</returns>
@@ -69,7 +81,26 @@ internal sealed class Guardian : IDisposable
     }
 
     /// <summary>What it takes, counted as a cost of ours; bytes.</summary>
-    public long ResidentBytes { get; }
+    public long ResidentBytes { get; private set; }
+
+    /// <summary>Is told of <see cref="Kept"/> when another is there: whoever comes after us must find it.</summary>
+    public Action<StorePlace?> Replaced { get; set; } = static _ => { };
+
+    /// <summary>Starts another where somebody has ended it: our own death would find nobody. To be called now and then, by one thread.</summary>
+    public void LookAfter()
+    {
+        if (_process is not { HasExited: true } gone)
+            return;
+        if (_goneSince == 0)
+            _goneSince = Stopwatch.GetTimestamp();
+        if (Stopwatch.GetElapsedTime(_goneSince) < Pause)
+            return;
+        _logger.LogError("the guardian, process {Pid}, was ended by somebody; another is started", gone.Id);
+        gone.Dispose();
+        (_process, Kept, _goneSince) = (null, null, 0);
+        Start();
+        Replaced(Kept);
+    }
 
     /// <summary>Tells it that everything was given back: it ends without doing anything.</summary>
     public void AllIsWell()

@@ -295,6 +295,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
             control.PassEnded(Stopwatch.GetElapsedTime(start), ProcessorTime - processor);
         Publish(coordinator);
         _keptAt = Stopwatch.GetTimestamp();
+        guardian.LookAfter();
         Pause(coordinator, _ => coordinator.IsBusy || _reads.AreScansAwaited || Sleep > IdlePause || !Scans ? Sleep : IdlePause);
     }
 
@@ -311,6 +312,7 @@ internal sealed class ScannerService(ILogger<ScannerService> logger, Guardian gu
             if (untilKept <= TimeSpan.Zero)
             {
                 coordinator.KeepAll();
+                guardian.LookAfter();
                 _discovery!.LookNowAndThen();
                 Publish(coordinator);
                 _keptAt = Stopwatch.GetTimestamp();
