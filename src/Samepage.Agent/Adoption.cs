@@ -150,9 +150,13 @@ public static class Adoption
     private static void TakeOtherGuards(int pid, int executor, FileDescriptor thread, int named, List<FileDescriptor> guards, Func<FileDescriptor, FileDescriptor> keep)
     {
         string folder = $"/proc/{pid}/task/{executor}/fd";
-        foreach (string number in ProcLinks.NamesIn(folder))
+        List<string> numbers = ProcLinks.NamesIn(folder);
+        // It was there just now: what cannot be listed (no descriptor is left) must not pass for a table with one pipe.
+        if (!numbers.Contains(named.ToString(CultureInfo.InvariantCulture)))
+            throw new SyscallException("opendir", folder, Errno.EMFILE);
+        foreach (string number in numbers)
         {
-            if (guards.Count >= FrameGuards.PipesMost || !int.TryParse(number, CultureInfo.InvariantCulture, out int other) || other == named || ProcLinks.TargetOf($"{folder}/{number}")?.StartsWith("pipe:", StringComparison.Ordinal) != true)
+            if (guards.Count >= FrameGuards.PipesMost || !int.TryParse(number, CultureInfo.InvariantCulture, out int other) || other == named || ProcLinks.TargetOf($"{folder}/{number}")?.StartsWith("pipe:", StringComparison.Ordinal) == false)
                 continue;
             FileDescriptor taken = PidFd.Take(thread, other);
             if (FramePool.IsGuard(taken))

@@ -71,7 +71,7 @@ internal static class AgentLayout
     // Descriptors in a message to the executor: two sockets, and, for a new one, the others, spares, and perhaps the M that was inherited; then what else guards frames, which nobody names, and without which there are no spares.
     public const int Sockets = 2, MinDescriptors = 8, Spares = 2, MaxDescriptors = MinDescriptors + Spares + 1 + FrameGuards.PipesMost - 1;
 
-    // What that message says, by its bits: an M is among them, and so are spares.
+    // What that message says, by its bits: an M is among them, and so are spares. Its upper half is how many descriptors there are.
     public const ulong Handed = 1, HandedInherited = 2, HandedSpares = 4;
 
     /// <summary>Descriptors that an agent must be able to have for it to come: those that it is sent, and the pair over which they are.</summary>

@@ -313,7 +313,8 @@ internal static class Injector
 
             // These are named nowhere: the agent has them, and that is all.
             handed.AddRange(pool.Guards.Skip(1).Select(static guard => guard.Number));
-            DescriptorPassing.Send(first, how, CollectionsMarshal.AsSpan(handed));
+            // Where the program lowers its bound (RLIMIT_NOFILE) meanwhile the kernel hands over as many as there is room for: the agent is told how many there were.
+            DescriptorPassing.Send(first, how | ((ulong)handed.Count << 32), CollectionsMarshal.AsSpan(handed));
             // With it the pair that the executor made is at its end, and our death ends the others.
             executorEnd.Dispose();
             wardenEnd.Dispose();

@@ -398,8 +398,11 @@ internal sealed partial class AgentAssembler
     {
         Label own = c.CreateLabel(), noSpares = c.CreateLabel();
         int taken = AgentLayout.Sockets;
-        c.cmp(__qword_ptr[r12 + AgentLayout.MessageControl], 16 + 4 * AgentLayout.MinDescriptors);
-        c.jb(otherwise);
+        // All that were sent, or the agent goes: without the last of them it would not guard frames, or would take another descriptor for its M.
+        c.mov(eax, __dword_ptr[r12 + AgentLayout.MessagePayload + 4]);
+        c.lea(rax, __[rax * 4 + 16]);
+        c.cmp(__qword_ptr[r12 + AgentLayout.MessageControl], rax);
+        c.jne(otherwise);
         foreach (OwnWord word in (ReadOnlySpan<OwnWord>)[OwnWord.DeviceFd, OwnWord.PoolFd, OwnWord.MapsFd, OwnWord.GuardFd, OwnWord.WordsFd, OwnWord.StatFd])
             TakeDescriptor(taken++, word);
         c.mov(ebp, taken);

@@ -20,7 +20,7 @@ internal sealed unsafe class FrameGuards : IDisposable
 {
     public const int ExtentFrames = 512;
 
-    private const int Page = 4096, DeadWorthIt = 64;
+    private const int Page = 4096, DeadWorthIt = 64, DeadWorthItWhenFull = 8;
 
     /// <summary>Pipes at most: 64 GiB of frames where each guards 512 MiB. Every agent has that many descriptors more.</summary>
     public const int PipesMost = 128;
@@ -90,7 +90,8 @@ internal sealed unsafe class FrameGuards : IDisposable
     {
         for (uint extent = firstFrame / ExtentFrames; extent <= (firstFrame + (uint)count - 1) / ExtentFrames; extent++)
         {
-            if (!_guards.ContainsKey(extent) && !TryHold(extent, Math.Max(firstFrame, extent * ExtentFrames)))
+            uint frame = Math.Max(firstFrame, extent * ExtentFrames);
+            if (!_guards.ContainsKey(extent) && !TryHold(extent, frame) && !(TryMakeRoom() && TryHold(extent, frame)))
                 return false;
         }
 
@@ -123,9 +124,26 @@ internal sealed unsafe class FrameGuards : IDisposable
         foreach (GuardPipe pipe in _pipes)
         {
             if (pipe.Count - pipe.Living > pipe.Living + DeadWorthIt)
-                pipe.TryThrowDeadOut((extent, ticket) => _guards.TryGetValue(extent, out (uint Frame, int Pipe, long Ticket) guard) && guard.Ticket == ticket);
+                pipe.TryThrowDeadOut(IsLiving);
         }
     }
+
+    /// <summary>Throws dead pages out of pipes that are full. Not while a guard is being replaced: the one before is among none then, and must stay.</summary>
+    private bool TryMakeRoom()
+    {
+        bool made = false;
+        foreach (GuardPipe pipe in _pipes)
+        {
+            if (!pipe.IsFull || pipe.IsDisturbed || pipe.Count - pipe.Living < DeadWorthItWhenFull)
+                continue;
+            pipe.TryThrowDeadOut(IsLiving);
+            made |= !pipe.IsFull && !pipe.IsDisturbed;
+        }
+
+        return made;
+    }
+
+    private bool IsLiving(uint extent, long ticket) => _guards.TryGetValue(extent, out (uint Frame, int Pipe, long Ticket) guard) && guard.Ticket == ticket;
 
     /// <inheritdoc/>
     public void Dispose()

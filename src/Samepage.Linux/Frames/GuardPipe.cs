@@ -19,7 +19,7 @@ namespace Samepage.Linux.Frames;
 /// </remarks>
 internal sealed unsafe class GuardPipe : IDisposable
 {
-    private const int Page = 4096, SlotsFirst = 16;
+    private const int Page = 4096, SlotsFirst = 1; // the room of all pipes is charged to our user, and a user's programs get small pipes above a limit (fs.pipe-user-pages-soft)
 
     /// <summary>The last user id but the invalid one: no program is given it, and no user namespace but the first has it.</summary>
     private const uint NobodyAtAll = 4294967294;

@@ -174,8 +174,9 @@ internal sealed partial class Coordinator
         string name = participant.Domain;
         TrustDomain trust = participant.Trust!;
         // One that runs out of descriptors in the middle could not even send its agent away.
-        int needed = DescriptorsToTakeIn + (DomainOf(name) is var wanted && _machine.HasPool(wanted) ? 0 : FramePool.DescriptorsOfOne);
-        if (OpenFiles.LeftForPrograms() < needed + (DescriptorsToTakeIn * (long)_arriving.Values.Sum()))
+        long pools = _arriving.Keys.Append(DomainOf(name)).Distinct().Count(wanted => !_machine.HasPool(wanted));
+        long needed = (DescriptorsToTakeIn * (1L + _arriving.Values.Sum())) + (pools * FramePool.DescriptorsOfOne);
+        if (OpenFiles.LeftForPrograms() < needed)
         {
             throw new AttachException($"EMFILE: the daemon has {OpenFiles.Count(Environment.ProcessId)} descriptors open, and may not open {needed} more for it (RLIMIT_NOFILE): " +
                 "raise the limit (LimitNOFILE= of its service), or give others back");
