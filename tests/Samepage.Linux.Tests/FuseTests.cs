@@ -34,7 +34,7 @@ public sealed partial class FuseTests : IFuseFiles, IDisposable
 
     public IEnumerable<FuseNode> List(ulong directory) => [new(2, "live", FuseKind.ReadOnly), new(3, "value", FuseKind.Writable), new(4, "slow", FuseKind.Writable), new(5, "late", FuseKind.ReadOnly)];
 
-    public ValueTask<string?> ReadAsync(ulong file) => file == 5 ? new(_late.Task) : ValueTask.FromResult<string?>(file == 2 ? $"{++_reads}0000\n" : "value\n");
+    public ValueTask<string?> ReadAsync(ulong file, bool atOnce) => file == 5 ? new(_late.Task) : ValueTask.FromResult<string?>(file == 2 ? $"{++_reads}0000\n" : "value\n");
 
     public Task<Errno> WriteAsync(ulong file, string text)
     {

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Samepage.Linux.Interop;
+using Samepage.Linux.ProcFs;
 
 namespace Samepage.Linux.Fuse;
 
@@ -36,19 +37,36 @@ public static class FuseMount
         Clear(path);
         if (devices.Count == 0)
             return;
-        foreach (string place in Read().Where(mount => devices.Contains(mount.Device)).Select(mount => mount.Place).Distinct().ToArray())
+        // One may lie upon another: until none goes any more.
+        for (bool some = true; some;)
         {
-            while (Top(place) is { Type: FileSystem } top && devices.Contains(top.Device))
-                Unmount(place);
+            (string Id, string Place, string Device, string Type)[] mounts = [.. Read()];
+            some = false;
+            foreach ((string id, string place, string _, string _) in mounts.Where(mount => mount.Type == FileSystem && devices.Contains(mount.Device)))
+                some |= !mounts.Any(mount => MayKeepWaiting(mount.Type) && !devices.Contains(mount.Device) && place.StartsWith(mount.Place + "/", StringComparison.Ordinal)) && TryUnmount(id, place);
         }
+    }
+
+    /// <summary>Whoever serves such a file system can keep all who go through it.</summary>
+    private static bool MayKeepWaiting(string type) => type.StartsWith("fuse", StringComparison.Ordinal) || type.StartsWith("nfs", StringComparison.Ordinal) || type is "cifs" or "smb3" or "9p" or "ceph" or "afs" or "autofs";
+
+    /// <summary>Unmounts one mount, if it is what is found at its place: something else may have been mounted, or moved, over it or over a directory on the way, in whatever order the kernel lists them; and who owns such a
+    /// directory may put a link in its place.</summary>
+    private static bool TryUnmount(string id, string place)
+    {
+        int number = LibC.open(place, LibC.O_PATH | LibC.O_NOFOLLOW | LibC.O_CLOEXEC, 0);
+        if (number < 0)
+            return false;
+        using FileDescriptor found = new(number);
+        return ProcFile.TryRead($"/proc/self/fdinfo/{number}", out string text) && text.Split('\n').Contains($"mnt_id:\t{id}") && LibC.umount2($"/proc/self/fd/{number}", LibC.MNT_DETACH) == 0;
     }
 
     /// <summary>Whether the topmost mount at a path is one of ours.</summary>
     /// <param name="path">An absolute path without links.</param>
     public static bool IsOurs(string path) => Top(path) is { Type: FileSystem };
 
-    private static (string Place, string Device, string Type)? Top(string path) =>
-        Read().Where(mount => mount.Place == path).Select(mount => ((string, string, string)?)mount).LastOrDefault();
+    private static (string Id, string Place, string Device, string Type)? Top(string path) =>
+        Read().Where(mount => mount.Place == path).Select(mount => ((string, string, string, string)?)mount).LastOrDefault();
 
     private static void Unmount(string path)
     {
@@ -56,13 +74,13 @@ public static class FuseMount
             throw new SyscallException("umount2", path, (Errno)Marshal.GetLastPInvokeError());
     }
 
-    private static IEnumerable<(string Place, string Device, string Type)> Read()
+    private static IEnumerable<(string Id, string Place, string Device, string Type)> Read()
     {
         foreach (string line in Lines())
         {
             // "36 35 98:0 /root /where options … - type source options", proc_pid_mountinfo(5)
             string[] fields = line.Split(' ');
-            yield return (Unescaped(fields[4]), fields[2], fields[Array.IndexOf(fields, "-") + 1]);
+            yield return (fields[0], Unescaped(fields[4]), fields[2], fields[Array.IndexOf(fields, "-") + 1]);
         }
     }
 

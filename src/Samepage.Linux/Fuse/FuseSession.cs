@@ -1,8 +1,10 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using System.Text;
 using Samepage.Linux.Interop;
 using Samepage.Linux.Processes;
+using Samepage.Linux.ProcFs;
 
 namespace Samepage.Linux.Fuse;
 
@@ -20,6 +22,13 @@ public sealed unsafe class FuseSession : IWaitingThreads, IDisposable
     /// <summary>Requests that are not answered yet, with the threads that wait for them, and by those: whoever holds threads asks for each.</summary>
     private readonly ConcurrentDictionary<ulong, int> _waiting = [];
     private readonly ConcurrentDictionary<int, ulong> _waiters = [];
+
+    /// <summary>Those of them that are reads.</summary>
+    private readonly ConcurrentDictionary<ulong, bool> _reading = [];
+
+    /// <summary>Threads that were let go, since when again and again, and when last. One that is held over and over would begin its read anew for ever: at some time it is told what is known.</summary>
+    private readonly ConcurrentDictionary<int, (long First, long Last)> _letGo = [];
+    private static readonly TimeSpan s_soon = TimeSpan.FromSeconds(2), s_longEnough = TimeSpan.FromSeconds(10);
 
     /// <summary>What was read over each handle last.</summary>
     private readonly ConcurrentDictionary<ulong, string> _opened = [];
@@ -60,13 +69,18 @@ public sealed unsafe class FuseSession : IWaitingThreads, IDisposable
     }
 
     /// <inheritdoc/>
-    public bool Waits(int threadId) => _waiters.ContainsKey(threadId);
+    /// <remarks>A read that is told EINTR must be a call that reads, and can begin again. Of a page fault (the file is mapped, MAP_PRIVATE) the kernel would make SIGBUS, inside of another call EFAULT, and what is
+    /// copied on (sendfile, splice) may come back half done: those wait until they are answered.</remarks>
+    public bool Waits(int threadId) => _waiters.TryGetValue(threadId, out ulong unique) && (!_reading.ContainsKey(unique) || Threads.Look(threadId, threadId) is { Blocked: true, Number: 0 or 17 or 19 or 295 or 327 });
 
     /// <inheritdoc/>
     public void LetGo(int threadId)
     {
-        if (_waiters.TryGetValue(threadId, out ulong unique) && TryEndWait(unique))
-            Answer(unique, Errno.EINTR, []);
+        if (!Waits(threadId) || !_waiters.TryGetValue(threadId, out ulong unique) || !TryEndWait(unique))
+            return;
+        long now = Stopwatch.GetTimestamp();
+        _ = _letGo.AddOrUpdate(threadId, (now, now), (_, before) => (Stopwatch.GetElapsedTime(before.Last, now) < s_soon ? before.First : now, now));
+        Answer(unique, Errno.EINTR, []);
     }
 
     /// <summary>A thread is in one call at a time.</summary>
@@ -77,6 +91,7 @@ public sealed unsafe class FuseSession : IWaitingThreads, IDisposable
     {
         if (!_waiting.TryRemove(unique, out int threadId))
             return false;
+        _ = _reading.TryRemove(unique, out _);
         _ = _waiters.TryRemove(KeyValuePair.Create(threadId, unique));
         return true;
     }
@@ -207,19 +222,25 @@ public sealed unsafe class FuseSession : IWaitingThreads, IDisposable
             return;
         }
 
-        ValueTask<string?> read = _files!.ReadAsync(header.nodeid);
+        int reader = (int)header.pid;
+        bool atOnce = _letGo.TryGetValue(reader, out (long First, long Last) letGo) && Stopwatch.GetElapsedTime(letGo.Last) < s_soon && Stopwatch.GetElapsedTime(letGo.First) > s_longEnough;
+        ValueTask<string?> read = _files!.ReadAsync(header.nodeid, atOnce);
         if (read.IsCompletedSuccessfully)
         {
+            _ = _letGo.TryRemove(reader, out _);
             HaveRead(header.unique, read.Result, asked);
             return;
         }
 
         (ulong unique, LibC.fuse_read_in what) = (header.unique, asked);
-        BeginWait(unique, (int)header.pid);
+        _reading[unique] = true;
+        BeginWait(unique, reader);
         read.AsTask().ContinueWith(done =>
         {
-            if (TryEndWait(unique))
-                HaveRead(unique, done.IsCompletedSuccessfully ? done.Result : null, what);
+            if (!TryEndWait(unique))
+                return;
+            _ = _letGo.TryRemove(reader, out _);
+            HaveRead(unique, done.IsCompletedSuccessfully ? done.Result : null, what);
         }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
     }
 

@@ -41,8 +41,9 @@ public interface IFuseFiles
 
     /// <summary>What a file says now; null when it is gone.</summary>
     /// <param name="file">The file.</param>
+    /// <param name="atOnce">What is known is said: the reader has waited for long enough.</param>
     /// <returns>Ends within a bound, for a reader cannot be interrupted. Other requests are served meanwhile.</returns>
-    ValueTask<string?> ReadAsync(ulong file);
+    ValueTask<string?> ReadAsync(ulong file, bool atOnce);
 
     /// <summary>Writes a file: one write is one value, wherever it is written to.</summary>
     /// <param name="file">The file.</param>

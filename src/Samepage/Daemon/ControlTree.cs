@@ -64,10 +64,10 @@ internal sealed class ControlTree(ScannerService scanner) : IFuseFiles
 
     /// <inheritdoc/>
     /// <remarks>Figures are said when what programs did before has been seen, or has been waited for long enough. Values are said at once.</remarks>
-    public async ValueTask<string?> ReadAsync(ulong file)
+    public async ValueTask<string?> ReadAsync(ulong file, bool atOnce)
     {
         string? name = file < ProcessBit ? ControlNodes[file - FirstControlFile].Name : null;
-        if (name is null || !ScanControl.Files[(int)(file - FirstControlFile)].Writable)
+        if (!atOnce && (name is null || !ScanControl.Files[(int)(file - FirstControlFile)].Writable))
             await scanner.FiguresAreOfNow(name == ScanControl.FullScansFile);
         if (name is not null)
             return scanner.Read(name);

@@ -33,17 +33,22 @@ internal sealed partial class Coordinator
     private async Task SeeAdviceInTime(Participant participant, bool counts)
     {
         Task look = SeeAdviceAnew(participant, counts);
-        TimeSpan bound = participant.AdvicePatience;
-        if (await Task.WhenAny(look, Task.Delay(bound)) == look)
+        long since = Stopwatch.GetTimestamp();
+        // What a program has kept readers waiting is taken off, also where it was in time; a twentieth of the time comes back.
+        TimeSpan regained = participant.AdvicePatience + (Stopwatch.GetElapsedTime(participant.PatienceAt, since) / 20), bound = regained < s_advicePatience ? regained : s_advicePatience;
+        using CancellationTokenSource inTime = new();
+        bool isInTime = await Task.WhenAny(look, Task.Delay(bound, inTime.Token)) == look;
+        await inTime.CancelAsync();
+        TimeSpan left = bound - Stopwatch.GetElapsedTime(since);
+        (participant.AdvicePatience, participant.PatienceAt) = (left > s_leastAdvicePatience ? left : s_leastAdvicePatience, Stopwatch.GetTimestamp());
+        if (isInTime)
         {
             await look;
-            participant.AdvicePatience = bound * 2 < s_advicePatience ? bound * 2 : s_advicePatience;
             return;
         }
 
         Observed(look);
         participant.IsAdviceLate = true;
-        participant.AdvicePatience = bound / 2 > s_leastAdvicePatience ? bound / 2 : s_leastAdvicePatience;
     }
 
     /// <summary>A look that is under way may have begun before what is to be seen.</summary>

@@ -37,6 +37,9 @@ internal sealed class Participant(int pid)
     /// <summary>How long those who read figures wait for what it does not advise any more to be given back.</summary>
     public TimeSpan AdvicePatience { get; set; } = FigureReads.Bound * 0.8;
 
+    /// <summary>When that was last reckoned, as a timestamp.</summary>
+    public long PatienceAt { get; set; } = System.Diagnostics.Stopwatch.GetTimestamp();
+
     /// <summary>The last look at its advice, with which what it did not advise any more was given back.</summary>
     public Task? AdviceLook { get; set; }
 
