@@ -56,7 +56,7 @@ public sealed partial class AgentSession
         {
             FilterChain chain = Filters.Of(ExecutorThread);
             _agentForbidden = chain.WhyNotAgent(chain.IsNone ? 0 : FilterBook.PersonalityOf(ExecutorThread));
-            (_filtersKnown, _abilities) = (chain.Count, (int)chain.Abilities);
+            (_filtersKnown, _abilities) = (chain.Count, (int)(IsFiltered ? AgentAbilities.All : chain.Abilities));
         }
 
         if (stands && _agentForbidden is null && !IsFiltered)

@@ -119,7 +119,8 @@ public static class AreaEligibility
                 return reason;
         }
 
-        return (traits & Code) == Code ? "code that can be written" : null;
+        // Where a processor has protection keys, to make it such again may take one (execute-only memory); and it is a mark of secrets.
+        return (traits & Code) == Code ? "code that can be written" : (traits & (AreaTraits.Executable | AreaTraits.Readable)) == AreaTraits.Executable ? "code that cannot be read" : null;
     }
 
     /// <inheritdoc cref="WhyNot"/>

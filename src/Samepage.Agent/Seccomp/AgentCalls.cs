@@ -105,7 +105,7 @@ internal static class AgentCalls
         new(new CallShape("mprotect with PROT_EXEC", 10, default, default, new KnownBits(LibC.PROT_EXEC, ~3ul)), MayFail: true),
         new(new CallShape("mprotect with PROT_EXEC", 10, default, default, new KnownBits(LibC.PROT_EXEC, ~3ul)), For: AgentAbilities.Code),
         new(new CallShape("mmap with PROT_EXEC", 9, default, default, Exactly(AllOfIt), With(LibC.MAP_PRIVATE | LibC.MAP_FIXED)), For: AgentAbilities.Code),
-        Anonymous(AllOfIt, LibC.MAP_FIXED, AgentAbilities.Code),
+        Anonymous(AllOfIt, LibC.MAP_FIXED, AgentAbilities.Code), Anonymous(LibC.PROT_READ | LibC.PROT_EXEC, LibC.MAP_FIXED, AgentAbilities.Code),
         new(new CallShape("prctl PR_SET_VMA_ANON_NAME", 157, Exactly(0x53564d41), Exactly(0)), For: AgentAbilities.Names),
         Unmap,
         new(new CallShape("mremap", 25, default, default, default, Exactly(3))), // MREMAP_MAYMOVE | MREMAP_FIXED

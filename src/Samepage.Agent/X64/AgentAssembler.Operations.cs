@@ -158,7 +158,7 @@ internal sealed partial class AgentAssembler
     {
         Label tail = c.CreateLabel(), wake = c.CreateLabel(), refused = c.CreateLabel();
         Label unmapped = c.CreateLabel(), unplace = c.CreateLabel(), place = c.CreateLabel(), register = c.CreateLabel(), whole = c.CreateLabel(), undo = c.CreateLabel(), alone = c.CreateLabel();
-        Label back = c.CreateLabel(), behind = c.CreateLabel(), leave = c.CreateLabel();
+        Label back = c.CreateLabel(), behind = c.CreateLabel(), leave = c.CreateLabel(), untouched = c.CreateLabel();
         At(ref _merge);
         Enter();
         TakeForPlain();
@@ -177,12 +177,11 @@ internal sealed partial class AgentAssembler
 
         At(ref alone);
         c.xor(r9d, r9d);
-        JumpIfPolicy(refused);
-        LookAtArea(refused);
+        JumpIfPolicy(untouched);
+        LookAtArea(untouched);
         TakeScratch();
         RegisterOnT(r13, r14, LibC.UFFDIO_REGISTER_MODE_MISSING | LibC.UFFDIO_REGISTER_MODE_WP);
-        c.test(rax, rax);
-        c.jnz(refused);
+        JumpUnlessRegistered(untouched, refused);
         Lift(refused);
         MoveOut();
         c.lea(rax, __[r15 + rbp]);
@@ -288,6 +287,25 @@ internal sealed partial class AgentAssembler
         c.neg(rax);
         c.mov(__qword_ptr[rbx + ErrorAt], rax);
         c.jmp(tail);
+        At(ref untouched);
+        c.neg(rax);
+        c.mov(__qword_ptr[rbx + ErrorAt], rax);
+        Leave();
+    }
+
+    /// <summary>rax = what the registration on T has answered: goes on where that is done.</summary>
+    /// <remarks>Kernels before 6.17 take a registration off whoever's userfaultfd it is for. What lies there may be somebody else's by now, frames above all, which must not be left unwatched: so T gives up only what it may have got.</remarks>
+    /// <param name="untouched">It was refused before anything was changed.</param>
+    /// <param name="refused">There was no memory, or room for a mapping more: a part may be done.</param>
+    private void JumpUnlessRegistered(Label untouched, Label refused)
+    {
+        Label registered = c.CreateLabel();
+        c.test(rax, rax);
+        c.jz(registered);
+        c.cmp(rax, -Enomem);
+        c.je(refused);
+        c.jmp(untouched);
+        At(ref registered);
     }
 
     /// <summary>Makes the new mapping at r13 one that the kernel writes into core dumps, as it does with the memory that was there.</summary>
@@ -385,16 +403,15 @@ internal sealed partial class AgentAssembler
     /// <remarks>As <see cref="Merge"/>, but what is all zero is simply not put back: the kernel's own zero page serves it, and no area is split.</remarks>
     private void Zero()
     {
-        Label refused = c.CreateLabel(), next = c.CreateLabel(), tested = c.CreateLabel(), whole = c.CreateLabel(), done = c.CreateLabel();
+        Label refused = c.CreateLabel(), next = c.CreateLabel(), tested = c.CreateLabel(), whole = c.CreateLabel(), done = c.CreateLabel(), untouched = c.CreateLabel();
         At(ref _zero);
         Enter();
         TakeForPlain();
         c.xor(r9d, r9d);
-        LookAtArea(refused);
+        LookAtArea(untouched);
         TakeScratch();
         RegisterOnT(r13, r14, LibC.UFFDIO_REGISTER_MODE_MISSING | LibC.UFFDIO_REGISTER_MODE_WP);
-        c.test(rax, rax);
-        c.jnz(refused);
+        JumpUnlessRegistered(untouched, refused);
         Lift(refused);
         MoveOut();
         c.xor(r9d, r9d);
@@ -420,5 +437,9 @@ internal sealed partial class AgentAssembler
         c.neg(rax);
         c.mov(__qword_ptr[rbx + ErrorAt], rax);
         c.jmp(done);
+        At(ref untouched);
+        c.neg(rax);
+        c.mov(__qword_ptr[rbx + ErrorAt], rax);
+        Leave();
     }
 }

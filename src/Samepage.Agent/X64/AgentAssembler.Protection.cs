@@ -22,12 +22,12 @@ namespace Samepage.Agent.X64;
 /// <item>The kernel refuses to protect again. It splits nothing for that which was whole before, for what was lifted is a mapping of its own by its registration, and there was room for it; so it can want memory only, and it is tried until it is done. What can be executed stays so
 /// all the time: nobody can be forbidden to make that executable again (PR_SET_MDWE, SELinux), for it never ceases to be. Memory that takes its place is mapped executable at once, or not at all.</item>
 /// </list>
-/// <para>What is not the program may see it: /proc/PID/maps shows the lifted protection; and from the change of protection to the move, some microseconds, a write of another process (process_vm_writev) or of a kernel's thread of io_uring lands that
-/// would have been refused (docs/limits.md). It is compared like everything else, for it comes before the pages are moved.</para>
+/// <para>What is not the program may see it: /proc/PID/maps shows the lifted protection; and until it is back a read or write of another process (process_vm_writev), or of a kernel's thread of io_uring, is done that would have
+/// been refused (docs/limits.md). What comes before the pages are moved is compared like everything else. Who comes while they are away waits, and goes on when they are put back, or finds the frames: what he writes then is in a page of the program's own, whatever the comparison has said.</para>
 /// </remarks>
 internal sealed partial class AgentAssembler
 {
-    private const int Eacces = 13, Einval = 22, SYS_prctl = 157, PR_SET_VMA = 0x53564d41;
+    private const int Eacces = 13, Estale = 116, SYS_prctl = 157, PR_SET_VMA = 0x53564d41;
 
     /// <summary>Takes what is moved for memory that can be read and written, until it was looked at.</summary>
     private void TakeForPlain()
@@ -37,7 +37,8 @@ internal sealed partial class AgentAssembler
         c.mov(Word(OwnWord.Lifted), 0);
     }
 
-    /// <summary>Where the record says that the range at r13, r14 is protected, or has a name: finds out how, from the kernel. Jumps, with an errno in rax, where it is not one mapping of private memory, or can be written and executed. Keeps r9.</summary>
+    /// <summary>Where the record says that the range at r13, r14 is protected, or has a name: finds out how, from the kernel. Jumps, with ESTALE in rax, where it is not one mapping of private memory, or can be written and executed: it is not what it was
+    /// when it was looked at, all of it, and is left for another time. Keeps r9.</summary>
     private void LookAtArea(Label refused)
     {
         Label plain = c.CreateLabel(), allowed = c.CreateLabel();
@@ -45,17 +46,15 @@ internal sealed partial class AgentAssembler
         c.jz(plain);
         QueryWithName();
         c.test(rax, rax);
+        c.mov(rax, -Estale); // leaves the flags
         c.jnz(refused);
-        c.mov(rax, -Einval);
         c.cmp(__qword_ptr[r12 + AgentLayout.QueryStruct + 64], 0);
         c.jne(refused);
-        c.mov(rax, -Ebusy); // it was parted since it was looked at: another time
         c.lea(rcx, __[r13 + r14]);
         c.cmp(rcx, __qword_ptr[r12 + AgentLayout.QueryStruct + 32]);
         c.ja(refused);
         c.test(__dword_ptr[rbx + FlagsAt], (int)OperationFlags.Protected);
         c.jz(plain);
-        c.mov(rax, -Eacces);
         c.mov(rcx, __qword_ptr[r12 + AgentLayout.QueryStruct + 40]); // PROCMAP's bits are PROT's
         c.and(ecx, 7);
         c.test(ecx, LibC.PROT_EXEC);
@@ -133,6 +132,51 @@ internal sealed partial class AgentAssembler
         ProtectScratchAgain();
         c.mov(Word(OwnWord.Lifted), 0);
         At(ref asBefore);
+    }
+
+    /// <summary>Of code that is given back to a program which has forbidden itself to make more of it (PR_SET_MDWE): maps V, at r9, as code from the beginning, which nobody forbids. It can be filled like any other.</summary>
+    /// <remarks>It is not charged then, unlike what was there, for it could never be written; and joins nothing. But the program has it back.</remarks>
+    private void MapCodeAtOnce(Label refused)
+    {
+        c.cmp(rax, -Eacces);
+        c.jne(refused);
+        c.cmp(r15d, LibC.PROT_READ | LibC.PROT_EXEC);
+        c.jne(refused);
+        c.test(__dword_ptr[rbx + FlagsAt], (int)OperationFlags.Executable);
+        c.jz(refused);
+        c.push(r9);
+        c.mov(rdi, r9);
+        c.mov(rsi, r14);
+        c.mov(edx, LibC.PROT_READ | LibC.PROT_EXEC);
+        c.mov(r10d, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | LibC.MAP_FIXED);
+        ReserveAsBefore();
+        c.mov(r8, -1);
+        c.xor(r9d, r9d);
+        Sys(SYS_mmap);
+        c.pop(r9);
+        c.cmp(rax, r9);
+        c.jne(refused);
+    }
+
+    /// <summary>Protects frames at r13, r14 again, as r15 says, which were made readable to be copied and are not given back.</summary>
+    /// <param name="done">Where that is done, or nobody is left to protect it for.</param>
+    private void ProtectFramesAgain(Label done)
+    {
+        Label again = c.CreateLabel();
+        At(ref again);
+        c.mov(rdi, r13);
+        c.mov(rsi, r14);
+        c.mov(rdx, r15);
+        Sys(SYS_mprotect);
+        c.cmp(rax, -Enomem);
+        c.jne(done);
+        // No memory; or a part of it is not there any more, and then there is nobody to protect it for.
+        Query(r13, 0);
+        c.test(rax, rax);
+        c.jnz(done);
+        c.lea(rcx, __[r13 + r14]);
+        c.cmp(rcx, __qword_ptr[r12 + AgentLayout.QueryStruct + 32]);
+        c.jbe(again);
     }
 
     /// <summary>Where the record says that the mapping at r13 has a name: finds out which. Keeps r9.</summary>

@@ -23,7 +23,7 @@ internal sealed partial class AgentAssembler
         Label fail = c.CreateLabel(), next = c.CreateLabel(), copied = c.CreateLabel(), zero = c.CreateLabel();
         Label fill = c.CreateLabel(), skip = c.CreateLabel(), filled = c.CreateLabel(), retry = c.CreateLabel(), readable = c.CreateLabel(), fits = c.CreateLabel();
         Label dropV = c.CreateLabel(), done = c.CreateLabel(), whole = c.CreateLabel();
-        Label asItWas = c.CreateLabel(), asWanted = c.CreateLabel(), charged = c.CreateLabel();
+        Label asItWas = c.CreateLabel(), asWanted = c.CreateLabel(), charged = c.CreateLabel(), asBefore = c.CreateLabel(), made = c.CreateLabel();
         At(ref _unmerge);
         Enter();
         c.mov(Word(OwnWord.LowNeighbour), 0);
@@ -88,7 +88,9 @@ internal sealed partial class AgentAssembler
         c.or(edx, LibC.PROT_READ | LibC.PROT_WRITE);
         Sys(SYS_mprotect);
         c.test(rax, rax);
-        c.jnz(dropV);
+        c.jz(made);
+        MapCodeAtOnce(dropV);
+        At(ref made);
         Advise(r9, r14);
         LookAtName();
         NameAgain(r9, r14);
@@ -178,6 +180,8 @@ internal sealed partial class AgentAssembler
         c.mov(rsi, r14);
         c.mov(rdx, r15);
         Sys(SYS_mprotect);
+        c.cmp(rax, -Enomem); // it is one mapping, so it can want memory only: nobody may run before it is protected
+        c.je(charged);
         At(ref asWanted);
         GuardAgain();
         UnregisterWithNeighbours();
@@ -195,10 +199,10 @@ internal sealed partial class AgentAssembler
         c.pop(rax);
         At(ref fail);
         c.push(rax);
-        c.mov(rdi, r13);
-        c.mov(rsi, r14);
-        c.mov(rdx, r15);
-        Sys(SYS_mprotect);
+        c.test(r15d, LibC.PROT_READ);
+        c.jnz(asBefore);
+        ProtectFramesAgain(asBefore);
+        At(ref asBefore);
         c.pop(rax);
         At(ref done);
         c.push(rax);

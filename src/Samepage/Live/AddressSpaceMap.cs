@@ -54,6 +54,9 @@ internal sealed class AddressSpaceMap(int executor, FramePool pool)
     /// <summary>What the agent can do besides what it must: memory that needs the rest is left alone.</summary>
     public AgentAbilities Abilities { get; set; } = AgentAbilities.All;
 
+    /// <summary>Its abilities when the segments were read: what their advice asks for it could do then.</summary>
+    public AgentAbilities ReadFor { get; private set; } = AgentAbilities.All;
+
     /// <summary>Segments by rising address.</summary>
     public List<Segment> Segments { get; private set; } = [];
 
@@ -85,7 +88,8 @@ internal sealed class AddressSpaceMap(int executor, FramePool pool)
         segments.Clear();
         ulong huge = 0;
         bool reservesAll = Overcommit.ReservesAll;
-        OperationFlags forbidden = (Abilities & AgentAbilities.Names) != 0 ? 0 : OperationFlags.Named;
+        AgentAbilities abilities = Abilities;
+        OperationFlags forbidden = ((abilities & AgentAbilities.Names) != 0 ? 0 : OperationFlags.Named) | ((abilities & AgentAbilities.Code) != 0 ? 0 : OperationFlags.Executable);
         Refused.BeginLook();
         foreach (Mapping mapping in mappings)
         {
@@ -105,6 +109,7 @@ internal sealed class AddressSpaceMap(int executor, FramePool pool)
             (_segmentsBefore, Segments) = (Segments, segments);
         }
 
+        ReadFor = abilities;
         Refused.EndLook();
         return true;
     }

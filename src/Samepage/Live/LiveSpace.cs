@@ -299,6 +299,15 @@ internal sealed partial class LiveSpace : IDisposable
                 continue;
             }
 
+            // A filter that has come over the agent's threads since the mappings were read may forbid what an operation's flags ask for, and kill for it. None comes while they are held.
+            if (Session.Abilities != Map.ReadFor)
+            {
+                _world.Release();
+                MustList = true;
+                Obstacle = "what filters allow its agent has changed since its memory was looked at";
+                return done;
+            }
+
             Span<AgentOperation> batch = [];
             double estimate = 0;
             bool mayMove = true, isSifted = true, any = true, alive = true, isQuestionLate = false;

@@ -155,13 +155,13 @@ internal sealed class PlanExecution(LiveSpace space, int mappingLimit)
             {
                 Errno.EILSEQ => PageOutcome.Differs,
                 MoveSieve.Held => PageOutcome.Held,
-                Errno.EBUSY or Errno.EAGAIN or Errno.EEXIST => PageOutcome.Busy,
+                Errno.EBUSY or Errno.EAGAIN or Errno.EEXIST or Errno.ESTALE => PageOutcome.Busy,
                 Errno.ENOMEM => PageOutcome.Refused,
                 _ => PageOutcome.Gone,
             };
             // A refusal that is not about this one page is about all that follow.
             bool forWhatItIs = (Errno)operation.Error is Errno.EINVAL or Errno.EOPNOTSUPP or Errno.EACCES or Errno.EPERM && done == 0;
-            bool wholly = outcome == PageOutcome.Refused || forWhatItIs;
+            bool wholly = outcome == PageOutcome.Refused || forWhatItIs || (Errno)operation.Error == Errno.ESTALE;
             if (forWhatItIs && operation.Kind != OperationKind.Unmerge)
                 LeaveAlone(operation);
             int alike = wholly ? pages - done : outcome == PageOutcome.Held ? HeldTogether(operation, done) : 1;
