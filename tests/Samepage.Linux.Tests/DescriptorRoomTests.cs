@@ -2,7 +2,9 @@ using Microsoft.Extensions.Logging.Abstractions;
 using Samepage.Agent;
 using Samepage.Api;
 using Samepage.Daemon;
+using Samepage.Linux;
 using Samepage.Linux.Frames;
+using Samepage.Linux.Processes;
 
 namespace Samepage.LinuxTests;
 
@@ -73,6 +75,27 @@ public sealed class DescriptorRoomTests
         });
         Directory.Delete(folder, recursive: true);
         await confined.Says("ask", $"right {least} 4096");
+    }
+
+    /// <summary>Of what is sent to an agent the kernel hands over as many as there is room for. With fewer of them it would guard no frames, or take one for another.</summary>
+    [Theory]
+    [InlineData(12)]
+    [InlineData(20)]
+    public async Task WhoMakesRoomForFewerMeanwhileIsNotTakenIn(int limit)
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "needs root: a pool of frames is a mount of its own");
+        await using ForeignProgram confined = await ForeignProgram.Python(Confined);
+        int pid = confined.Pid;
+        using FramePool pool = FramePool.Create();
+        Assert.SkipUnless(pool.Guards.Count > 16, "one pipe is enough: CAP_SYS_RESOURCE, or little memory");
+        ForeignProgram.Trace(() =>
+        {
+            Assert.True(PidFd.TryOpen(pid, out FileDescriptor? pidfd, out _));
+            using (pidfd)
+                Assert.Throws<AttachException>(() => AgentSession.Attach(pid, pidfd!, pool, inheritedM: null, static _ => { }, new Entitlement(false, _ => Assert.Equal($"right {limit} 4096", Ask(confined, $"limit {limit} 4096")))));
+        });
+        Assert.DoesNotContain(confined.Maps, line => line.Contains("samepage", StringComparison.Ordinal));
+        await confined.Says("ask", $"right {limit} 4096");
     }
 
     /// <summary>Its parent could not be given back otherwise.</summary>

@@ -12,7 +12,7 @@ public sealed partial class FuseTests : IFuseFiles, IDisposable
     private readonly TaskCompletionSource<Errno> _slow = new();
     private readonly TaskCompletionSource<string?> _late = new();
     private readonly List<string> _written = [];
-    private int _reads;
+    private int _reads, _asked;
 
     public FuseTests()
     {
@@ -34,7 +34,13 @@ public sealed partial class FuseTests : IFuseFiles, IDisposable
 
     public IEnumerable<FuseNode> List(ulong directory) => [new(2, "live", FuseKind.ReadOnly), new(3, "value", FuseKind.Writable), new(4, "slow", FuseKind.Writable), new(5, "late", FuseKind.ReadOnly)];
 
-    public ValueTask<string?> ReadAsync(ulong file, bool atOnce) => file == 5 ? new(_late.Task) : ValueTask.FromResult<string?>(file == 2 ? $"{++_reads}0000\n" : "value\n");
+    public ValueTask<string?> ReadAsync(ulong file, bool atOnce)
+    {
+        if (file != 5)
+            return ValueTask.FromResult<string?>(file == 2 ? $"{++_reads}0000\n" : "value\n");
+        _ = Interlocked.Increment(ref _asked);
+        return new(_late.Task);
+    }
 
     public Task<Errno> WriteAsync(ulong file, string text)
     {
@@ -121,6 +127,30 @@ public sealed partial class FuseTests : IFuseFiles, IDisposable
         Assert.False(other.IsCompleted);
         _late.SetResult("at last\n");
         Assert.Equal("at last\n", await other.WaitAsync(TimeSpan.FromSeconds(20)));
+    }
+
+    /// <summary>Who touches a file that he has mapped waits in a fault. Of EINTR the kernel would make SIGBUS.</summary>
+    [Fact]
+    public async Task WhoWaitsInAFaultIsNotLetGo()
+    {
+        await using ForeignProgram mapper = await ForeignProgram.Python($"""
+            import mmap, sys
+            with open('{_path}/late', 'rb') as file:
+                memory = mmap.mmap(file.fileno(), 4096, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+            print('ready', flush=True)
+            for line in sys.stdin:
+                print(memory[:7].decode(), flush=True)
+            """);
+        Task<string> touched = mapper.Answers("touch");
+        Assert.True(SpinWait.SpinUntil(() => Volatile.Read(ref _asked) > 0, TimeSpan.FromMinutes(1)));
+        for (int i = 0; i < 20; i++, await Task.Delay(10, TestContext.Current.CancellationToken))
+        {
+            Assert.False(_session.Waits(mapper.Pid));
+            _session.LetGo(mapper.Pid);
+        }
+
+        _late.SetResult("at last\n");
+        Assert.Equal("at last", await touched);
     }
 
     [Fact]
