@@ -18,7 +18,7 @@ namespace Samepage.Agent.X64;
 /// <item>A daemon that takes over finds the executor only when it waits for a daemon: behind its batch. So no recovery, and no detach, meets lifted memory; nor does a fork, which is a thread's.</item>
 /// <item>A signal, also one that stops or ends the program: handlers run in threads that run. A program that is stopped meanwhile stands still together with its executor. One that ends, or calls exec, by a thread that was not held, does not exist: all are, and no
 /// other process shares the memory (MemorySharers).</item>
-/// <item>The executor is ended alone, by a filter that came over it: threads stay at the gate, as in the middle of any other exchange.</item>
+/// <item>The executor is ended alone: no filter that forbids what a batch makes is over it when the batch begins, and none comes while all threads are held. Whoever ends it otherwise may trace the program, and harms that alone (docs/limits.md).</item>
 /// <item>The kernel refuses to protect again. It splits nothing for that which was whole before, for what was lifted is a mapping of its own by its registration, and there was room for it; so it can want memory only, and it is tried until it is done. What can be executed stays so
 /// all the time: nobody can be forbidden to make that executable again (PR_SET_MDWE, SELinux), for it never ceases to be. Memory that takes its place is mapped executable at once, or not at all.</item>
 /// </list>
