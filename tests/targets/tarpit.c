@@ -10,7 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-enum { PAGES = 1024, CODE_BYTES = 0x4000, EXECUTOR = 0x78, TRACKING = 0x50, GUARD = 0x118, OPERATIONS = 0x1000, FRAMES = 0x19000 };
+enum { PAGES = 1024, CODE_BYTES = 0x5000, EXECUTOR = 0x78, TRACKING = 0x50, GUARD = 0x118, OPERATIONS = 0x1000, FRAMES = 0x19000 };
 
 static int threads(void)
 {
