@@ -7,9 +7,10 @@ namespace Samepage.SystemTests;
 /// <summary>Children that share frames, whose parent and daemon have ended together: nobody is left who knows them, but what keeps their descriptors.</summary>
 public sealed class OrphansTests
 {
-    /// <summary>Forks once, and never reads a command again: its child does.</summary>
+    /// <summary>Forks once, and never reads a command again: its child does, which is not dumpable and so never gets an agent of its own, however long it lives beside its parent.</summary>
     private const string Forks = """
-        import mmap, os, signal, sys
+        import ctypes, mmap, os, signal, sys
+        prctl = ctypes.CDLL(None).prctl
         PAGE, COUNT = 4096, 768
         memory = mmap.mmap(-1, COUNT * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         words = [(page + 1).to_bytes(4, 'little') * 1024 for page in range(COUNT)]
@@ -22,6 +23,7 @@ public sealed class OrphansTests
                 if child:
                     print(child, flush=True)
                     while True: signal.pause()
+                prctl(4, 0, 0, 0, 0)
                 continue
             if command == 'discard':
                 for page in range(int(which[0]) * 256, int(which[0]) * 256 + 256): words[page] = bytes(PAGE)

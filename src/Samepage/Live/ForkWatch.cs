@@ -90,7 +90,7 @@ internal sealed class ForkWatch : IDisposable
         {
             lock (space.Inherited)
             {
-                foreach (Inherited inherited in space.Inherited.Values)
+                foreach (Inherited inherited in space.Inherited.Values.Where(one => !one.M.IsClosed))
                     _orphans.Add(inherited.M, inherited.IsBare);
                 space.Inherited.Clear();
             }

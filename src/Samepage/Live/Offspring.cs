@@ -275,11 +275,13 @@ internal static class Offspring
             {
                 if (space.IsClosed)
                     return;
-                Own = Keep(space.Session.M);
-                foreach ((int slot, Inherited inherited) in space.Inherited)
+                Own = TryKeep(space.Session.M) ? space.Session.M : null;
+                foreach ((int slot, Inherited inherited) in space.Inherited.ToArray())
                 {
-                    _ = Keep(inherited.M);
-                    All.Add((slot, space.Tickets[slot], inherited));
+                    if (TryKeep(inherited.M))
+                        All.Add((slot, space.Tickets[slot], inherited));
+                    else
+                        _ = space.Inherited.Remove(slot); // its child was found dead by who watches it because the parent has ended
                 }
             }
         }
@@ -292,12 +294,20 @@ internal static class Offspring
         /// <inheritdoc/>
         public void Dispose() => _kept.ForEach(m => m.DangerousRelease());
 
-        private FileDescriptor Keep(FileDescriptor m)
+        private bool TryKeep(FileDescriptor m)
         {
             bool kept = false;
-            m.DangerousAddRef(ref kept);
+            try
+            {
+                m.DangerousAddRef(ref kept);
+            }
+            catch (ObjectDisposedException)
+            {
+                return false;
+            }
+
             _kept.Add(m);
-            return m;
+            return true;
         }
     }
 }

@@ -156,7 +156,7 @@ internal sealed partial class DaemonUnderTest : IAsyncDisposable
         async () => $"{pages} pages of {program.Name} ({program.Pid}) merged: {(await Status()).Of(program.Pid)}\n{Tail}");
 
     /// <summary>The end of its log.</summary>
-    public string Tail => $"the daemon ({(HasExited ? $"exited with {_process.ExitCode}" : "running")}) said: {string.Join('\n', Log.Split('\n').TakeLast(15))}";
+    public string Tail => $"the daemon ({(HasExited ? $"exited with {_process.ExitCode}" : "running")}) said: {string.Join('\n', Log.Split('\n').TakeLast(60))}";
 
     /// <summary>Kills it, and waits until it has ended.</summary>
     public async Task Kill9(int seconds = 10)
