@@ -12,6 +12,7 @@ namespace Samepage.Live;
 internal sealed partial class LiveMachine
 {
     private readonly Dictionary<DomainId, Pool> _pools = [];
+    private readonly Dictionary<DomainId, Task<FramePool>> _making = [];
     private (Pool Pool, Attendants.Job? Job) _writing;
 
     /// <summary>The frame pool of a domain that has one.</summary>
@@ -23,10 +24,19 @@ internal sealed partial class LiveMachine
     {
         if (!HasPool(domain))
         {
-            FramePool made = await Attendants.Begin(Lanes.OfPool(domain.Value), FramePool.Create);
-            // Two of its processes may have asked at a time.
-            if (!_pools.TryAdd(domain, new Pool(made)))
-                made.Dispose();
+            // Several of its processes may ask at a time.
+            if (!_making.TryGetValue(domain, out Task<FramePool>? making))
+                _making.Add(domain, making = Attendants.Begin(Lanes.OfPool(domain.Value), FramePool.Create));
+            try
+            {
+                FramePool made = await making;
+                if (!HasPool(domain))
+                    _pools.Add(domain, new Pool(made));
+            }
+            finally
+            {
+                _ = _making.Remove(domain);
+            }
         }
 
         return PoolOf(domain);
