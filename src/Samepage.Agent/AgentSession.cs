@@ -325,7 +325,7 @@ public sealed partial class AgentSession : IDisposable
         // A socket that is waited on must not be closed meanwhile: its number could be another's by then.
         LibC.pollfd[] table = new LibC.pollfd[sessions.Count + watched.Count + 1];
         for (int i = 0; i < sessions.Count; i++)
-            table[i] = new LibC.pollfd { fd = sessions[i].TryKeepWardenSocket() ? sessions[i]._wardenSocket.Number : -1, events = LibC.POLLIN };
+            table[i] = new LibC.pollfd { fd = sessions[i]._wardenSocket.TryKeep() ? sessions[i]._wardenSocket.Number : -1, events = LibC.POLLIN };
         for (int i = 0; i < watched.Count; i++)
             table[sessions.Count + i] = new LibC.pollfd { fd = watched[i].Number, events = LibC.POLLIN };
         table[^1] = new LibC.pollfd { fd = interrupt.Number, events = LibC.POLLIN };
@@ -346,21 +346,6 @@ public sealed partial class AgentSession : IDisposable
             if (table[i].fd >= 0)
                 sessions[i]._wardenSocket.DangerousRelease();
         }
-    }
-
-    private bool TryKeepWardenSocket()
-    {
-        bool kept = false;
-        try
-        {
-            _wardenSocket.DangerousAddRef(ref kept);
-        }
-        catch (ObjectDisposedException)
-        {
-            // The process was given back, or ended: there is nothing to wait for.
-        }
-
-        return kept;
     }
 
     /// <inheritdoc/>

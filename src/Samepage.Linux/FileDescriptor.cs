@@ -14,6 +14,23 @@ public sealed class FileDescriptor : SafeHandleZeroOrMinusOneIsInvalid
     /// <summary>The number, for as long as this is not disposed; -1 (EBADF) behind that, for the number may be another's.</summary>
     public int Number => IsClosed ? -1 : (int)handle;
 
+    /// <summary>Keeps it open, whoever disposes it meanwhile, until <see cref="SafeHandle.DangerousRelease"/> is called as often as this has returned true. Any thread.</summary>
+    /// <returns>False where it has been closed.</returns>
+    public bool TryKeep()
+    {
+        bool kept = false;
+        try
+        {
+            DangerousAddRef(ref kept);
+        }
+        catch (ObjectDisposedException)
+        {
+            // That is the answer.
+        }
+
+        return kept;
+    }
+
     /// <summary>Opens a path read-only, close-on-exec.</summary>
     /// <returns>False with the errno when the system refuses; for <c>/proc</c> paths that is how a process says that it is gone.</returns>
     public static bool TryOpen(string path, bool writable, out FileDescriptor? descriptor, out Errno errno)

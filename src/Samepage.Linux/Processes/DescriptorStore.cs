@@ -290,7 +290,8 @@ public sealed unsafe class DescriptorStore : IDisposable
         {
             for (int one = 0; one < descriptors.Length; one++)
             {
-                if (!TryKeep(descriptors[one], ref kept[one]))
+                kept[one] = descriptors[one].TryKeep();
+                if (!kept[one])
                     continue;
                 numbers.Add(descriptors[one].Number);
                 said.AddRange([entries[one].Number, entries[one].Owner]);
@@ -305,19 +306,6 @@ public sealed unsafe class DescriptorStore : IDisposable
                 if (kept[one])
                     descriptors[one].DangerousRelease();
             }
-        }
-    }
-
-    private static bool TryKeep(FileDescriptor descriptor, ref bool kept)
-    {
-        try
-        {
-            descriptor.DangerousAddRef(ref kept);
-            return kept;
-        }
-        catch (ObjectDisposedException)
-        {
-            return false;
         }
     }
 

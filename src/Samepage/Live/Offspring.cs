@@ -296,18 +296,10 @@ internal static class Offspring
 
         private bool TryKeep(FileDescriptor m)
         {
-            bool kept = false;
-            try
-            {
-                m.DangerousAddRef(ref kept);
-            }
-            catch (ObjectDisposedException)
-            {
-                return false;
-            }
-
-            _kept.Add(m);
-            return true;
+            bool isOpen = m.TryKeep();
+            if (isOpen)
+                _kept.Add(m);
+            return isOpen;
         }
     }
 }

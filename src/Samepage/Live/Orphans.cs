@@ -194,22 +194,19 @@ internal sealed class Orphans(Attendants attendants, EventSignal changed, Descri
     private void Answer(FileDescriptor m)
     {
         // Who brought it may close it meanwhile.
-        bool kept = false, dead = true;
+        bool dead = true;
         Unread left = Unread.Nothing;
-        try
+        if (m.TryKeep())
         {
-            m.DangerousAddRef(ref kept);
-            left = Userfaultfd.AnswerDiscards(m, isUnfilled: null, Add);
-            dead = Userfaultfd.IsDead(m);
-        }
-        catch (ObjectDisposedException)
-        {
-            // It has been.
-        }
-        finally
-        {
-            if (kept)
+            try
+            {
+                left = Userfaultfd.AnswerDiscards(m, isUnfilled: null, Add);
+                dead = Userfaultfd.IsDead(m);
+            }
+            finally
+            {
                 m.DangerousRelease();
+            }
         }
 
         lock (_watched)
