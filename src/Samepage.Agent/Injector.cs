@@ -299,9 +299,9 @@ internal static class Injector
                 throw new SyscallException("agent", $"setting up in process {pid}, whose agent has ended", Errno.ESRCH);
             List<int> handed = [executorEnd.Number, wardenEnd.Number, device.Number, pool.Readable.Number, maps.Number, pool.Guards[0].Number, memory.File.Number, stat.Number];
             ulong how = AgentLayout.Handed;
-            for (int spare = 0; pool.Guards.Count > 1 && spare < AgentLayout.Spares; spare++)
+            if (pool.Guards.Count > 1)
             {
-                handed.Add(stat.Number);
+                handed.AddRange(Enumerable.Repeat(stat.Number, AgentLayout.Spares));
                 how |= AgentLayout.HandedSpares;
             }
 

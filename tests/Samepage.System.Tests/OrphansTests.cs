@@ -73,19 +73,7 @@ public sealed class OrphansTests
         await using var together = new Together(two);
         foreach (LiveProgram one in two)
             await one.Ready();
-        int child;
-        string log;
-        await using (DaemonUnderTest doomed = await DaemonUnderTest.Start(folder, keep: true))
-        {
-            await doomed.TakeInAndWait(two);
-            await doomed.Merged(two[0], 700);
-            child = await Forked(doomed, two[0]);
-            doomed.Kill();
-            two[0].Kill();
-            await doomed.Ends(20);
-            log = doomed.Log;
-        }
-
+        (int child, string log) = await Orphan(folder, two);
         using Process forked = Process.GetProcessById(child);
         string watcher = await IsWatched(folder, log);
         await two[0].Does("discard 0", 180);
@@ -119,19 +107,7 @@ public sealed class OrphansTests
         await using var together = new Together(two);
         foreach (LiveProgram one in two)
             await one.Ready();
-        int child;
-        string log;
-        await using (DaemonUnderTest doomed = await DaemonUnderTest.Start(folder, keep: true))
-        {
-            await doomed.TakeInAndWait(two);
-            await doomed.Merged(two[0], 700);
-            child = await Forked(doomed, two[0]);
-            doomed.Kill();
-            two[0].Kill();
-            await doomed.Ends(20);
-            log = doomed.Log;
-        }
-
+        (int child, string log) = await Orphan(folder, two);
         using Process forked = Process.GetProcessById(child);
         string watcher = await IsWatched(folder, log);
         await using (DaemonUnderTest next = DaemonUnderTest.Launch(folder, keep: true))
@@ -182,6 +158,20 @@ public sealed class OrphansTests
         await using DaemonUnderTest next = await DaemonUnderTest.Start(folder);
         await three[1].Does("verify");
         await three[2].Does("verify");
+    }
+
+    /// <summary>Has the first of two programs fork when they are merged, and kills it together with their daemon.</summary>
+    /// <returns>The child, and what the daemon had said.</returns>
+    private static async Task<(int Child, string Log)> Orphan(string folder, LiveProgram[] two)
+    {
+        await using DaemonUnderTest doomed = await DaemonUnderTest.Start(folder, keep: true);
+        await doomed.TakeInAndWait(two);
+        await doomed.Merged(two[0], 700);
+        int child = await Forked(doomed, two[0]);
+        doomed.Kill();
+        two[0].Kill();
+        await doomed.Ends(20);
+        return (child, doomed.Log);
     }
 
     /// <summary>Has a program fork, and returns when the daemon has the child's descriptor: a parent that is killed before takes it with it.</summary>

@@ -209,7 +209,7 @@ internal sealed partial class AgentAssembler
         ProtectFromN();
         c.test(rax, rax);
         c.jnz(refused);
-        LiftOfScratch(refused);
+        LiftAt(r15, refused);
     }
 
     /// <summary>Protects what <see cref="LetBeMoved"/> changed, or a part of it, as it was. Before anything is unregistered: whatever changes is a mapping of its own then, and nothing is charged or cut for it.</summary>

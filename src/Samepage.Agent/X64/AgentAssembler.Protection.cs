@@ -83,19 +83,15 @@ internal sealed partial class AgentAssembler
         c.cmp(Word(OwnWord.Protection), LibC.PROT_READ | LibC.PROT_WRITE);
         c.je(plain);
         c.mov(Word(OwnWord.Lifted), 1);
-        c.mov(rdi, r13);
-        c.mov(rsi, r14);
-        LiftedProtection();
-        Sys(SYS_mprotect);
-        c.test(rax, rax);
-        c.jnz(refused);
-        LiftOfScratch(refused);
+        LiftAt(r13, refused);
+        LiftAt(r15, refused);
         At(ref plain);
     }
 
-    private void LiftOfScratch(Label refused)
+    /// <summary>Gives r14 bytes the protection that is lifted to: the range, or its place in X.</summary>
+    private void LiftAt(AssemblerRegister64 start, Label refused)
     {
-        c.mov(rdi, r15);
+        c.mov(rdi, start);
         c.mov(rsi, r14);
         LiftedProtection();
         Sys(SYS_mprotect);

@@ -20,11 +20,8 @@ public sealed unsafe class FuseSession : IWaitingThreads, IDisposable
     private const ulong Root = 1;
 
     /// <summary>Requests that are not answered yet, with the threads that wait for them, and by those: whoever holds threads asks for each.</summary>
-    private readonly ConcurrentDictionary<ulong, int> _waiting = [];
+    private readonly ConcurrentDictionary<ulong, (int ThreadId, bool Reads)> _waiting = [];
     private readonly ConcurrentDictionary<int, ulong> _waiters = [];
-
-    /// <summary>Those of them that are reads.</summary>
-    private readonly ConcurrentDictionary<ulong, bool> _reading = [];
 
     /// <summary>Threads that were let go, since when again and again, and when last. One that is held over and over would begin its read anew for ever: at some time it is told what is known.</summary>
     private readonly ConcurrentDictionary<int, (long First, long Last)> _letGo = [];
@@ -71,7 +68,8 @@ public sealed unsafe class FuseSession : IWaitingThreads, IDisposable
     /// <inheritdoc/>
     /// <remarks>A read that is told EINTR must be a call that reads, and can begin again. Of a page fault (the file is mapped, MAP_PRIVATE) the kernel would make SIGBUS, inside of another call EFAULT, and what is
     /// copied on (sendfile, splice) may come back half done: those wait until they are answered.</remarks>
-    public bool Waits(int threadId) => _waiters.TryGetValue(threadId, out ulong unique) && (!_reading.ContainsKey(unique) || Threads.Look(threadId, threadId) is { Blocked: true, Number: 0 or 17 or 19 or 295 or 327 });
+    public bool Waits(int threadId) => _waiters.TryGetValue(threadId, out ulong unique) && _waiting.TryGetValue(unique, out (int ThreadId, bool Reads) waiting) &&
+        (!waiting.Reads || Threads.Look(threadId, threadId) is { Blocked: true, Number: 0 or 17 or 19 or 295 or 327 });
 
     /// <inheritdoc/>
     public void LetGo(int threadId)
@@ -84,15 +82,14 @@ public sealed unsafe class FuseSession : IWaitingThreads, IDisposable
     }
 
     /// <summary>A thread is in one call at a time.</summary>
-    private void BeginWait(ulong unique, int threadId) => (_waiting[unique], _waiters[threadId]) = (threadId, unique);
+    private void BeginWait(ulong unique, int threadId, bool reads) => (_waiting[unique], _waiters[threadId]) = ((threadId, reads), unique);
 
     /// <returns>False where somebody else answers, or has.</returns>
     private bool TryEndWait(ulong unique)
     {
-        if (!_waiting.TryRemove(unique, out int threadId))
+        if (!_waiting.TryRemove(unique, out (int ThreadId, bool Reads) waiting))
             return false;
-        _ = _reading.TryRemove(unique, out _);
-        _ = _waiters.TryRemove(KeyValuePair.Create(threadId, unique));
+        _ = _waiters.TryRemove(KeyValuePair.Create(waiting.ThreadId, unique));
         return true;
     }
 
@@ -233,8 +230,7 @@ public sealed unsafe class FuseSession : IWaitingThreads, IDisposable
         }
 
         (ulong unique, LibC.fuse_read_in what) = (header.unique, asked);
-        _reading[unique] = true;
-        BeginWait(unique, reader);
+        BeginWait(unique, reader, reads: true);
         read.AsTask().ContinueWith(done =>
         {
             if (!TryEndWait(unique))
@@ -269,7 +265,7 @@ public sealed unsafe class FuseSession : IWaitingThreads, IDisposable
         uint size = MemoryMarshal.Read<LibC.fuse_write_in>(body).size;
         string text = Encoding.Latin1.GetString(body.Slice(sizeof(LibC.fuse_write_in), (int)size));
         ulong unique = header.unique;
-        BeginWait(unique, (int)header.pid);
+        BeginWait(unique, (int)header.pid, reads: false);
         _files!.WriteAsync(header.nodeid, text).ContinueWith(written => Wrote(unique, size, written), CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
     }
 

@@ -9,10 +9,10 @@ namespace Samepage.Daemon;
 /// <content>Advice that is taken back (A5).</content>
 internal sealed partial class Coordinator
 {
-    private static readonly TimeSpan s_advicePatience = FigureReads.Bound * 0.8, s_leastAdvicePatience = TimeSpan.FromMilliseconds(20);
+    private static readonly TimeSpan s_leastAdvicePatience = TimeSpan.FromMilliseconds(20);
 
     /// <summary>Has everybody's advice looked at who may have changed it since it was looked at last: who has run. What is not advised any more is given back, and counted so.</summary>
-    /// <remarks>One that takes some seconds for that is waited for half as long the next time, and so on: so a program that keeps us on purpose costs those who read next to nothing. What keeps it goes on beside, and is not begun again before it has ended.</remarks>
+    /// <remarks>What one takes for that is taken off what it is waited for the next time, and a twentieth of the time comes back: so a program that keeps us on purpose costs those who read a twentieth of their time at most. What keeps it goes on beside, and is not begun again before it has ended.</remarks>
     /// <param name="counts">The scanner runs: records are brought up to date. Where it stands still they stay as they are, as the kernel's.</param>
     public async Task SeeAdvice(bool counts)
     {
@@ -34,8 +34,8 @@ internal sealed partial class Coordinator
     {
         Task look = SeeAdviceAnew(participant, counts);
         long since = Stopwatch.GetTimestamp();
-        // What a program has kept readers waiting is taken off, also where it was in time; a twentieth of the time comes back.
-        TimeSpan regained = participant.AdvicePatience + (Stopwatch.GetElapsedTime(participant.PatienceAt, since) / 20), bound = regained < s_advicePatience ? regained : s_advicePatience;
+        // Taken off also where it was in time.
+        TimeSpan regained = participant.AdvicePatience + (Stopwatch.GetElapsedTime(participant.PatienceAt, since) / 20), bound = regained < FigureReads.Patience ? regained : FigureReads.Patience;
         using CancellationTokenSource inTime = new();
         bool isInTime = await Task.WhenAny(look, Task.Delay(bound, inTime.Token)) == look;
         await inTime.CancelAsync();

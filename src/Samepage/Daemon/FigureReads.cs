@@ -12,6 +12,9 @@ internal sealed class FigureReads(ThreadPump pump, Func<Task> look)
     /// <summary>The longest that a read waits: who reads cannot be interrupted.</summary>
     public static readonly TimeSpan Bound = TimeSpan.FromSeconds(10);
 
+    /// <summary>How much of that one program may take.</summary>
+    public static readonly TimeSpan Patience = Bound * 0.8;
+
     private const int PausesToALook = 4;
     private static readonly TimeSpan LeastPause = TimeSpan.FromMilliseconds(1), PollInterval = TimeSpan.FromSeconds(1);
     private readonly Lock _changing = new();

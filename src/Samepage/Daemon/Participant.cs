@@ -35,7 +35,7 @@ internal sealed class Participant(int pid)
     public int VisitsInScan { get; set; }
 
     /// <summary>How long those who read figures wait for what it does not advise any more to be given back.</summary>
-    public TimeSpan AdvicePatience { get; set; } = FigureReads.Bound * 0.8;
+    public TimeSpan AdvicePatience { get; set; } = FigureReads.Patience;
 
     /// <summary>When that was last reckoned, as a timestamp.</summary>
     public long PatienceAt { get; set; } = System.Diagnostics.Stopwatch.GetTimestamp();
